@@ -1,0 +1,61 @@
+import { z } from "zod";
+import { DatasetReference, Task, Timestamp } from "./common.ts";
+import { Grounding } from "./record.ts";
+import { ModelReference } from "./run-spec.ts";
+import { Scores } from "./run.ts";
+
+/** Body of `POST /v1/evaluations`: score a model on the validation split of a data-set version. */
+export const EvaluationSpec = z
+  .strictObject({
+    model: ModelReference,
+    dataset: DatasetReference,
+    task: Task,
+    systemPrompt: z.string().max(20_000).optional(),
+    metrics: z.array(z.string().min(1)).min(1).optional(),
+    maxSamples: z.int().min(1).optional(),
+    maxNewTokens: z.int().min(1).max(8192).default(128),
+    image: z.strictObject({ minPixels: z.int().min(1).optional(), maxPixels: z.int().min(1).optional() }).prefault({}),
+  })
+  .meta({ id: "EvaluationSpec" });
+export type EvaluationSpec = z.output<typeof EvaluationSpec>;
+
+/** One row of an evaluation: what was asked, what was right, what the model said, and how it scored. */
+export const SampleResult = z
+  .object({
+    rowId: z.string(),
+    imageKey: z.string().nullable(),
+    fileName: z.string().nullable(),
+    width: z.int().nullable(),
+    height: z.int().nullable(),
+    prompt: z.string(),
+    expected: z.string(),
+    answer: z.string(),
+    expectedGroundings: z.array(Grounding),
+    answeredGroundings: z.array(Grounding),
+    isParsable: z.boolean(),
+    scores: Scores,
+  })
+  .meta({ id: "SampleResult" });
+export type SampleResult = z.infer<typeof SampleResult>;
+
+export const Evaluation = z
+  .object({
+    id: z.string(),
+    /** Null for an evaluation of its own; else the run that it belongs to. */
+    runId: z.string().nullable(),
+    /** `before`, `during`, `after`, or `standalone`. */
+    phase: z.enum(["before", "during", "after", "standalone"]),
+    step: z.int().nullable(),
+    state: z.enum(["queued", "running", "succeeded", "failed"]),
+    message: z.string(),
+    spec: EvaluationSpec,
+    scores: Scores.nullable(),
+    samples: z.int().nonnegative(),
+    seconds: z.number().nullable(),
+    /** Key of the JSONL of `SampleResult` in object storage. */
+    resultsKey: z.string().nullable(),
+    createdAt: Timestamp,
+    updatedAt: Timestamp,
+  })
+  .meta({ id: "Evaluation" });
+export type Evaluation = z.infer<typeof Evaluation>;

@@ -1,0 +1,51 @@
+import { z } from "zod";
+import { Name, Task, Timestamp } from "./common.ts";
+import { Scores } from "./run.ts";
+
+export const ModelFile = z.object({ name: z.string(), sizeBytes: z.int().nonnegative(), sha256: z.string() }).meta({ id: "ModelFile" });
+
+/** Where a model came from, whole: enough to make it again. */
+export const Lineage = z
+  .object({
+    base: z.string(),
+    baseDigest: z.string().nullable(),
+    runId: z.string(),
+    step: z.int(),
+    dataset: z.string(),
+    datasetDigest: z.string().nullable(),
+    mode: z.enum(["lora", "full"]),
+    planDigest: z.string(),
+    scores: z.object({ before: Scores.nullable(), after: Scores.nullable() }),
+  })
+  .meta({ id: "Lineage" });
+
+/** One version of a model that Drydock made: files under `models/<name>/<version>/`. */
+export const Model = z
+  .object({
+    name: Name,
+    version: z.int().positive(),
+    kind: z.enum(["adapter", "full"]),
+    task: Task,
+    systemPrompt: z.string(),
+    files: z.array(ModelFile),
+    lineage: Lineage,
+    createdAt: Timestamp,
+    updatedAt: Timestamp,
+  })
+  .meta({ id: "Model" });
+export type Model = z.infer<typeof Model>;
+
+/** `drydock.json` beside a model's files: what `predict` must apply. */
+export const ModelCard = z.object({
+  format: z.literal("drydock-model/1"),
+  name: z.string(),
+  version: z.int().positive(),
+  kind: z.enum(["adapter", "full"]),
+  /** Folder or catalogue name of the base that an adapter needs. */
+  base: z.string(),
+  task: Task,
+  systemPrompt: z.string(),
+  image: z.object({ minPixels: z.int().optional(), maxPixels: z.int().optional() }),
+  lineage: Lineage,
+});
+export type ModelCard = z.infer<typeof ModelCard>;

@@ -1,0 +1,39 @@
+import { z } from "zod";
+import { EvaluationSpec } from "./evaluation.ts";
+import { Layout } from "./plan.ts";
+import { RunSpec } from "./run-spec.ts";
+
+/** What a rank gets at join (`config_json`), or from `--config` when it runs alone. Holds ids and keys, never data. */
+export const WorkerConfig = z.object({
+  kind: z.literal("train"),
+  runId: z.string(),
+  spec: RunSpec,
+  layout: Layout,
+  /** Steps of the whole run. */
+  totalSteps: z.int().positive(),
+  /** Folder of the base model on this machine, Hugging Face layout. */
+  modelDirectory: z.string(),
+  /** Key of `records.jsonl` in object storage. */
+  recordsKey: z.string(),
+  systemPrompt: z.string(),
+  planDigest: z.string(),
+  datasetDigest: z.string().nullable(),
+  /** The version that the finished model gets: files go to `models/<name>/<version>/`. */
+  modelName: z.string(),
+  modelVersion: z.int().positive(),
+  threads: z.int().min(1).optional(),
+});
+export type WorkerConfig = z.infer<typeof WorkerConfig>;
+
+/** The same for an evaluation of its own. */
+export const EvaluationWorkerConfig = z.object({
+  kind: z.literal("evaluate"),
+  evaluationId: z.string(),
+  spec: EvaluationSpec,
+  modelDirectory: z.string(),
+  adapterDirectory: z.string().nullable(),
+  recordsKey: z.string(),
+  systemPrompt: z.string(),
+  threads: z.int().min(1).optional(),
+});
+export type EvaluationWorkerConfig = z.infer<typeof EvaluationWorkerConfig>;
