@@ -1,0 +1,50 @@
+# Each target is one line onto a script; `make help` lists them.
+SHELL := /bin/bash
+export PATH := $(CURDIR)/node_modules/.bin:$(PATH)
+export ONNXRUNTIME_NODE_INSTALL := skip
+INSTALLED := node_modules/.package-lock.json
+
+.PHONY: help install demo up test check fix golden tiny-base bench bench-train bench-api bench-plan clean
+
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  %-12s %s\n", $$1, $$2 }'
+
+install: $(INSTALLED) ## Install the packages (no CUDA download)
+$(INSTALLED): package-lock.json
+	npm ci --no-audit --no-fund --loglevel=error
+	@touch $(INSTALLED)
+
+demo: install ## From a clean clone to a fine-tuned model: LoRA and full side by side, report and summary in .drydock/demo
+	node demo/run-demo.ts
+
+up: install ## Start everything on this computer and stay up
+	npx drydock up
+
+test: install ## Everything: format, lint, types, unused code, unit, golden, database and end-to-end tests
+	bash scripts/test.sh
+
+check: install ## Format, lint, types, unused code
+	npm run --silent check
+
+fix: install ## Repair format and lint
+	npm run --silent fix
+
+golden: install ## Make the golden files again (needs Python; pinned versions)
+	bash scripts/golden.sh
+
+tiny-base: install ## Train models/drydock-tiny-vl from random weights
+	node demo/tiny-base/train-tiny-base.ts
+
+bench: bench-plan bench-api bench-train ## All benchmarks; figures go to .drydock/bench
+
+bench-train: install ## Training tokens/s and memory against PyTorch + transformers, as ratios
+	bash scripts/bench-train.sh
+
+bench-api: install ## API latency: 200 clients, 2,000 plans, 500 runs
+	node test/bench/api.ts
+
+bench-plan: install ## Planner: time per plan
+	node test/bench/planner.ts
+
+clean: ## Remove state and installed packages
+	rm -rf .drydock node_modules

@@ -1,0 +1,25 @@
+import type { Reporter, TestCase, TestModule } from "vitest/node";
+
+/**
+ * Ends a test run with one plain line, `N passed, N failed`, after the names of all tests that were skipped.
+ * With `CI=true` a skipped test fails the run: a machine without a tool must not look green.
+ */
+export default class ClosingLineReporter implements Reporter {
+  onTestRunEnd(modules: readonly TestModule[]): void {
+    const tests = modules.flatMap((module) => [...module.children.allTests()]);
+    const count = (state: string): number => tests.filter((test) => test.result().state === state).length;
+    const skipped = tests.filter((test) => test.result().state === "skipped");
+    for (const test of skipped) console.log(`skipped: ${nameOf(test)}`);
+    const brokenModules = modules.filter((module) => module.state() === "failed" && module.errors().length > 0).length;
+    if (skipped.length > 0 && process.env["CI"] === "true") {
+      console.log("with CI=true a skipped test is a failure");
+      process.exitCode = 1;
+    }
+    const tail = skipped.length > 0 ? `, ${skipped.length} skipped` : "";
+    console.log(`${count("passed")} passed, ${count("failed") + brokenModules} failed${tail}`);
+  }
+}
+
+function nameOf(test: TestCase): string {
+  return `${test.module.relativeModuleId}: ${test.fullName}`;
+}
