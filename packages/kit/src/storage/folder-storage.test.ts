@@ -22,12 +22,17 @@ test("what was put is read back, whole or by range", async () => {
 
 test("ifNoneMatch refuses a taken key and keeps the first content", async () => {
   await storage.put("once", "first", { ifNoneMatch: true });
-  await expect(storage.put("once", "second", { ifNoneMatch: true })).rejects.toMatchObject({ code: "object_exists", status: 412 });
+  await expect(storage.put("once", "second", { ifNoneMatch: true })).rejects.toMatchObject({
+    code: "object_exists",
+    status: 412,
+  });
   expect(Buffer.from(await storage.get("once")).toString()).toBe("first");
 });
 
 test("of many writers with ifNoneMatch exactly one wins", async () => {
-  const results = await Promise.allSettled(Array.from({ length: 20 }, (_, writer) => storage.put("race", `${writer}`, { ifNoneMatch: true })));
+  const results = await Promise.allSettled(
+    Array.from({ length: 20 }, (_, writer) => storage.put("race", `${writer}`, { ifNoneMatch: true })),
+  );
   expect(results.filter(({ status }) => status === "fulfilled")).toHaveLength(1);
 });
 
@@ -42,7 +47,10 @@ test("list gives keys in order and never the unfinished ones", async () => {
   await storage.put("list/a", "22");
   const found: [string, number][] = [];
   for await (const { key, sizeBytes } of storage.list("list/")) found.push([key, sizeBytes]);
-  expect(found).toEqual([["list/a", 2], ["list/b", 1]]);
+  expect(found).toEqual([
+    ["list/a", 2],
+    ["list/b", 1],
+  ]);
 });
 
 test("a missing object says so, and removing it succeeds", async () => {

@@ -4,7 +4,8 @@ import { randomBytes } from "node:crypto";
 import { dirname, join, resolve, sep } from "node:path";
 import { pathToFileURL } from "node:url";
 import type { Readable } from "node:stream";
-import { InvalidError, NotFoundError, PreconditionFailedError, UnavailableError, messageOf } from "../errors.ts";
+import { NotFoundError, PreconditionFailedError, UnavailableError, messageOf } from "../errors.ts";
+import { checkObjectKey } from "./object-key.ts";
 import type { ObjectInfo, ObjectStorage, PutOptions } from "./object-storage.ts";
 
 const temporaryFolder = ".tmp";
@@ -129,11 +130,7 @@ export class FolderStorage implements ObjectStorage {
   }
 
   #path(key: string): string {
-    const parts = key.split("/");
-    if (key === "" || key.includes("\0") || parts.some((part) => part === "" || part === "." || part === "..")) {
-      throw new InvalidError("invalid_object_key", `object key "${key}" is not a plain relative path`);
-    }
-    return join(this.#root, parts.join(sep));
+    return join(this.#root, checkObjectKey(key).split("/").join(sep));
   }
 }
 
@@ -164,18 +161,25 @@ function codeOf(error: unknown): string {
 }
 
 function failure(key: string, error: unknown): Error {
-  if (isMissing(error)) return new NotFoundError("object_not_found", `there is no object "${key}" in storage`, { cause: error });
+  if (isMissing(error))
+    return new NotFoundError("object_not_found", `there is no object "${key}" in storage`, { cause: error });
   switch (codeOf(error)) {
     case "EEXIST":
       return new PreconditionFailedError("object_exists", `object "${key}" exists already`, { cause: error });
     case "ENOSPC":
     case "EDQUOT":
-      return new UnavailableError("storage_full", `the disk is full: object "${key}" was not written; free space, then the run goes on by itself`, { cause: error });
+      return new UnavailableError(
+        "storage_full",
+        `the disk is full: object "${key}" was not written; free space, then the run goes on by itself`,
+        { cause: error },
+      );
     case "EIO":
     case "EROFS":
     case "EACCES":
     case "EPERM":
-      return new UnavailableError("storage_unavailable", `storage refused object "${key}": ${messageOf(error)}`, { cause: error });
+      return new UnavailableError("storage_unavailable", `storage refused object "${key}": ${messageOf(error)}`, {
+        cause: error,
+      });
     default:
       return error instanceof Error ? error : new Error(String(error));
   }

@@ -2,9 +2,21 @@ import { fileURLToPath } from "node:url";
 import { InvalidError } from "../errors.ts";
 import { FolderStorage } from "./folder-storage.ts";
 import type { ObjectStorage } from "./object-storage.ts";
+import { s3StorageOf } from "./s3-storage.ts";
 
-/** Opens object storage by URL. `file:///folder` is a folder. @throws InvalidError for any other scheme */
-export function openStorage(url: string): ObjectStorage {
+/**
+ * Opens object storage by URL: `file:///folder` is a folder, `s3://bucket/prefix` a bucket (settings in `s3StorageOf`).
+ *
+ * @throws InvalidError for any other scheme
+ */
+export function openStorage(
+  url: string,
+  environment: Readonly<Record<string, string | undefined>> = process.env,
+): ObjectStorage {
   if (url.startsWith("file:")) return new FolderStorage(fileURLToPath(url));
-  throw new InvalidError("unknown_storage", `storage URL "${url}" is not understood: use file:///folder`);
+  if (url.startsWith("s3:")) return s3StorageOf(url, environment);
+  throw new InvalidError(
+    "unknown_storage",
+    `storage URL "${url}" is not understood: use file:///folder or s3://bucket/prefix`,
+  );
 }
