@@ -1,5 +1,4 @@
 import {
-  DrydockError,
   InvalidError,
   NotFoundError,
   PreconditionFailedError,
@@ -26,7 +25,7 @@ const localDiskCodes = new Set(["ENOSPC", "EDQUOT"]);
 
 /** Our error for what the S3 SDK or a stream of it threw, by HTTP status or connection code. */
 export function translateS3Error(key: string, error: unknown): Error {
-  if (isDrydockError(error)) return error as DrydockError;
+  if (isDrydockError(error)) return error;
   const { status, code, name } = factsOf(error);
   if (localDiskCodes.has(code)) {
     return new UnavailableError(

@@ -4,7 +4,7 @@ import { mkdir, rename, rm, stat } from "node:fs/promises";
 import { dirname } from "node:path";
 import { Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
-import type { ListObjectsV2CommandOutput, S3Client } from "@aws-sdk/client-s3";
+import type * as S3 from "@aws-sdk/client-s3";
 import { InvalidError, UnavailableError } from "../errors.ts";
 import { checkObjectKey } from "./object-key.ts";
 import type { ObjectInfo, ObjectStorage, PutOptions } from "./object-storage.ts";
@@ -29,7 +29,7 @@ export interface S3Options {
   readonly partSizeBytes?: number;
 }
 
-type Sdk = typeof import("@aws-sdk/client-s3");
+type Sdk = typeof S3;
 
 /** Most parts of one upload that S3 takes. */
 const maximumParts = 10_000;
@@ -45,7 +45,7 @@ const maximumParts = 10_000;
 export class S3Storage implements ObjectStorage {
   readonly url: string;
   readonly #options: S3Options;
-  #opened: Promise<{ sdk: Sdk; client: S3Client }> | null = null;
+  #opened: Promise<{ sdk: Sdk; client: S3.S3Client }> | null = null;
 
   constructor(options: S3Options) {
     this.#options = options;
@@ -134,7 +134,7 @@ export class S3Storage implements ObjectStorage {
     let continuationToken: string | undefined;
     do {
       const token: string | undefined = continuationToken;
-      const page: ListObjectsV2CommandOutput = await this.#call(
+      const page: S3.ListObjectsV2CommandOutput = await this.#call(
         prefix,
         async ({ sdk, client }) =>
           await client.send(
@@ -203,7 +203,7 @@ export class S3Storage implements ObjectStorage {
     };
   }
 
-  async #call<T>(key: string, action: (opened: { sdk: Sdk; client: S3Client }) => Promise<T>): Promise<T> {
+  async #call<T>(key: string, action: (opened: { sdk: Sdk; client: S3.S3Client }) => Promise<T>): Promise<T> {
     try {
       this.#opened ??= open(this.#options);
       return await action(await this.#opened);
@@ -215,7 +215,7 @@ export class S3Storage implements ObjectStorage {
 
 function ignore(): void {}
 
-async function open(options: S3Options): Promise<{ sdk: Sdk; client: S3Client }> {
+async function open(options: S3Options): Promise<{ sdk: Sdk; client: S3.S3Client }> {
   const sdk = await import("@aws-sdk/client-s3");
   const timeoutMs = options.requestTimeoutMs ?? 60_000;
   const client = new sdk.S3Client({
