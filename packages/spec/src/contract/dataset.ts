@@ -28,8 +28,16 @@ export const DatasetStatistics = z
     pairs: z.int().nonnegative(),
     boxes: z.int().nonnegative(),
     tasks: z.record(z.string(), z.int()),
-    /** One entry per sampled row: sizes of its pictures in pixels, and characters of prompt and answer. */
-    samples: z.array(z.object({ images: z.array(z.tuple([z.int(), z.int()])), promptCharacters: z.int(), answerCharacters: z.int() })),
+    /** One entry per sampled row: [width, height] of its pictures in pixels, characters of prompt and answer, and their tokens where a tokenizer was at hand. */
+    samples: z.array(
+      z.object({
+        images: z.array(z.tuple([z.int(), z.int()])),
+        promptCharacters: z.int(),
+        answerCharacters: z.int(),
+        promptTokens: z.int().optional(),
+        answerTokens: z.int().optional(),
+      }),
+    ),
   })
   .meta({ id: "DatasetStatistics" });
 export type DatasetStatistics = z.infer<typeof DatasetStatistics>;

@@ -1,0 +1,37 @@
+import type { Architecture } from "./architecture.ts";
+
+export type Mode = "lora" | "full";
+export type BaseWeights = "bf16" | "int8" | "nf4";
+
+/** How a family writes boxes in text. The picture's own fractions are converted when tokens are made. */
+export type BoxConvention =
+  /** JSON `bbox_2d`, integers 0–1000 of the original picture (Qwen3-VL, Qwen3.5). */
+  | "json-relative-1000"
+  /** JSON `bbox_2d`, absolute pixels of the resized picture (Qwen2.5-VL, Cosmos-Reason1). */
+  | "json-resized-pixels"
+  /** `<ref>…</ref><box>[[x1,y1,x2,y2]]</box>`, 0–1000 (InternVL). */
+  | "internvl-ref-box"
+  /** Not documented by the model's makers. */
+  | "undocumented";
+
+/** Whether a fact was compared with the published checkpoint's own files, or comes from agreeing copies, or is inferred. */
+export type Provenance = "published-config" | "agreeing-copies" | "inferred";
+
+/** Everything Drydock knows about a base model before it opens its files. */
+export interface ModelFacts {
+  /** Catalogue name, lower case. */
+  readonly name: string;
+  readonly title: string;
+  readonly family: "qwen3-vl" | "qwen2.5-vl" | "qwen3.5" | "internvl3.5" | "nvila-lite";
+  /** Repository on the Hugging Face hub; null for a model that Drydock ships. */
+  readonly repository: string | null;
+  readonly license: string;
+  /** Tokens of prompt and answer together. */
+  readonly contextWindow: number;
+  readonly modes: readonly Mode[];
+  /** Why a mode is missing from `modes`; shown in the refusal. */
+  readonly modeRefusal: string | null;
+  readonly boxConvention: BoxConvention;
+  readonly architecture: Architecture;
+  readonly provenance: { readonly level: Provenance; readonly note: string };
+}

@@ -1,0 +1,56 @@
+import type { VisualTokenScheme } from "../catalogue/architecture.ts";
+import { smartResize, type PictureSize } from "./smart-resize.ts";
+import { tileCount, tileGrid } from "./tile-grid.ts";
+
+/** What one picture costs. `tokens` are positions of the decoder, delimiters included; `patches` are rows of the vision tower. */
+export interface PictureCost {
+  readonly tokens: number;
+  /** Placeholders alone, as the published tables count them. */
+  readonly placeholderTokens: number;
+  readonly patches: number;
+  /** Patches that attend to one another at once. */
+  readonly patchesPerSegment: number;
+}
+
+/** Bounds of a run spec's `image`, in pixels; they take the place of the model's own. */
+export interface PixelLimits {
+  readonly minPixels?: number | undefined;
+  readonly maxPixels?: number | undefined;
+}
+
+/**
+ * Exact cost of a picture of any size for a model family.
+ *
+ * @param limits  the run's own pixel bounds; tiled families lower their number of tiles so that they keep within `maxPixels`
+ * @throws InvalidError `picture_too_thin` for the Qwen family when one side is more than 200 times the other
+ */
+export function pictureCost(scheme: VisualTokenScheme, picture: PictureSize, limits: PixelLimits = {}): PictureCost {
+  if (scheme.kind === "smart-resize") {
+    const factor = scheme.patchSize * scheme.mergeSize;
+    const size = smartResize(picture, factor, {
+      minPixels: limits.minPixels ?? scheme.minPixels,
+      maxPixels: limits.maxPixels ?? scheme.maxPixels,
+    });
+    const placeholderTokens = (size.width / factor) * (size.height / factor);
+    const patches = placeholderTokens * scheme.mergeSize ** 2;
+    return {
+      placeholderTokens,
+      tokens: placeholderTokens + scheme.delimiterTokens,
+      patches,
+      patchesPerSegment: patches,
+    };
+  }
+  const maxTiles =
+    limits.maxPixels === undefined
+      ? scheme.maxTiles
+      : Math.max(1, Math.min(scheme.maxTiles, Math.floor(limits.maxPixels / scheme.tileSize ** 2)));
+  const tiles = tileCount(tileGrid(picture, scheme.tileSize, Math.min(scheme.minTiles, maxTiles), maxTiles));
+  const placeholderTokens = tiles * scheme.tokensPerTile;
+  const patchesPerTile = (scheme.tileSize / scheme.patchSize) ** 2;
+  return {
+    placeholderTokens,
+    tokens: placeholderTokens + tiles * scheme.extraTokensPerTile + scheme.delimiterTokens,
+    patches: tiles * patchesPerTile,
+    patchesPerSegment: patchesPerTile,
+  };
+}
