@@ -24,3 +24,8 @@ export * from "./tokens/text-tokens.ts";
 export * from "./tokens/tile-grid.ts";
 export * from "./tokens/token-monitor.ts";
 export * from "./tokens/visual-tokens.ts";
+export * from "./planner/explain.ts";
+export * from "./planner/layout-search.ts";
+export * from "./planner/plan-digest.ts";
+export * from "./planner/plan-input.ts";
+export * from "./planner/plan.ts";

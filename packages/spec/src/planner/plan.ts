@@ -1,0 +1,270 @@
+import { accelerators, assumedSupply } from "../accelerators/accelerators.ts";
+import type { AcceleratorSupply } from "../accelerators/accelerator.ts";
+import { findModel } from "../catalogue/catalogue.ts";
+import type { ModelFacts } from "../catalogue/model-facts.ts";
+import { countParameters, loraParameters } from "../catalogue/parameters.ts";
+import type { DatasetStatistics } from "../contract/dataset.ts";
+import type { Plan, PlanNote } from "../contract/plan.ts";
+import type { RunSpec } from "../contract/run-spec.ts";
+import { assumedSystemPromptCharacters, textTokens } from "../tokens/text-tokens.ts";
+import { profileTokens, type TokenProfile } from "../tokens/token-monitor.ts";
+import { checkSpec, checkSupply, refuseUnknownModel } from "./checks.ts";
+import { adviseOnData, adviseOnTokens } from "./data-advice.ts";
+import { estimateCost } from "./duration.ts";
+import { formatBytes, formatSeconds, plural } from "./format.ts";
+import { alternativesTo, searchLayouts, type Candidate, type SearchResult, type Workload } from "./layout-search.ts";
+import { planDigest } from "./plan-digest.ts";
+import { assumedRows, type PlanInput } from "./plan-input.ts";
+
+/**
+ * Says what a run would need and why, without holding anything: accelerator, layout, memory by term, tokens, steps, time
+ * and cost, with warnings and refusals. Never throws for a bad combination: the refusals say what to change. A plan with
+ * refusals has `layout: null`.
+ */
+export function plan(input: PlanInput): Plan {
+  const { spec } = input;
+  const model = input.model ?? (typeof spec.model === "string" ? findModel(spec.model) : undefined);
+  if (model === undefined) return withDigest(unknownModelPlan(input));
+  const statistics = input.statistics ?? null;
+  const supply = input.supply ?? defaultSupply(spec);
+  const counts = countParameters(model.architecture);
+  const systemPromptCharacters =
+    (input.systemPrompt ?? spec.systemPrompt)?.length ?? assumedSystemPromptCharacters[spec.task];
+  const crossedPixels = (spec.image.minPixels ?? 0) > (spec.image.maxPixels ?? Infinity);
+  const profile = profileTokens({
+    scheme: model.architecture.visualTokens,
+    task: spec.task,
+    contextWindow: model.contextWindow,
+    limits: crossedPixels ? {} : spec.image,
+    systemPromptCharacters,
+    statistics,
+  });
+  const systemPromptTokens = textTokens(spec.task, {
+    systemPromptCharacters,
+    promptCharacters: 0,
+    answerCharacters: 0,
+  }).prompt;
+  const onData = adviseOnData(spec, model, counts.total, statistics);
+  const onTokens = adviseOnTokens(spec, model, profile, systemPromptTokens);
+  const early = [...checkSpec(spec, model), ...checkSupply(spec, supply), ...onData.refusals, ...onTokens.refusals];
+  const steps = countSteps(spec, statistics, profile);
+  const workload: Workload = { spec, model, profile, steps: steps.total };
+  const search: SearchResult = early.length > 0 ? { fitting: [], closest: null } : searchLayouts(workload, supply);
+  const chosen = choose(search.fitting, spec.deadlineSeconds);
+  const refusals = early.length > 0 || chosen !== null ? early : [refuseNoFit(workload, supply, search.closest)];
+  const shown = chosen ?? search.closest;
+  return withDigest({
+    model: {
+      name: model.name,
+      family: model.family,
+      parameters: counts.total,
+      trainableParameters:
+        spec.mode === "full"
+          ? counts.total
+          : loraParameters(model.architecture.text, spec.training.lora.rank, spec.training.lora.targets),
+      license: model.license,
+    },
+    accelerator:
+      chosen === null
+        ? null
+        : {
+            name: chosen.accelerator.name,
+            memoryBytes: chosen.accelerator.memoryBytes,
+            reason: reasonFor(chosen, search.fitting, spec),
+          },
+    layout: chosen?.layout ?? null,
+    alternatives: chosen === null ? [] : alternativesTo(workload, chosen),
+    memory:
+      shown === null
+        ? null
+        : {
+            terms: [...shown.memory.terms],
+            totalBytes: shown.memory.totalBytes,
+            availableBytes: shown.availableBytes,
+            hostBytes: hostBytes(shown, counts.total),
+          },
+    tokens: profile.monitor,
+    steps,
+    timeSeconds: chosen?.time ?? null,
+    cost: chosen === null ? null : estimateCost(chosen.accelerator, chosen.layout, chosen.time),
+    queueWait: input.queueWait ?? { expectedSeconds: null, basis: "not known before the run is queued" },
+    warnings: [...onData.warnings, ...onTokens.warnings, ...furtherWarnings(spec, model, statistics, chosen)],
+    refusals,
+  });
+}
+
+/** Without a cluster at hand: any GPU, and the processor when the spec asks for it by name. */
+function defaultSupply(spec: RunSpec): readonly AcceleratorSupply[] {
+  const named = spec.resources === "auto" ? undefined : spec.resources.accelerator?.toLowerCase();
+  const local = accelerators.find((accelerator) => accelerator.kind === "cpu" && accelerator.name === named);
+  return local === undefined ? assumedSupply : [{ accelerator: local, maxDevices: local.devicesPerNode }];
+}
+
+function withDigest(content: Omit<Plan, "digest">): Plan {
+  return { digest: planDigest(content), ...content };
+}
+
+/** Steps of the run. Rows over the window or with refused pictures are left out in the sampled share. */
+function countSteps(spec: RunSpec, statistics: DatasetStatistics | null, profile: TokenProfile): Plan["steps"] {
+  const { epochs, globalBatchSize, maxSteps } = spec.training;
+  const { monitor } = profile;
+  const leftOut = monitor.samples === 0 ? 0 : (monitor.overWindow + profile.tooThin) / monitor.samples;
+  const rows = statistics?.trainRows ?? assumedRows;
+  const samples = Math.max(0, Math.round(rows * (1 - leftOut)));
+  const perEpoch = samples / globalBatchSize;
+  const wanted = Math.max(1, Math.ceil(epochs * perEpoch));
+  const basis =
+    statistics === null
+      ? `${assumedRows.toLocaleString("en")} rows assumed: there is no data set yet`
+      : `${plural(samples, "training row")} of the data set`;
+  return {
+    perEpoch: Number(perEpoch.toFixed(3)),
+    total: Math.min(wanted, maxSteps ?? Infinity),
+    globalBatchSize,
+    samples,
+    basis: maxSteps !== undefined && maxSteps < wanted ? `${basis}; stopped by maxSteps ${maxSteps}` : basis,
+  };
+}
+
+/** The lowest price an hour that meets the deadline, so that larger GPUs stay free; else the fastest. */
+function choose(fitting: readonly Candidate[], deadlineSeconds: number): Candidate | null {
+  const inTime = fitting.filter((candidate) => candidate.time.expected <= deadlineSeconds);
+  const better = (a: Candidate, b: Candidate): Candidate => {
+    const difference =
+      inTime.length > 0
+        ? hourlyPrice(a) - hourlyPrice(b) || a.layout.gpus - b.layout.gpus
+        : a.time.expected - b.time.expected;
+    return difference <= 0 ? a : b;
+  };
+  const choices = inTime.length > 0 ? inTime : fitting;
+  return choices.length === 0 ? null : choices.reduce(better);
+}
+
+function hourlyPrice(candidate: Candidate): number {
+  return (candidate.accelerator.pricePerHour?.amount ?? 0) * candidate.layout.gpus;
+}
+
+function reasonFor(chosen: Candidate, fitting: readonly Candidate[], spec: RunSpec): string {
+  const need = `${formatBytes(chosen.memory.totalBytes)} of ${formatBytes(chosen.availableBytes)} usable on each`;
+  const named = spec.resources !== "auto" && spec.resources.accelerator !== undefined;
+  if (named) return `named in the spec; ${need}`;
+  if (fitting.length === 1) return `the only accelerator here that fits; ${need}`;
+  const isInTime = chosen.time.expected <= spec.deadlineSeconds;
+  const fastest = fitting.reduce((a, b) => (b.time.expected < a.time.expected ? b : a));
+  const alternative =
+    fastest === chosen
+      ? ""
+      : `; fastest would be ${fastest.layout.gpus} × ${fastest.accelerator.name} in about ${formatSeconds(fastest.time.expected)}`;
+  return `${isInTime ? "lowest price an hour that fits and meets the deadline" : "fastest that fits"}; ${need}${alternative}`;
+}
+
+function refuseNoFit(
+  { spec, model }: Workload,
+  supply: readonly AcceleratorSupply[],
+  closest: Candidate | null,
+): PlanNote {
+  const { globalBatchSize } = spec.training;
+  if (closest === null) {
+    const gpus = spec.resources === "auto" ? undefined : spec.resources.gpus;
+    return supply.length === 0
+      ? {
+          code: "no_accelerator",
+          path: "resources",
+          message: 'There is no accelerator here. Add a node, or run on this computer with the accelerator "cpu".',
+        }
+      : {
+          code: "batch_does_not_divide",
+          path: "training.globalBatchSize",
+          message: `A global batch of ${globalBatchSize} cannot be shared evenly by ${gpus === undefined ? "any number of GPUs here" : plural(gpus, "GPU")} with these pipeline stages and micro-batches. Use a multiple of the data-parallel ranks.`,
+        };
+  }
+  const remedies = [
+    spec.mode === "full"
+      ? 'use mode "lora"'
+      : spec.training.baseWeights !== "nf4"
+        ? 'set training.baseWeights to "nf4"'
+        : "",
+    "lower image.maxPixels",
+    spec.resources === "auto" ? "use a smaller model" : 'leave resources at "auto" or allow more GPUs',
+    spec.training.microBatchSize !== undefined && spec.training.microBatchSize > 1
+      ? "leave training.microBatchSize out"
+      : "",
+  ].filter((remedy) => remedy !== "");
+  return {
+    code: "no_accelerator_fits",
+    path: spec.resources === "auto" ? "model" : "resources",
+    message: `${model.title} (${spec.mode}, ${spec.training.baseWeights}) needs ${formatBytes(closest.memory.totalBytes)} on each of ${closest.layout.gpus} × ${closest.accelerator.name}, which offers ${formatBytes(closest.availableBytes)}; nothing here fits better. To change that, ${remedies.join(", or ")}.`,
+  };
+}
+
+/** Memory of the pod outside the accelerator: program, pictures read ahead, and a checkpoint shard on its way out. */
+function hostBytes(candidate: Candidate, parameters: number): number {
+  if (candidate.accelerator.kind === "cpu") return Math.ceil(candidate.memory.totalBytes);
+  const state = candidate.memory.terms
+    .filter((term) => term.name === "adapter" || term.name === "optimizer")
+    .reduce((sum, term) => sum + term.sizeBytes, 0);
+  const stageWeights = (2 * parameters) / candidate.layout.pipelineStages;
+  return Math.ceil(2 * 2 ** 30 + state + stageWeights);
+}
+
+function furtherWarnings(
+  spec: RunSpec,
+  model: ModelFacts,
+  statistics: DatasetStatistics | null,
+  chosen: Candidate | null,
+): PlanNote[] {
+  const notes: PlanNote[] = [];
+  if (statistics === null)
+    notes.push({
+      code: "no_data_yet",
+      path: "dataset",
+      message:
+        "Planned without data: one picture of about a megapixel and short texts are assumed. Plan again once the data set is ready.",
+    });
+  if (chosen !== null && chosen.time.expected > spec.deadlineSeconds)
+    notes.push({
+      code: "deadline_too_short",
+      path: "deadlineSeconds",
+      message: `The run takes about ${formatSeconds(chosen.time.expected)}, longer than its deadline of ${formatSeconds(spec.deadlineSeconds)}. Raise deadlineSeconds, train fewer epochs, or add GPUs.`,
+    });
+  if (/no commercial use/.test(model.license))
+    notes.push({
+      code: "license_restricts_use",
+      path: "model",
+      message: `${model.title} is under ${model.license}. Check that your use is allowed.`,
+    });
+  if (model.provenance.level === "inferred")
+    notes.push({
+      code: "model_facts_inferred",
+      path: "model",
+      message: `Sizes of ${model.title} are partly inferred: ${model.provenance.note}`,
+    });
+  return notes;
+}
+
+function unknownModelPlan(input: PlanInput): Omit<Plan, "digest"> {
+  const { spec } = input;
+  const name = typeof spec.model === "string" ? spec.model : spec.model.uri;
+  const profile = profileTokens({
+    scheme: null,
+    task: spec.task,
+    contextWindow: 0,
+    limits: {},
+    systemPromptCharacters: 0,
+    statistics: input.statistics ?? null,
+  });
+  return {
+    model: { name, family: "unknown", parameters: 0, trainableParameters: 0, license: "unknown" },
+    accelerator: null,
+    layout: null,
+    alternatives: [],
+    memory: null,
+    tokens: { ...profile.monitor, overWindow: 0 },
+    steps: countSteps(spec, input.statistics ?? null, { ...profile, monitor: { ...profile.monitor, overWindow: 0 } }),
+    timeSeconds: null,
+    cost: null,
+    queueWait: input.queueWait ?? { expectedSeconds: null, basis: "not known before the run is queued" },
+    warnings: [],
+    refusals: [refuseUnknownModel(name)],
+  };
+}
