@@ -1,0 +1,91 @@
+import { mkdir, rm, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { canonicalJson, retryUnavailable, type RetryPolicy } from "@drydock/kit";
+import type { RunSpec } from "@drydock/spec";
+import { translateDiskError } from "../disk-error.ts";
+import type { Trainer } from "../training/trainer.ts";
+import { readLatestCheckpoint } from "./read-checkpoint.ts";
+import { pruneCheckpoints } from "./retention.ts";
+import { stateName, type RunFolder } from "./run-folder.ts";
+import { readState, type TrainingState } from "./training-state.ts";
+import { writeCheckpoint, type WrittenCheckpoint } from "./write-checkpoint.ts";
+
+export interface CheckpointStoreOptions {
+  readonly folder: RunFolder;
+  /** Folder on this machine for files on their way; its content may be lost. */
+  readonly scratchDirectory: string;
+  readonly spec: Pick<RunSpec, "checkpoint" | "mode" | "training">;
+  /** How long a full local disk is waited for; storage has its own policy. */
+  readonly diskRetry: RetryPolicy;
+  readonly now: () => Date;
+}
+
+/** The checkpoints of one run as its loop sees them: restore the latest, save this step. */
+export class CheckpointStore {
+  readonly #options: CheckpointStoreOptions;
+  #lastSavedStep: number | null = null;
+
+  constructor(options: CheckpointStoreOptions) {
+    this.#options = options;
+  }
+
+  /** The step whose weights were saved or restored last. */
+  get lastSavedStep(): number | null {
+    return this.#lastSavedStep;
+  }
+
+  /** Puts weights and optimizer of the newest usable checkpoint into `trainer`; null when there is none. */
+  async restoreLatest(trainer: Trainer, warn: (message: string) => void): Promise<TrainingState | null> {
+    const directory = join(this.#options.scratchDirectory, "resume");
+    const found = await readLatestCheckpoint(this.#options.folder, directory, warn);
+    if (found === null) return null;
+    const state = await readState(found.key, directory);
+    await trainer.restore(directory);
+    await rm(directory, { recursive: true, force: true });
+    this.#lastSavedStep = state.step;
+    return state;
+  }
+
+  /** Saves the trainer and the state as the checkpoint of the state's step, then removes those that need not be kept. */
+  async save(trainer: Trainer, state: TrainingState): Promise<WrittenCheckpoint> {
+    const { folder, spec } = this.#options;
+    const directory = join(this.#options.scratchDirectory, "saving");
+    const names = await retryUnavailable(
+      `write checkpoint of step ${state.step} to ${directory}`,
+      this.#options.diskRetry,
+      async () => await writeLocally(trainer, state, directory),
+    );
+    const saved = await writeCheckpoint(
+      folder,
+      {
+        step: state.step,
+        mode: spec.mode,
+        worldSize: 1,
+        dataCursor: state.dataCursor,
+        seed: spec.training.seed,
+        files: names.map((name) => ({ name, path: join(directory, name) })),
+      },
+      this.#options.now(),
+    );
+    this.#lastSavedStep = state.step;
+    await rm(directory, { recursive: true, force: true });
+    await pruneCheckpoints(
+      folder,
+      spec.checkpoint.keepLast,
+      spec.checkpoint.keepBest ? (state.best?.step ?? null) : null,
+    );
+    return saved;
+  }
+}
+
+async function writeLocally(trainer: Trainer, state: TrainingState, directory: string): Promise<string[]> {
+  try {
+    await rm(directory, { recursive: true, force: true });
+    await mkdir(directory, { recursive: true });
+    const names = await trainer.save(directory);
+    await writeFile(join(directory, stateName), `${canonicalJson(state)}\n`);
+    return [...names, stateName];
+  } catch (error) {
+    throw translateDiskError(directory, error);
+  }
+}

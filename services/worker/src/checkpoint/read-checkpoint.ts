@@ -1,0 +1,98 @@
+import { createHash } from "node:crypto";
+import { createWriteStream } from "node:fs";
+import { mkdir, rm } from "node:fs/promises";
+import { dirname, join, resolve, sep } from "node:path";
+import { pipeline } from "node:stream/promises";
+import { NotFoundError, type ObjectStorage } from "@drydock/kit";
+import type { CheckpointManifest } from "@drydock/spec";
+import { translateDiskError } from "../disk-error.ts";
+import { readManifest } from "./read-manifest.ts";
+import { checkpointKey, checkpointSteps, type RunFolder } from "./run-folder.ts";
+import { UnusableCheckpointError } from "./unusable-checkpoint-error.ts";
+
+/** A checkpoint whose every byte was checked, copied to this machine. */
+export interface LocalCheckpoint {
+  readonly key: string;
+  readonly manifest: CheckpointManifest;
+  /** Folder on this machine with the files by their names in the manifest. */
+  readonly directory: string;
+}
+
+/**
+ * Copies the checkpoint at `key` into `directory`, computing each file's SHA-256 on the way.
+ *
+ * @throws UnusableCheckpointError naming the file that is missing or differs from the manifest; `directory` is then gone
+ */
+export async function readCheckpoint(storage: ObjectStorage, key: string, directory: string): Promise<LocalCheckpoint> {
+  const found = await readManifest(storage, key);
+  if (!found) throw new UnusableCheckpointError(key, "it has no manifest.json, so it was never finished");
+  await rm(directory, { recursive: true, force: true });
+  try {
+    for (const file of found.manifest.files) await copyVerified(storage, key, file, directory);
+  } catch (error) {
+    await rm(directory, { recursive: true, force: true });
+    throw error;
+  }
+  return { key, manifest: found.manifest, directory };
+}
+
+/**
+ * The newest checkpoint of the run that can be used, copied into `directory`; null when there is none. Each newer one
+ * that cannot be used is told to `warn` and passed over.
+ */
+export async function readLatestCheckpoint(
+  folder: RunFolder,
+  directory: string,
+  warn: (message: string) => void,
+): Promise<LocalCheckpoint | null> {
+  for (const step of await checkpointSteps(folder)) {
+    try {
+      return await readCheckpoint(folder.storage, checkpointKey(folder, step), directory);
+    } catch (error) {
+      if (!(error instanceof UnusableCheckpointError)) throw error;
+      warn(`${error.message}; the checkpoint before it is used instead`);
+    }
+  }
+  return null;
+}
+
+async function copyVerified(
+  storage: ObjectStorage,
+  key: string,
+  file: CheckpointManifest["files"][number],
+  directory: string,
+): Promise<void> {
+  const path = resolve(join(directory, file.name));
+  if (!path.startsWith(resolve(directory) + sep))
+    throw new UnusableCheckpointError(key, `file name "${file.name}" in its manifest leaves the folder`);
+  await mkdir(dirname(path), { recursive: true });
+  const hash = createHash("sha256");
+  let sizeBytes = 0;
+  try {
+    await pipeline(
+      await storage.read(`${key}/${file.name}`),
+      async function* (chunks: AsyncIterable<Buffer>) {
+        for await (const chunk of chunks) {
+          hash.update(chunk);
+          sizeBytes += chunk.length;
+          yield chunk;
+        }
+      },
+      createWriteStream(path),
+    );
+  } catch (error) {
+    if (error instanceof NotFoundError) throw new UnusableCheckpointError(key, `file ${file.name} is missing`, error);
+    throw translateDiskError(path, error);
+  }
+  const digest = hash.digest("hex");
+  if (sizeBytes !== file.sizeBytes)
+    throw new UnusableCheckpointError(
+      key,
+      `file ${file.name} has ${sizeBytes} bytes, its manifest says ${file.sizeBytes}`,
+    );
+  if (digest !== file.sha256)
+    throw new UnusableCheckpointError(
+      key,
+      `file ${file.name} is damaged (sha256 ${digest.slice(0, 12)}…, its manifest says ${file.sha256.slice(0, 12)}…)`,
+    );
+}

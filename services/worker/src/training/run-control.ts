@@ -1,0 +1,46 @@
+/** What a run is asked to do besides going on. `stop` saves first, `abort` does not. */
+export type RunRequest = "stop" | "abort";
+
+/**
+ * Requests to a running loop, from the control plane or from a signal. The loop reads them between steps; whatever
+ * takes longer than a step (an evaluation) listens to `signal`.
+ */
+export class RunControl {
+  readonly #controller = new AbortController();
+  #request: { readonly kind: RunRequest; readonly exitCode: number } | null = null;
+  #isCheckpointWanted = false;
+
+  /** Aborted as soon as the loop is to end. */
+  get signal(): AbortSignal {
+    return this.#controller.signal;
+  }
+
+  get request(): RunRequest | null {
+    return this.#request?.kind ?? null;
+  }
+
+  /** The exit code that the request came with. */
+  get exitCode(): number | null {
+    return this.#request?.exitCode ?? null;
+  }
+
+  /** Asks for a checkpoint, a stop after a checkpoint, or an abort; an abort outranks a stop, the first of equals stays. */
+  ask(request: RunRequest, exitCode: number): void {
+    if (this.#request === null || (request === "abort" && this.#request.kind === "stop"))
+      this.#request = { kind: request, exitCode };
+    this.#controller.abort();
+  }
+
+  askForCheckpoint(): void {
+    this.#isCheckpointWanted = true;
+  }
+
+  get isCheckpointWanted(): boolean {
+    return this.#isCheckpointWanted;
+  }
+
+  /** To be called when a checkpoint of the current step was saved. */
+  checkpointSaved(): void {
+    this.#isCheckpointWanted = false;
+  }
+}

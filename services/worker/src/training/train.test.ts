@@ -1,0 +1,309 @@
+import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterEach, beforeEach, expect, test } from "vitest";
+import { FolderStorage } from "@drydock/kit";
+import { RunSpec, type DataCursor, type DataRecord } from "@drydock/spec";
+import { CheckpointStore } from "../checkpoint/checkpoint-store.ts";
+import { checkpointSteps, type RunFolder } from "../checkpoint/run-folder.ts";
+import type { EvaluationPhase, Evaluator } from "../evaluation/evaluator.ts";
+import { RunControl } from "./run-control.ts";
+import { train, type TrainingOutcome, type TrainingRun } from "./train.ts";
+import type { RowSource, StepMeasure, Trainer } from "./trainer.ts";
+import type { StepReport, TrainingListener } from "./training-listener.ts";
+
+let root: string;
+let storage: FolderStorage;
+beforeEach(async () => {
+  root = await mkdtemp(join(tmpdir(), "drydock-train-"));
+  storage = new FolderStorage(join(root, "store"));
+});
+afterEach(async () => await rm(root, { recursive: true, force: true }));
+
+/** One weight with momentum, pulled by the numbers in the rows: enough to see any step that is lost, repeated or reordered. */
+class ToyTrainer implements Trainer {
+  weight = 0;
+  momentum = 0;
+  losses: ((step: number) => number) | null = null;
+
+  async step(rows: readonly DataRecord[], step: number): Promise<StepMeasure> {
+    const gradient = rows.reduce((sum, { rowId }) => sum + Math.sin(this.weight + Number(rowId)), 0) / rows.length;
+    this.momentum = 0.9 * this.momentum + gradient;
+    this.weight -= 0.1 * this.momentum * (1 / step);
+    return {
+      loss: this.losses?.(step) ?? Math.abs(gradient),
+      learningRate: 0.1,
+      gradientNorm: Math.abs(gradient),
+      tokens: 7 * rows.length,
+    };
+  }
+
+  async save(directory: string): Promise<string[]> {
+    await writeFile(join(directory, "adapter_model.safetensors"), Buffer.from(new Float64Array([this.weight]).buffer));
+    await writeFile(join(directory, "optimizer-0.safetensors"), Buffer.from(new Float64Array([this.momentum]).buffer));
+    return ["adapter_model.safetensors", "optimizer-0.safetensors"];
+  }
+
+  async restore(directory: string): Promise<void> {
+    this.weight = (await readFile(join(directory, "adapter_model.safetensors"))).readDoubleLE(0);
+    this.momentum = (await readFile(join(directory, "optimizer-0.safetensors"))).readDoubleLE(0);
+  }
+
+  async answer(): Promise<string[]> {
+    return [];
+  }
+
+  async publish(): Promise<string[]> {
+    return [];
+  }
+
+  async close(): Promise<void> {}
+}
+
+class CountingRows implements RowSource {
+  readonly rowsPerEpoch = 10;
+  #index = 0;
+
+  async next(): Promise<readonly DataRecord[]> {
+    return [0, 1].map(() => ({ rowId: String(this.#index++ % this.rowsPerEpoch) }) as DataRecord);
+  }
+
+  state(): DataCursor {
+    return {
+      epoch: Math.floor(this.#index / this.rowsPerEpoch),
+      index: this.#index % this.rowsPerEpoch,
+      order: "sequential",
+      seed: 1,
+      rows: this.rowsPerEpoch,
+    };
+  }
+
+  restore(cursor: DataCursor): void {
+    this.#index = cursor.epoch * cursor.rows + cursor.index;
+  }
+}
+
+class Listener implements TrainingListener {
+  readonly steps: StepReport[] = [];
+  readonly heard: string[] = [];
+  afterStep: ((step: number) => void) | null = null;
+
+  phaseChanged(): void {}
+  stepFinished(report: StepReport): void {
+    this.steps.push(report);
+    this.afterStep?.(report.step);
+  }
+  checkpointSaved({ step }: { step: number }, isBest: boolean): void {
+    this.heard.push(`saved ${step}${isBest ? " as the best" : ""}`);
+  }
+  evaluationFinished({ phase, step }: { phase: string; step: number }): void {
+    this.heard.push(`evaluated ${phase} at ${step}`);
+  }
+  log(level: string, message: string): void {
+    this.heard.push(`${level}: ${message}`);
+  }
+}
+
+function evaluatorOf(scoreAt: (step: number) => number): Evaluator {
+  return {
+    evaluate: async (_model, _phase: EvaluationPhase, step, signal) =>
+      signal.aborted
+        ? null
+        : {
+            scores: { "exact-match": scoreAt(step) },
+            headline: { metric: "exact-match", score: scoreAt(step) },
+            samples: 1,
+            seconds: 0,
+            resultsKey: `r${step}`,
+          },
+  };
+}
+
+interface Setting {
+  epoch?: number;
+  checkpoint?: Partial<RunSpec["checkpoint"]>;
+  evaluation?: Partial<RunSpec["evaluation"]>;
+  evaluator?: Evaluator | null;
+  trainer?: ToyTrainer;
+}
+
+function aRun({
+  epoch = 1,
+  checkpoint = {},
+  evaluation = {},
+  evaluator = null,
+  trainer = new ToyTrainer(),
+}: Setting = {}) {
+  const spec = RunSpec.parse({
+    name: "toy",
+    model: "toy",
+    dataset: "toy@1",
+    task: "vqa",
+    checkpoint: { everySteps: 5, ...checkpoint },
+    evaluation,
+  });
+  const folder: RunFolder = { storage, prefix: "runs/r1/", runId: "r1", epoch };
+  const control = new RunControl();
+  const listener = new Listener();
+  let nowMs = 0;
+  const run: TrainingRun = {
+    spec,
+    totalSteps: 20,
+    trainer,
+    rows: new CountingRows(),
+    evaluator,
+    checkpoints: new CheckpointStore({
+      folder,
+      scratchDirectory: join(root, `scratch-${epoch}`),
+      spec,
+      diskRetry: { budgetMs: 0 },
+      now: () => new Date(0),
+    }),
+    control,
+    listener,
+    clock: { now: () => (nowMs += 1000), peakMemoryBytes: () => 123 },
+  };
+  return { run, trainer, control, listener, folder, finish: async (): Promise<TrainingOutcome> => await train(run) };
+}
+
+async function weightOf(...parameters: Parameters<typeof aRun>): Promise<number> {
+  const { finish, trainer } = aRun(...parameters);
+  expect((await finish()).kind).toBe("finished");
+  return trainer.weight;
+}
+
+test("a run takes every step once and saves when it is due and at the end", async () => {
+  const { finish, listener, folder } = aRun({ checkpoint: { everySteps: 8, keepLast: 10 } });
+  expect(await finish()).toMatchObject({ kind: "finished", state: { step: 20, rows: 40, tokens: 280 } });
+  expect(listener.steps.map(({ step }) => step)).toEqual(Array.from({ length: 20 }, (_, index) => index + 1));
+  expect(listener.steps[9]).toMatchObject({ epoch: 2, seconds: 1, memoryBytes: 123, tokens: 14 });
+  expect(await checkpointSteps(folder)).toEqual([20, 16, 8]);
+});
+
+test.each([1, 4, 5, 6, 13, 19])(
+  "a run that dies after step %i and is resumed ends with the weights of one that never died",
+  async (deathAt) => {
+    const dying = aRun({ epoch: 1 });
+    dying.listener.afterStep = (step) => {
+      if (step === deathAt) throw new Error("killed");
+    };
+    await expect(dying.finish()).rejects.toThrow("killed");
+    const resumed = await weightOf({ epoch: 2 });
+    storage = new FolderStorage(join(root, "other"));
+    expect(resumed).toBe(await weightOf());
+  },
+);
+
+test("a run that is stopped saves, and goes on from that very step", async () => {
+  const first = aRun({ epoch: 1 });
+  first.listener.afterStep = (step) => {
+    if (step === 7) first.control.ask("stop", 143);
+  };
+  expect(await first.finish()).toMatchObject({ kind: "stopped", state: { step: 7 } });
+  const second = aRun({ epoch: 2 });
+  await second.finish();
+  expect(second.listener.heard[0]).toBe("info: resumed after step 7");
+  expect(second.listener.steps[0]?.step).toBe(8);
+  storage = new FolderStorage(join(root, "other"));
+  expect(second.trainer.weight).toBe(await weightOf());
+});
+
+test("an aborted run saves nothing", async () => {
+  const { finish, listener, control, folder } = aRun();
+  listener.afterStep = (step) => {
+    if (step === 3) control.ask("abort", 130);
+  };
+  expect(await finish()).toMatchObject({ kind: "aborted" });
+  expect(await checkpointSteps(folder)).toEqual([]);
+});
+
+test("a checkpoint that was asked for is saved after the step", async () => {
+  const { finish, listener, control } = aRun();
+  listener.afterStep = (step) => {
+    if (step === 3) control.askForCheckpoint();
+  };
+  await finish();
+  expect(listener.heard.slice(0, 2)).toEqual(["saved 3", "saved 5"]);
+});
+
+test("evaluation comes before, when due, and after; the best step is saved and kept", async () => {
+  const { finish, listener, folder } = aRun({
+    checkpoint: { everySteps: 5, keepLast: 1 },
+    evaluation: { everySteps: 4 },
+    evaluator: evaluatorOf((step) => (step === 8 ? 90 : step)),
+  });
+  const outcome = await finish();
+  expect(listener.heard.filter((text) => text.startsWith("evaluated"))).toEqual([
+    "evaluated before at 0",
+    "evaluated during at 4",
+    "evaluated during at 8",
+    "evaluated during at 12",
+    "evaluated during at 16",
+    "evaluated after at 20",
+  ]);
+  expect(listener.heard).toContain("saved 8 as the best");
+  expect(await checkpointSteps(folder)).toEqual([20, 8]);
+  expect(outcome).toMatchObject({
+    state: { before: { "exact-match": 0 }, best: { step: 8, metric: "exact-match", score: 90 } },
+    after: { scores: { "exact-match": 20 } },
+  });
+});
+
+test("the base is not evaluated again after a resume", async () => {
+  const first = aRun({ epoch: 1, evaluator: evaluatorOf(() => 10) });
+  first.listener.afterStep = (step) => {
+    if (step === 7) first.control.ask("stop", 143);
+  };
+  await first.finish();
+  const second = aRun({ epoch: 2, evaluator: evaluatorOf(() => 50) });
+  expect(await second.finish()).toMatchObject({ kind: "finished", state: { before: { "exact-match": 10 } } });
+  expect(second.listener.heard.filter((text) => text.startsWith("evaluated"))).toEqual(["evaluated after at 20"]);
+});
+
+test("a run that dies in its last evaluation resumes there", async () => {
+  const dying = aRun({
+    epoch: 1,
+    evaluator: { evaluate: async () => await Promise.reject(new Error("killed")) },
+    evaluation: { before: false },
+  });
+  await expect(dying.finish()).rejects.toThrow("killed");
+  const resumed = aRun({ epoch: 2, evaluator: evaluatorOf(() => 50), evaluation: { before: false } });
+  expect(await resumed.finish()).toMatchObject({ kind: "finished", after: { scores: { "exact-match": 50 } } });
+  expect(resumed.listener.steps).toEqual([]);
+});
+
+test("a damaged newest checkpoint costs steps, not the result", async () => {
+  const first = aRun({ epoch: 1 });
+  first.listener.afterStep = (step) => {
+    if (step === 12) throw new Error("killed");
+  };
+  await expect(first.finish()).rejects.toThrow("killed");
+  await storage.put("runs/r1/checkpoints/step-00000010/optimizer-0.safetensors", Buffer.alloc(8));
+  const second = aRun({ epoch: 2 });
+  await second.finish();
+  expect(second.listener.heard[0]).toMatch(
+    /^warn: checkpoint runs\/r1\/checkpoints\/step-00000010 cannot be used: file optimizer-0\.safetensors is damaged/,
+  );
+  expect(second.listener.steps[0]?.step).toBe(6);
+  storage = new FolderStorage(join(root, "other"));
+  expect(second.trainer.weight).toBe(await weightOf());
+});
+
+test("a loss that is not finite three times in a row stops the run, and the weights gone bad are not saved", async () => {
+  const trainer = new ToyTrainer();
+  trainer.losses = (step) => (step >= 10 ? Number.NaN : 1);
+  const { finish, folder } = aRun({ trainer });
+  await expect(finish()).rejects.toMatchObject({
+    code: "diverged",
+    message: expect.stringMatching(
+      /^the loss was not finite for 3 steps in a row, up to step 12, at a learning rate of 0.1/,
+    ),
+  });
+  expect(await checkpointSteps(folder)).toEqual([5]);
+});
+
+test("one loss that is not finite is ridden out", async () => {
+  const trainer = new ToyTrainer();
+  trainer.losses = (step) => (step === 11 ? Number.POSITIVE_INFINITY : 1);
+  expect(await aRun({ trainer }).finish()).toMatchObject({ kind: "finished", state: { nonFiniteLosses: 0 } });
+});

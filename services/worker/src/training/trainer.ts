@@ -1,0 +1,50 @@
+import type { DataCursor, DataRecord } from "@drydock/spec";
+
+/** What one optimizer step measured. */
+export interface StepMeasure {
+  /** Mean over the trained tokens of the global batch, before the update. */
+  readonly loss: number;
+  readonly learningRate: number;
+  /** Global L2 norm before clipping. */
+  readonly gradientNorm: number;
+  /** Tokens of the global batch, pictures included, padding left out. */
+  readonly tokens: number;
+}
+
+/** A question to the model: the turns of a record up to the answer. */
+export interface Question {
+  readonly record: DataRecord;
+}
+
+export interface AnswerOptions {
+  readonly maxNewTokens: number;
+}
+
+/**
+ * What the loop needs of an engine, and no more: one rank's model with its optimizer. Every method leaves the trainer
+ * usable when it throws. Same calls, same numbers: nothing inside depends on the clock or on chance.
+ */
+export interface Trainer {
+  /** One optimizer step on the rows of the global batch. `step` counts from 1; seeds of dropout derive from it. */
+  step(rows: readonly DataRecord[], step: number): Promise<StepMeasure>;
+  /** Writes the trainable weights and the optimizer into `directory`; answers the names of the files, in order. */
+  save(directory: string): Promise<string[]>;
+  /** Takes weights and optimizer from a folder that `save` wrote. */
+  restore(directory: string): Promise<void>;
+  /** Greedy answers, in the order of the questions. */
+  answer(questions: readonly Question[], options: AnswerOptions): Promise<string[]>;
+  /** Writes the finished model in Hugging Face or PEFT layout; answers the names of the files. */
+  publish(directory: string): Promise<string[]>;
+  close(): Promise<void>;
+}
+
+/** The rows of a run in their order, batch by batch, for ever. */
+export interface RowSource {
+  /** Rows of the next global batch. */
+  next(): Promise<readonly DataRecord[]>;
+  /** Where the next batch starts. */
+  state(): DataCursor;
+  restore(cursor: DataCursor): void;
+  /** Rows of one epoch. */
+  readonly rowsPerEpoch: number;
+}
