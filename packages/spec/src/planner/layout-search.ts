@@ -39,26 +39,40 @@ export interface SearchResult {
  * where no number of GPUs meets it, the fastest that fits.
  */
 export function searchLayouts(workload: Workload, supply: readonly AcceleratorSupply[]): SearchResult {
-  const wanted = workload.spec.resources === "auto" ? {} : workload.spec.resources;
-  const fitting: Candidate[] = [];
+  const { resources } = workload.spec;
+  const named = resources === "auto" ? undefined : resources.accelerator?.toLowerCase();
+  const results = supply
+    .filter((entry) => named === undefined || entry.accelerator.name === named)
+    .map((entry) => searchOn(workload, entry));
+  return {
+    fitting: results.flatMap((result) => result.chosen ?? []),
+    closest: results.reduce<Candidate | null>((best, result) => nearer(best, result.closest), null),
+  };
+}
+
+function searchOn(
+  workload: Workload,
+  entry: AcceleratorSupply,
+): { chosen: Candidate | null; closest: Candidate | null } {
+  const { resources, deadlineSeconds } = workload.spec;
+  const wanted = resources === "auto" ? {} : resources;
+  let chosen: Candidate | null = null;
   let closest: Candidate | null = null;
-  for (const entry of supply) {
-    if (wanted.accelerator !== undefined && entry.accelerator.name !== wanted.accelerator.toLowerCase()) continue;
-    let chosen: Candidate | null = null;
-    for (const gpus of wanted.gpus === undefined ? powersOfTwo(entry.maxDevices) : [wanted.gpus]) {
-      for (const candidate of candidatesOn(workload, entry.accelerator, gpus, wanted.pipelineStages)) {
-        if (!fits(candidate)) {
-          if (closest === null || excess(candidate) < excess(closest)) closest = candidate;
-          continue;
-        }
-        if (chosen === null || candidate.time.expected < chosen.time.expected) chosen = candidate;
-        break;
-      }
-      if (chosen !== null && chosen.time.expected <= workload.spec.deadlineSeconds) break;
+  for (const gpus of wanted.gpus === undefined ? powersOfTwo(entry.maxDevices) : [wanted.gpus]) {
+    for (const candidate of candidatesOn(workload, entry.accelerator, gpus, wanted.pipelineStages)) {
+      closest = nearer(closest, candidate);
+      if (!fits(candidate)) continue;
+      if (chosen === null || candidate.time.expected < chosen.time.expected) chosen = candidate;
+      break;
     }
-    if (chosen !== null) fitting.push(chosen);
+    if (chosen !== null && chosen.time.expected <= deadlineSeconds) break;
   }
-  return { fitting, closest };
+  return { chosen, closest };
+}
+
+function nearer(a: Candidate | null, b: Candidate | null): Candidate | null {
+  if (a === null || b === null) return a ?? b;
+  return excess(b) < excess(a) ? b : a;
 }
 
 /** On one number of GPUs: the best micro-batch for each number of pipeline stages, fewest stages first. */

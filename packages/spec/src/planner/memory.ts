@@ -56,7 +56,7 @@ export interface MemoryEstimate {
 }
 
 /**
- * Memory of the fullest GPU, by term. A pure function of the architecture, the layout, the longest sample and the
+ * Memory of the fullest GPU, by term, in whole bytes. A pure function of the architecture, the layout, the longest sample and the
  * recipe; every term carries its formula with the numbers filled in. With pipeline stages the fullest stage counts.
  *
  * Sources: 18 bytes a parameter and the ZeRO shares, DeepSpeed `stage_1_and_2.py` and `stage3.py`
@@ -66,20 +66,16 @@ export interface MemoryEstimate {
 export function estimateMemory(question: MemoryQuestion): MemoryEstimate {
   const parts = stageParts(question);
   const state = trainableState(question, parts);
-  const activations = activationTerm(question);
+  const kept = activationTerm(question);
   const logits = logitTerm(question);
-  const vision = visionTransient(question, activations.sizeBytes + logits.sizeBytes);
-  const dynamicBytes = activations.sizeBytes + logits.sizeBytes + vision.sizeBytes;
+  const vision = visionTransient(question, kept.sizeBytes + logits.sizeBytes);
+  const activations = { sizeBytes: kept.sizeBytes + vision.sizeBytes, formula: kept.formula + vision.formula };
   const terms: MemoryTerm[] = [
     weightTerm(question, parts),
     adapterTerm(question, state),
     gradientTerm(question, state),
-    optimizerTerm(question, state, dynamicBytes),
-    {
-      name: "activations",
-      sizeBytes: activations.sizeBytes + vision.sizeBytes,
-      formula: activations.formula + vision.formula,
-    },
+    optimizerTerm(question, state, activations.sizeBytes + logits.sizeBytes),
+    { name: "activations", ...activations },
     { name: "logits", ...logits },
     runtimeTerm(question, parts),
   ];
@@ -191,7 +187,7 @@ function weightTerm(question: MemoryQuestion, parts: StageParts): MemoryTerm {
       bytes: visionBytes,
     },
   ].filter((group) => group.parameters > 0);
-  const sizeBytes = groups.reduce((sum, group) => sum + group.parameters * group.bytes, 0) / shards;
+  const sizeBytes = Math.ceil(groups.reduce((sum, group) => sum + group.parameters * group.bytes, 0) / shards);
   const text = groups
     .map((group) => `${Number(group.bytes.toFixed(4))} B × ${formatCount(group.parameters)} ${group.label}`)
     .join(" + ");
@@ -207,7 +203,7 @@ function adapterTerm({ recipe, lora, layout }: MemoryQuestion, state: TrainableS
   const rank = lora === null ? "" : ` (rank ${lora.rank} · (in + out) over the targeted layers)`;
   return {
     name: "adapter",
-    sizeBytes: (state.adapter * recipe.adapter.weight) / shards + copies,
+    sizeBytes: Math.ceil((state.adapter * recipe.adapter.weight) / shards + copies),
     formula: `${recipe.adapter.weight} B × ${formatCount(state.adapter)} adapter parameters${rank}${shards > 1 ? ` / ${shards}` : ""}${copies > 0 ? ` + ${formatBytes(copies)} copied embeddings` : ""}`,
   };
 }
@@ -217,14 +213,14 @@ const copiedState = { gradient: 2, optimizer: 4, update: 4 } as const;
 
 function gradientTerm({ recipe, layout }: MemoryQuestion, state: TrainableState): MemoryTerm {
   const shards = shardsOf(layout, "gradients");
-  const sizeBytes =
+  const held =
     (state.base * recipe.full.gradient +
       state.adapter * recipe.adapter.gradient +
       state.copiedEmbeddings * copiedState.gradient) /
     shards;
   return {
     name: "gradients",
-    sizeBytes,
+    sizeBytes: Math.ceil(held),
     formula: stateFormula(state, recipe.full.gradient, recipe.adapter.gradient, shards),
   };
 }
@@ -243,14 +239,14 @@ function optimizerTerm({ recipe, layout }: MemoryQuestion, state: TrainableState
   const group = Math.min(recipe.updateGroupParameters, (state.base + state.adapter) / shards);
   const copiedGroup = Math.min(recipe.updateGroupParameters, state.copiedEmbeddings / shards);
   const temporaries = group * recipe.updateBytes + copiedGroup * (recipe.updateBytes === 0 ? 0 : copiedState.update);
-  const excess = Math.max(0, temporaries - dynamicBytes);
+  const excess = Math.max(0, Math.ceil(temporaries) - dynamicBytes);
   const update =
     temporaries > 0
       ? ` + ${formatBytes(excess)} of the update (${recipe.updateBytes} B × ${formatCount(group)}, less the ${formatBytes(dynamicBytes)} of activations freed before it)`
       : "";
   return {
     name: "optimizer",
-    sizeBytes: held + excess,
+    sizeBytes: Math.ceil(held) + excess,
     formula: stateFormula(state, recipe.full.optimizer, recipe.adapter.optimizer, shards) + (excess > 0 ? update : ""),
   };
 }
@@ -292,7 +288,7 @@ function activationTerm({ architecture, layout, sample, recipe, trainable }: Mem
     matrix > 0 ? ` + attention matrices ${layout.microBatchSize} × ${text.heads} heads × ${sample.tokens}²` : "";
   const seen = tower > 0 ? ` + ${formatBytes(tower)} of the vision tower` : "";
   return {
-    sizeBytes: size,
+    sizeBytes: Math.ceil(size),
     formula: `${recipe.allocatorFactor} × (${formatCount(tokens)} tokens × (${shape})${attention}${seen})`,
   };
 }
@@ -333,7 +329,7 @@ function visionTransient(
   const patches = layout.microBatchSize * sample.patches;
   const matrix = visionMatrix(vision, patches, sample, recipe) * 2 * attentionMatrixBytes.kept;
   const block = (patches * visionBlockBytes(vision, recipe.activationBytes) + matrix) * recipe.allocatorFactor;
-  const excess = Math.max(0, block - laterBytes);
+  const excess = Math.max(0, Math.ceil(block) - laterBytes);
   return excess === 0
     ? noTerm
     : {
@@ -346,7 +342,7 @@ function logitTerm({ architecture, layout, sample, recipe, baseWeights }: Memory
   const bytes = baseWeights === "bf16" ? recipe.logitBytes : recipe.logitBytesQuantizedBase;
   const rows = layout.microBatchSize * (recipe.logitRows === "labels" ? sample.labels : sample.tokens);
   const vocabulary = architecture.text.vocabularySize / layout.tensorParallel;
-  const sizeBytes = bytes * rows * vocabulary * recipe.allocatorFactor;
+  const sizeBytes = Math.ceil(bytes * rows * vocabulary * recipe.allocatorFactor);
   const what = recipe.logitRows === "labels" ? "answer positions" : "positions";
   return {
     sizeBytes,
@@ -377,7 +373,11 @@ function runtimeTerm({ architecture, recipe, layout }: MemoryQuestion, parts: St
     workspace = 4 * largest + 2 * share * (gathered.liveParameters + gathered.bucketParameters);
     texts.push(`${formatBytes(workspace)} gathered layers and buckets`);
   }
-  return { name: "runtime", sizeBytes: recipe.contextBytes + collective + workspace, formula: texts.join(" + ") };
+  return {
+    name: "runtime",
+    sizeBytes: Math.ceil(recipe.contextBytes + collective + workspace),
+    formula: texts.join(" + "),
+  };
 }
 
 function round(value: number): number {

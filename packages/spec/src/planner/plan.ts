@@ -19,23 +19,49 @@ import { assumedRows, type PlanInput } from "./plan-input.ts";
 /**
  * Says what a run would need and why, without holding anything: accelerator, layout, memory by term, tokens, steps, time
  * and cost, with warnings and refusals. Never throws for a bad combination: the refusals say what to change. A plan with
- * refusals has `layout: null`.
+ * refusals has `layout: null`; its `memory` is then that of the layout that came nearest, or null.
  */
 export function plan(input: PlanInput): Plan {
   const { spec } = input;
   const model = input.model ?? (typeof spec.model === "string" ? findModel(spec.model) : undefined);
   if (model === undefined) return withDigest(unknownModelPlan(input));
-  const statistics = input.statistics ?? null;
   const supply = input.supply ?? defaultSupply(spec);
-  const counts = countParameters(model.architecture);
+  const { workload, steps, warnings, refusals } = assess(input, model, supply);
+  const search: SearchResult = refusals.length > 0 ? { fitting: [], closest: null } : searchLayouts(workload, supply);
+  const chosen = choose(search.fitting, spec.deadlineSeconds);
+  const isUnplaced = refusals.length === 0 && chosen === null;
+  return withDigest({
+    model: describeModel(spec, model),
+    ...describePlacement(workload, chosen, search),
+    tokens: workload.profile.monitor,
+    steps,
+    queueWait: input.queueWait ?? unknownWait,
+    warnings: [...warnings, ...furtherWarnings(spec, model, input.statistics ?? null, chosen)],
+    refusals: isUnplaced ? [refuseNoFit(workload, supply, search.closest)] : refusals,
+  });
+}
+
+const unknownWait: Plan["queueWait"] = { expectedSeconds: null, basis: "not known before the run is queued" };
+
+interface Assessment {
+  readonly workload: Workload;
+  readonly steps: Plan["steps"];
+  readonly warnings: readonly PlanNote[];
+  readonly refusals: PlanNote[];
+}
+
+/** Everything that can be said before a layout is looked for. */
+function assess(input: PlanInput, model: ModelFacts, supply: readonly AcceleratorSupply[]): Assessment {
+  const { spec } = input;
+  const statistics = input.statistics ?? null;
   const systemPromptCharacters =
     (input.systemPrompt ?? spec.systemPrompt)?.length ?? assumedSystemPromptCharacters[spec.task];
-  const crossedPixels = (spec.image.minPixels ?? 0) > (spec.image.maxPixels ?? Infinity);
+  const hasCrossedPixels = (spec.image.minPixels ?? 0) > (spec.image.maxPixels ?? Infinity);
   const profile = profileTokens({
     scheme: model.architecture.visualTokens,
     task: spec.task,
     contextWindow: model.contextWindow,
-    limits: crossedPixels ? {} : spec.image,
+    limits: hasCrossedPixels ? {} : spec.image,
     systemPromptCharacters,
     statistics,
   });
@@ -44,53 +70,49 @@ export function plan(input: PlanInput): Plan {
     promptCharacters: 0,
     answerCharacters: 0,
   }).prompt;
-  const onData = adviseOnData(spec, model, counts.total, statistics);
+  const onData = adviseOnData(spec, model, countParameters(model.architecture).total, statistics);
   const onTokens = adviseOnTokens(spec, model, profile, systemPromptTokens);
-  const early = [...checkSpec(spec, model), ...checkSupply(spec, supply), ...onData.refusals, ...onTokens.refusals];
   const steps = countSteps(spec, statistics, profile);
-  const workload: Workload = { spec, model, profile, steps: steps.total };
-  const search: SearchResult = early.length > 0 ? { fitting: [], closest: null } : searchLayouts(workload, supply);
-  const chosen = choose(search.fitting, spec.deadlineSeconds);
-  const refusals = early.length > 0 || chosen !== null ? early : [refuseNoFit(workload, supply, search.closest)];
-  const shown = chosen ?? search.closest;
-  return withDigest({
-    model: {
-      name: model.name,
-      family: model.family,
-      parameters: counts.total,
-      trainableParameters:
-        spec.mode === "full"
-          ? counts.total
-          : loraParameters(model.architecture.text, spec.training.lora.rank, spec.training.lora.targets),
-      license: model.license,
-    },
-    accelerator:
-      chosen === null
-        ? null
-        : {
-            name: chosen.accelerator.name,
-            memoryBytes: chosen.accelerator.memoryBytes,
-            reason: reasonFor(chosen, search.fitting, spec),
-          },
-    layout: chosen?.layout ?? null,
-    alternatives: chosen === null ? [] : alternativesTo(workload, chosen),
-    memory:
-      shown === null
-        ? null
-        : {
-            terms: [...shown.memory.terms],
-            totalBytes: shown.memory.totalBytes,
-            availableBytes: shown.availableBytes,
-            hostBytes: hostBytes(shown, counts.total),
-          },
-    tokens: profile.monitor,
+  return {
+    workload: { spec, model, profile, steps: steps.total },
     steps,
-    timeSeconds: chosen?.time ?? null,
-    cost: chosen === null ? null : estimateCost(chosen.accelerator, chosen.layout, chosen.time),
-    queueWait: input.queueWait ?? { expectedSeconds: null, basis: "not known before the run is queued" },
-    warnings: [...onData.warnings, ...onTokens.warnings, ...furtherWarnings(spec, model, statistics, chosen)],
-    refusals,
-  });
+    warnings: [...onData.warnings, ...onTokens.warnings],
+    refusals: [...checkSpec(spec, model), ...checkSupply(spec, supply), ...onData.refusals, ...onTokens.refusals],
+  };
+}
+
+function describeModel(spec: RunSpec, model: ModelFacts): Plan["model"] {
+  const parameters = countParameters(model.architecture).total;
+  const { rank, targets } = spec.training.lora;
+  const trainableParameters =
+    spec.mode === "full" ? parameters : loraParameters(model.architecture.text, rank, targets);
+  return { name: model.name, family: model.family, parameters, trainableParameters, license: model.license };
+}
+
+type Placement = Pick<Plan, "accelerator" | "layout" | "alternatives" | "memory" | "timeSeconds" | "cost">;
+
+function describePlacement(workload: Workload, chosen: Candidate | null, search: SearchResult): Placement {
+  const shown = chosen ?? search.closest;
+  const memory =
+    shown === null
+      ? null
+      : {
+          terms: [...shown.memory.terms],
+          totalBytes: shown.memory.totalBytes,
+          availableBytes: shown.availableBytes,
+          hostBytes: hostBytes(shown, countParameters(workload.model.architecture).total),
+        };
+  if (chosen === null)
+    return { accelerator: null, layout: null, alternatives: [], memory, timeSeconds: null, cost: null };
+  const { name, memoryBytes } = chosen.accelerator;
+  return {
+    accelerator: { name, memoryBytes, reason: reasonFor(chosen, search.fitting, workload.spec) },
+    layout: chosen.layout,
+    alternatives: alternativesTo(workload, chosen),
+    memory,
+    timeSeconds: chosen.time,
+    cost: estimateCost(chosen.accelerator, chosen.layout, chosen.time),
+  };
 }
 
 /** Without a cluster at hand: any GPU, and the processor when the spec asks for it by name. */
@@ -227,6 +249,13 @@ function furtherWarnings(
       path: "deadlineSeconds",
       message: `The run takes about ${formatSeconds(chosen.time.expected)}, longer than its deadline of ${formatSeconds(spec.deadlineSeconds)}. Raise deadlineSeconds, train fewer epochs, or add GPUs.`,
     });
+  const { hiddenSize } = model.architecture.text;
+  if (spec.mode === "lora" && spec.training.lora.rank > hiddenSize)
+    notes.push({
+      code: "rank_large",
+      path: "training.lora.rank",
+      message: `Rank ${spec.training.lora.rank} is more than ${model.title}'s width of ${hiddenSize}, so the adapter is larger than the layers it adapts. Use a smaller rank, or mode "full".`,
+    });
   if (/no commercial use/.test(model.license))
     notes.push({
       code: "license_restricts_use",
@@ -263,7 +292,7 @@ function unknownModelPlan(input: PlanInput): Omit<Plan, "digest"> {
     steps: countSteps(spec, input.statistics ?? null, { ...profile, monitor: { ...profile.monitor, overWindow: 0 } }),
     timeSeconds: null,
     cost: null,
-    queueWait: input.queueWait ?? { expectedSeconds: null, basis: "not known before the run is queued" },
+    queueWait: input.queueWait ?? unknownWait,
     warnings: [],
     refusals: [refuseUnknownModel(name)],
   };

@@ -1,4 +1,4 @@
-import { estimateMemory } from "../../src/planner/memory.ts";
+import { estimateMemory, type MemoryEstimate, type TrainableParts } from "../../src/planner/memory.ts";
 import { architectures } from "./architectures.ts";
 import { recipes } from "./recipes.ts";
 import { publishedRows, type PublishedRow } from "./rows.ts";
@@ -16,26 +16,20 @@ export interface Comparison {
 export const band = { low: -0.1, high: 0.3 } as const;
 
 /** What the estimator says of a published run. */
-export function predictRow(row: PublishedRow): ReturnType<typeof estimateMemory> {
+export function predictRow(row: PublishedRow): MemoryEstimate {
   const architecture = architectures[row.model];
-  const visual = row.visualTokens ?? 0;
-  const patches = architecture.vision === null ? 0 : visual * architecture.vision.patchesPerToken;
-  const isFull = row.mode === "full";
+  const { dataParallel = 1, pipelineStages = 1, tensorParallel = 1, sharding = "none", visualTokens = 0 } = row;
+  const patches = architecture.vision === null ? 0 : visualTokens * architecture.vision.patchesPerToken;
   return estimateMemory({
     architecture,
-    trainable: {
-      decoder: isFull ? "full" : "adapter",
-      vision: row.vision ?? "frozen",
-      bridge: row.vision === "full" ? "full" : "frozen",
-      embeddings: isFull ? "full" : row.copiesEmbeddings === true ? "copy" : "frozen",
-    },
-    lora: isFull ? null : { rank: row.rank ?? 8, targets: "all-linear" },
+    trainable: trainablePartsOf(row),
+    lora: row.mode === "full" ? null : { rank: row.rank ?? 8, targets: "all-linear" },
     baseWeights: row.baseWeights ?? "bf16",
     layout: {
-      dataParallel: row.dataParallel ?? 1,
-      pipelineStages: row.pipelineStages ?? 1,
-      tensorParallel: row.tensorParallel ?? 1,
-      sharding: row.sharding ?? "none",
+      dataParallel,
+      pipelineStages,
+      tensorParallel,
+      sharding,
       microBatchSize: row.batch,
       accumulationSteps: 8,
       recomputeActivations: row.keepsActivations !== true,
@@ -43,6 +37,16 @@ export function predictRow(row: PublishedRow): ReturnType<typeof estimateMemory>
     sample: { tokens: row.tokens, labels: row.tokens, patches, patchesPerSegment: patches },
     recipe: recipes[row.recipe ?? "torch"],
   });
+}
+
+function trainablePartsOf(row: PublishedRow): TrainableParts {
+  const isFull = row.mode === "full";
+  return {
+    decoder: isFull ? "full" : "adapter",
+    vision: row.vision ?? "frozen",
+    bridge: row.vision === "full" ? "full" : "frozen",
+    embeddings: isFull ? "full" : row.copiesEmbeddings === true ? "copy" : "frozen",
+  };
 }
 
 /** Predicted against measured, for every published row. */

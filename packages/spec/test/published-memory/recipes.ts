@@ -48,3 +48,5 @@ export const recipes = {
 } as const satisfies Record<string, MemoryRecipe>;
 
 export type RecipeName = keyof typeof recipes;
+
+export const recipeNames = Object.keys(recipes) as readonly RecipeName[];
