@@ -68,8 +68,6 @@ export interface VisionTower {
   readonly finalNorm: boolean;
   /** Patches that one visual token of the decoder stands for. */
   readonly patchesPerToken: number;
-  /** Largest patches that attend to one another in a tiled tower; null when the whole picture does. */
-  readonly patchesPerTile: number | null;
 }
 
 /** Linear layers (with bias) and norms between tower and decoder. */

@@ -132,7 +132,6 @@ function readInternVl(config: ConfigReader): Reading {
         layerScale: true,
         finalNorm: false,
         patchesPerToken: shrink,
-        patchesPerTile: patches + 1,
       },
       bridge: {
         blocks: [

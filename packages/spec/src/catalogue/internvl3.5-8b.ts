@@ -40,7 +40,6 @@ export const internvl35_8b: ModelFacts = {
       layerScale: true,
       finalNorm: false,
       patchesPerToken: 4,
-      patchesPerTile: 1025,
     },
     bridge: {
       blocks: [

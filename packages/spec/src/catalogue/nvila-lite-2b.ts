@@ -41,7 +41,6 @@ export const nvilaLite2b: ModelFacts = {
       layerScale: false,
       finalNorm: true,
       patchesPerToken: 9,
-      patchesPerTile: 1024,
     },
     bridge: {
       blocks: [

@@ -44,7 +44,6 @@ export function qwen3Vision(
     layerScale: false,
     finalNorm: false,
     patchesPerToken: sizes.mergeSize ** 2,
-    patchesPerTile: null,
   };
   return {
     vision,
@@ -96,7 +95,6 @@ export function qwen25Vision(
     layerScale: false,
     finalNorm: false,
     patchesPerToken: sizes.mergeSize ** 2,
-    patchesPerTile: null,
   };
   return {
     vision,

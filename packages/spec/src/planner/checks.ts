@@ -1,19 +1,24 @@
 import { findAccelerator, accelerators } from "../accelerators/accelerators.ts";
 import type { AcceleratorSupply } from "../accelerators/accelerator.ts";
 import { catalogueNames } from "../catalogue/catalogue.ts";
+import { drydockTinyVlName } from "../catalogue/drydock-tiny-vl.ts";
 import type { ModelFacts } from "../catalogue/model-facts.ts";
 import { decoderLinears } from "../catalogue/parameters.ts";
 import type { PlanNote } from "../contract/plan.ts";
 import type { RunSpec } from "../contract/run-spec.ts";
 import { plural } from "./format.ts";
 
-/** Refuses a model that is neither in the catalogue nor resolved by the caller. */
-export function refuseUnknownModel(name: string): PlanNote {
-  return {
-    code: "unknown_model",
-    path: "model",
-    message: `There is no model "${name}". Use one of ${catalogueNames.join(", ")}, a name@version that Drydock made, or { "uri": … } of a Hugging Face folder.`,
-  };
+/** Refuses a model whose facts are neither in the catalogue nor given by the caller. */
+export function refuseUnknownModel(reference: RunSpec["model"]): PlanNote {
+  return { code: "unknown_model", path: "model", message: unknownModelMessage(reference) };
+}
+
+function unknownModelMessage(reference: RunSpec["model"]): string {
+  if (typeof reference !== "string")
+    return `No config.json was found in ${reference.uri}. Use the URI of a folder in Hugging Face layout that this server can read.`;
+  if (reference.toLowerCase() === drydockTinyVlName)
+    return `The folder of ${drydockTinyVlName} is not here, so its sizes are not known. Use \`make tiny-base\` to make it, or another model.`;
+  return `There is no model "${reference}". Use one of ${catalogueNames.join(", ")}, a name@version that Drydock made, or { "uri": … } of a Hugging Face folder.`;
 }
 
 /** Combinations of the spec that can never train, whatever the data and the cluster. */

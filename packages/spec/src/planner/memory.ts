@@ -284,8 +284,11 @@ function activationTerm({ architecture, layout, sample, recipe, trainable }: Mem
   const shape = layout.recomputeActivations
     ? `${bytes} B × ${text.hiddenSize} × ${round(keptLayers)} layers kept + ${formatBytes(layerBytes)} of the layer in work`
     : `${round(keptLayers)} layers × ${formatBytes(layerBytes)}`;
-  const attention =
-    matrix > 0 ? ` + attention matrices ${layout.microBatchSize} × ${text.heads} heads × ${sample.tokens}²` : "";
+  const matrixText = `${layout.microBatchSize} × ${text.heads} heads × ${sample.tokens}²`;
+  const matrixBytes = layout.recomputeActivations
+    ? `${attentionMatrixBytes.working} B`
+    : `(${attentionMatrixBytes.kept} B × ${round(keptLayers)} layers + ${attentionMatrixBytes.working - attentionMatrixBytes.kept} B)`;
+  const attention = matrix > 0 ? ` + ${matrixBytes} × ${matrixText} attention` : "";
   const seen = tower > 0 ? ` + ${formatBytes(tower)} of the vision tower` : "";
   return {
     sizeBytes: Math.ceil(size),

@@ -1,7 +1,7 @@
 import { describe, expect, test } from "vitest";
 import { accelerators, cpuAccelerator, findAccelerator, gpuAccelerators } from "../accelerators/accelerators.ts";
 import { overrideAccelerator } from "../accelerators/accelerator.ts";
-import { catalogue } from "../catalogue/catalogue.ts";
+import { catalogue, findModel } from "../catalogue/catalogue.ts";
 import type { DatasetStatistics } from "../contract/dataset.ts";
 import { Plan } from "../contract/plan.ts";
 import { RunSpec, type RunSpecInput } from "../contract/run-spec.ts";
@@ -360,6 +360,9 @@ describe("data", () => {
       samples: 1000,
     });
     expect(plan({ spec: specOf({ training: { maxSteps: 10 } }), statistics: statisticsOf(1000) }).steps.total).toBe(10);
+    expect(plan({ spec: specOf({ training: { maxSteps: 900 } }), statistics: statisticsOf(1000) }).steps.total).toBe(
+      900,
+    );
     expect(
       plan({
         spec: specOf({ training: { epochs: 1, globalBatchSize: 64 } }),
@@ -426,6 +429,31 @@ describe("digest", () => {
     const reversed = Object.fromEntries(Object.entries(result).toReversed()) as Plan;
     expect(planDigest(reversed)).toBe(result.digest);
   });
+});
+
+test.each<[string, RunSpecInput["model"], RegExp]>([
+  [
+    "a folder that could not be read",
+    { uri: "s3://models/mine" },
+    /No config\.json was found in s3:\/\/models\/mine\. Use the URI/,
+  ],
+  ["the tiny model before it was made", "drydock-tiny-vl", /The folder of drydock-tiny-vl is not here.*make tiny-base/],
+])("%s is refused with what to do", (_name, model, message) => {
+  expect(plan({ spec: specOf({ model }) }).refusals).toEqual([
+    { code: "unknown_model", path: "model", message: expect.stringMatching(message) as string },
+  ]);
+});
+
+test("a rank wider than the model is warned about", () => {
+  const spec = specOf({ model: "qwen3-vl-2b", training: { lora: { rank: 1024 } } });
+  const narrow = findModel("qwen3-vl-2b");
+  if (narrow === undefined) throw new Error("no Qwen3-VL-2B");
+  const model = {
+    ...narrow,
+    architecture: { ...narrow.architecture, text: { ...narrow.architecture.text, hiddenSize: 512 } },
+  };
+  expect(codes(plan({ spec, model }).warnings)).toContain("rank_large");
+  expect(codes(plan({ spec }).warnings)).not.toContain("rank_large");
 });
 
 test("a plan reads as text: accelerator, memory by term with formulas, tokens, time, warnings", () => {

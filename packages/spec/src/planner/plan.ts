@@ -126,25 +126,26 @@ function withDigest(content: Omit<Plan, "digest">): Plan {
   return { digest: planDigest(content), ...content };
 }
 
-/** Steps of the run. Rows over the window or with refused pictures are left out in the sampled share. */
+/**
+ * Steps of the run: `maxSteps`, else as many as the epochs take, epochs following one another without a break. Rows over
+ * the window or with refused pictures are left out in the share that the sampled rows have of them.
+ */
 function countSteps(spec: RunSpec, statistics: DatasetStatistics | null, profile: TokenProfile): Plan["steps"] {
   const { epochs, globalBatchSize, maxSteps } = spec.training;
   const { monitor } = profile;
   const leftOut = monitor.samples === 0 ? 0 : (monitor.overWindow + profile.tooThin) / monitor.samples;
   const rows = statistics?.trainRows ?? assumedRows;
   const samples = Math.max(0, Math.round(rows * (1 - leftOut)));
-  const perEpoch = samples / globalBatchSize;
-  const wanted = Math.max(1, Math.ceil(epochs * perEpoch));
   const basis =
     statistics === null
       ? `${assumedRows.toLocaleString("en")} rows assumed: there is no data set yet`
       : `${plural(samples, "training row")} of the data set`;
   return {
-    perEpoch: Number(perEpoch.toFixed(3)),
-    total: Math.min(wanted, maxSteps ?? Infinity),
+    perEpoch: Number((samples / globalBatchSize).toFixed(3)),
+    total: maxSteps ?? Math.max(1, Math.ceil((samples * epochs) / globalBatchSize)),
     globalBatchSize,
     samples,
-    basis: maxSteps !== undefined && maxSteps < wanted ? `${basis}; stopped by maxSteps ${maxSteps}` : basis,
+    basis: maxSteps === undefined ? basis : `${basis}; training.maxSteps is ${maxSteps}`,
   };
 }
 
@@ -294,6 +295,6 @@ function unknownModelPlan(input: PlanInput): Omit<Plan, "digest"> {
     cost: null,
     queueWait: input.queueWait ?? unknownWait,
     warnings: [],
-    refusals: [refuseUnknownModel(name)],
+    refusals: [refuseUnknownModel(spec.model)],
   };
 }

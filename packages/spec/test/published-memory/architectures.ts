@@ -39,7 +39,6 @@ function plainTower(
     layerScale: false,
     finalNorm: true,
     patchesPerToken: 4,
-    patchesPerTile: 1024,
     ...sizes,
   };
 }
@@ -304,7 +303,6 @@ export const architectures = {
     vision: {
       ...plainTower({ hiddenSize: 768, layers: 12, heads: 12, intermediateSize: 3072, gatedMlp: false }),
       positionRows: 196,
-      patchesPerTile: 196,
     },
     bridge: { blocks: [{ normParameters: 0, linears: [[3072, 576]] }] },
     visualTokens: null,
