@@ -24,7 +24,8 @@ export async function checkFence(folder: RunFolder): Promise<void> {
   if (newest > folder.epoch) throw new StaleEpochError(folder.epoch, newest);
 }
 
-async function newestEpoch(folder: RunFolder): Promise<number> {
+/** The newest attempt that has started; 0 when none has. */
+export async function newestEpoch(folder: RunFolder): Promise<number> {
   let newest = 0;
   for await (const { key } of folder.storage.list(`${folder.prefix}attempts/`)) {
     const matched = /attempts\/(\d+)\/claim\.json$/.exec(key);

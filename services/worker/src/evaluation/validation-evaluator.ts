@@ -3,6 +3,9 @@ import type { DataRecord, SampleResult, Scores } from "@drydock/spec";
 import type { Trainer } from "../training/trainer.ts";
 import type { EvaluationPhase, EvaluationResult, Evaluator } from "./evaluator.ts";
 
+/** Questions answered at once. */
+export const answeredAtOnce = 16;
+
 /** What the answers are worth: one result per record, and the scores of all. */
 export interface Scoring {
   readonly scores: Scores;

@@ -7,7 +7,7 @@ import { RunSpec, WorkerConfig } from "@drydock/spec";
 import { StaleEpochError, claimEpoch } from "../checkpoint/fence.ts";
 import type { Trainer } from "../training/trainer.ts";
 import { chooseImageSettings, choosePrompt, readModelCard } from "./model-card.ts";
-import { modelCardOf, publishModel, type Publication } from "./publish-model.ts";
+import { modelCardOf, modelKey, publishModel, type Publication } from "./publish-model.ts";
 
 let root: string;
 let storage: FolderStorage;
@@ -63,13 +63,13 @@ const trainer = {
 } as Trainer;
 
 async function publish(epoch: number): Promise<string> {
-  return await publishModel(
-    { storage, prefix: "runs/r1/", runId: "r1", epoch },
-    trainer,
-    publication,
-    join(root, "scratch"),
-    { budgetMs: 0 },
-  );
+  const folder = { storage, prefix: "runs/r1/", runId: "r1", epoch };
+  const key = modelKey("weld", 2);
+  await publishModel(folder, key, trainer, modelCardOf(publication), {
+    directory: join(root, "scratch"),
+    diskRetry: { budgetMs: 0 },
+  });
+  return key;
 }
 
 test("a model is published with a card that names its base, prompt, picture settings and lineage", async () => {

@@ -50,33 +50,31 @@ export function modelCardOf({ config, baseDigest, step, scores }: Publication): 
 }
 
 /**
- * Puts the finished model into storage, Hugging Face or PEFT layout with `drydock.json` beside it, and answers its key
- * prefix. The card goes last: a version without one was never finished. Publishing again replaces the same files.
+ * Puts the finished model into storage, Hugging Face or PEFT layout with `drydock.json` beside it. The card goes last: a version without one was never finished. Publishing again replaces the same files.
  *
+ * @param key  key prefix without a slash at its end, see `modelKey`
  * @throws StaleEpochError when a newer attempt of the run has started
  */
 export async function publishModel(
   folder: RunFolder,
+  key: string,
   trainer: Trainer,
-  publication: Publication,
-  scratchDirectory: string,
-  diskRetry: RetryPolicy,
-): Promise<string> {
-  const directory = join(scratchDirectory, "model");
+  card: ModelCard,
+  scratch: { readonly directory: string; readonly diskRetry: RetryPolicy },
+): Promise<void> {
+  const directory = join(scratch.directory, "model");
   const names = await retryUnavailable(
     `write the model to ${directory}`,
-    diskRetry,
-    async () => await writeModel(trainer, modelCardOf(publication), directory),
+    scratch.diskRetry,
+    async () => await writeModel(trainer, card, directory),
   );
   await checkFence(folder);
-  const key = modelKey(publication.config.modelName, publication.config.modelVersion);
   for (const name of [...names, modelCardName]) await folder.storage.putFile(`${key}/${name}`, join(directory, name));
   await rm(directory, { recursive: true, force: true });
-  return key;
 }
 
 /** Writes the model's files and its card into a folder; answers the names, the card left out. */
-export async function writeModel(trainer: Trainer, card: ModelCard, directory: string): Promise<string[]> {
+async function writeModel(trainer: Trainer, card: ModelCard, directory: string): Promise<string[]> {
   try {
     await rm(directory, { recursive: true, force: true });
     await mkdir(directory, { recursive: true });

@@ -1,15 +1,15 @@
-import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { FolderStorage } from "@drydock/kit";
-import { RunSpec, type DataCursor, type DataRecord } from "@drydock/spec";
+import { RunSpec } from "@drydock/spec";
+import { CountingRows, ToyTrainer } from "../../test/toy-engine.ts";
 import { CheckpointStore } from "../checkpoint/checkpoint-store.ts";
 import { checkpointSteps, type RunFolder } from "../checkpoint/run-folder.ts";
 import type { EvaluationPhase, Evaluator } from "../evaluation/evaluator.ts";
 import { RunControl } from "./run-control.ts";
 import { train, type TrainingOutcome, type TrainingRun } from "./train.ts";
-import type { RowSource, StepMeasure, Trainer } from "./trainer.ts";
 import type { StepReport, TrainingListener } from "./training-listener.ts";
 
 let root: string;
@@ -19,69 +19,6 @@ beforeEach(async () => {
   storage = new FolderStorage(join(root, "store"));
 });
 afterEach(async () => await rm(root, { recursive: true, force: true }));
-
-/** One weight with momentum, pulled by the numbers in the rows: enough to see any step that is lost, repeated or reordered. */
-class ToyTrainer implements Trainer {
-  weight = 0;
-  momentum = 0;
-  losses: ((step: number) => number) | null = null;
-
-  async step(rows: readonly DataRecord[], step: number): Promise<StepMeasure> {
-    const gradient = rows.reduce((sum, { rowId }) => sum + Math.sin(this.weight + Number(rowId)), 0) / rows.length;
-    this.momentum = 0.9 * this.momentum + gradient;
-    this.weight -= 0.1 * this.momentum * (1 / step);
-    return {
-      loss: this.losses?.(step) ?? Math.abs(gradient),
-      learningRate: 0.1,
-      gradientNorm: Math.abs(gradient),
-      tokens: 7 * rows.length,
-    };
-  }
-
-  async save(directory: string): Promise<string[]> {
-    await writeFile(join(directory, "adapter_model.safetensors"), Buffer.from(new Float64Array([this.weight]).buffer));
-    await writeFile(join(directory, "optimizer-0.safetensors"), Buffer.from(new Float64Array([this.momentum]).buffer));
-    return ["adapter_model.safetensors", "optimizer-0.safetensors"];
-  }
-
-  async restore(directory: string): Promise<void> {
-    this.weight = (await readFile(join(directory, "adapter_model.safetensors"))).readDoubleLE(0);
-    this.momentum = (await readFile(join(directory, "optimizer-0.safetensors"))).readDoubleLE(0);
-  }
-
-  async answer(): Promise<string[]> {
-    return [];
-  }
-
-  async publish(): Promise<string[]> {
-    return [];
-  }
-
-  async close(): Promise<void> {}
-}
-
-class CountingRows implements RowSource {
-  readonly rowsPerEpoch = 10;
-  #index = 0;
-
-  async next(): Promise<readonly DataRecord[]> {
-    return [0, 1].map(() => ({ rowId: String(this.#index++ % this.rowsPerEpoch) }) as DataRecord);
-  }
-
-  state(): DataCursor {
-    return {
-      epoch: Math.floor(this.#index / this.rowsPerEpoch),
-      index: this.#index % this.rowsPerEpoch,
-      order: "sequential",
-      seed: 1,
-      rows: this.rowsPerEpoch,
-    };
-  }
-
-  restore(cursor: DataCursor): void {
-    this.#index = cursor.epoch * cursor.rows + cursor.index;
-  }
-}
 
 class Listener implements TrainingListener {
   readonly steps: StepReport[] = [];

@@ -23,7 +23,7 @@ export interface StepReport {
 }
 
 export interface EvaluationReport {
-  readonly phase: "before" | "during" | "after";
+  readonly phase: "before" | "during" | "after" | "standalone";
   readonly step: number;
   readonly scores: Scores;
   readonly samples: number;

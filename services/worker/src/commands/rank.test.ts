@@ -1,0 +1,267 @@
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { pathToFileURL } from "node:url";
+import { afterEach, beforeEach, expect, test } from "vitest";
+import { FolderStorage, UnavailableError } from "@drydock/kit";
+import { CheckpointManifest, ModelCard, RunSpec, type DataRecord } from "@drydock/spec";
+import { S3Server } from "../../../../packages/kit/test/s3-server.ts";
+import { toyEngine, ToyTrainer } from "../../test/toy-engine.ts";
+import { claimEpoch } from "../checkpoint/fence.ts";
+import { StaleAttemptError } from "../control/stale-attempt-error.ts";
+import type { Directive, Report, WorkerClient } from "../control/worker-client.ts";
+import { rankSettingsOf } from "./rank-environment.ts";
+import { runRank } from "./rank.ts";
+
+let root: string;
+let storage: FolderStorage;
+beforeEach(async () => {
+  root = await mkdtemp(join(tmpdir(), "drydock-rank-"));
+  storage = new FolderStorage(join(root, "store"));
+  process.env["DRYDOCK_LOG_LEVEL"] = "silent";
+  const row = {
+    task: "vqa",
+    source: { file: "a", row: 1 },
+    images: [],
+    messages: [{ role: "user", content: "?" }],
+  } as const;
+  const records = [0, 1, 2, 3].map(
+    (index) => ({ ...row, rowId: String(index), split: index < 3 ? "train" : "validation" }) as unknown as DataRecord,
+  );
+  await storage.put("datasets/d/records.jsonl", records.map((record) => `${JSON.stringify(record)}\n`).join(""));
+});
+afterEach(async () => {
+  delete process.env["DRYDOCK_LOG_LEVEL"];
+  await rm(root, { recursive: true, force: true });
+});
+
+const layout = {
+  gpus: 1,
+  pods: 1,
+  gpusPerPod: 1,
+  dataParallel: 1,
+  pipelineStages: 1,
+  sharding: "none",
+  microBatchSize: 1,
+  accumulationSteps: 1,
+  recomputeActivations: false,
+};
+
+function trainConfig(changes: object = {}): object {
+  return {
+    kind: "train",
+    runId: "r1",
+    spec: RunSpec.parse({ name: "weld", model: "base", dataset: "weld@1", task: "vqa", checkpoint: { everySteps: 5 } }),
+    layout,
+    totalSteps: 12,
+    modelDirectory: root,
+    recordsKey: "datasets/d/records.jsonl",
+    systemPrompt: "Be brief.",
+    planDigest: "p",
+    datasetDigest: null,
+    modelName: "weld",
+    modelVersion: 1,
+    ...changes,
+  };
+}
+
+/** A controller that joins the rank to a config and answers each report by `directiveFor`. */
+class FakeController implements WorkerClient {
+  readonly reports: Report[] = [];
+  joins = 0;
+  readonly #config: object;
+  readonly #directiveFor: (report: Report) => Directive;
+  unavailableJoins = 0;
+
+  constructor(config: object, directiveFor: (report: Report) => Directive = () => "continue") {
+    this.#config = config;
+    this.#directiveFor = directiveFor;
+  }
+
+  async join() {
+    this.joins += 1;
+    if (this.unavailableJoins-- > 0) throw new UnavailableError("controller_unavailable", "no answer");
+    return { directive: "continue", configJson: JSON.stringify(this.#config), resumeFrom: "" } as const;
+  }
+
+  async report(report: Report): Promise<Directive> {
+    this.reports.push(report);
+    return this.#directiveFor(report);
+  }
+}
+
+function settings(epoch = 1) {
+  return rankSettingsOf({
+    DRYDOCK_RUN_ID: "r1",
+    DRYDOCK_EPOCH: String(epoch),
+    DRYDOCK_RANK: "0",
+    DRYDOCK_WORKER_TOKEN: "t",
+    DRYDOCK_CONTROLLER_URL: "http://127.0.0.1:1",
+    STORAGE_URL: pathToFileURL(join(root, "store")).href,
+    DRYDOCK_SCRATCH: join(root, "scratch"),
+    DRYDOCK_STORAGE_BUDGET_SECONDS: "0",
+  });
+}
+
+test("a rank trains, saves, evaluates, publishes, and tells all of it", async () => {
+  const controller = new FakeController(trainConfig());
+  expect(await runRank(settings(), controller, toyEngine())).toBe(0);
+  const told = controller.reports;
+  expect(told.flatMap(({ steps }) => steps.map(({ step }) => step))).toEqual(
+    Array.from({ length: 12 }, (_, index) => index + 1),
+  );
+  expect(told.flatMap(({ checkpoints }) => checkpoints.map(({ step }) => step))).toEqual([5, 10, 12]);
+  expect(told.flatMap(({ evaluations }) => evaluations.map(({ phase, samples }) => [phase, samples]))).toEqual([
+    ["before", 1],
+    ["after", 1],
+  ]);
+  expect(told.at(-1)?.outcome).toEqual({
+    exitCode: 0,
+    reason: "completed",
+    message: "finished after 12 steps",
+    modelKey: "models/weld/1",
+  });
+  const manifest: unknown = JSON.parse(
+    Buffer.from(await storage.get("runs/r1/checkpoints/step-00000012/manifest.json")).toString(),
+  );
+  expect(CheckpointManifest.parse(manifest)).toMatchObject({ runId: "r1", step: 12, epoch: 1 });
+  const card: unknown = JSON.parse(Buffer.from(await storage.get("models/weld/1/drydock.json")).toString());
+  expect(ModelCard.parse(card)).toMatchObject({
+    kind: "adapter",
+    base: "base",
+    systemPrompt: "Be brief.",
+    lineage: { step: 12, scores: { after: { "exact-match": 1 } } },
+  });
+});
+
+test("a rank that is told to stop ends with 143 after a checkpoint, and the next attempt goes on there", async () => {
+  const slow = new ToyTrainer();
+  const controller = new FakeController(trainConfig(), () => "checkpoint-and-stop");
+  slow.losses = () => {
+    const until = performance.now() + 20;
+    while (performance.now() < until);
+    return 1;
+  };
+  expect(await runRank(settings(1), controller, toyEngine(slow))).toBe(143);
+  const outcome = controller.reports.at(-1)?.outcome;
+  expect(outcome).toMatchObject({ exitCode: 143, reason: "paused-after-checkpoint", modelKey: "" });
+  const stoppedAt = controller.reports.flatMap(({ checkpoints }) => checkpoints).at(-1)?.step ?? 0;
+
+  const resumed = new FakeController(trainConfig());
+  const trainer = new ToyTrainer();
+  expect(await runRank(settings(2), resumed, toyEngine(trainer))).toBe(0);
+  expect(resumed.reports.flatMap(({ steps }) => steps)[0]?.step ?? 13).toBe(stoppedAt + 1);
+});
+
+test("a rank waits for a controller that does not answer its join yet", async () => {
+  const controller = new FakeController(trainConfig({ totalSteps: 1 }));
+  controller.unavailableJoins = 2;
+  expect(await runRank(settings(), controller, toyEngine())).toBe(0);
+  expect(controller.joins).toBe(3);
+});
+
+test.each([
+  [
+    "a data set without rows to train on",
+    { recordsKey: "datasets/empty.jsonl" },
+    65,
+    "bad-data",
+    "the data set has no rows in its train split",
+  ],
+  [
+    "records that are gone",
+    { recordsKey: "datasets/gone.jsonl" },
+    65,
+    "bad-data",
+    "datasets/gone.jsonl are not in storage",
+  ],
+])("%s ends with its exit code and a sentence", async (_case, changes, exitCode, reason, message) => {
+  await storage.put("datasets/empty.jsonl", "");
+  const controller = new FakeController(trainConfig(changes));
+  expect(await runRank(settings(), controller, toyEngine())).toBe(exitCode);
+  expect(controller.reports.at(-1)?.outcome).toMatchObject({
+    exitCode,
+    reason,
+    message: expect.stringContaining(message),
+  });
+});
+
+test("a rank whose loss is not finite says which learning rate to try", async () => {
+  const trainer = new ToyTrainer();
+  trainer.losses = () => Number.NaN;
+  const controller = new FakeController(trainConfig());
+  expect(await runRank(settings(), controller, toyEngine(trainer))).toBe(64);
+  expect(controller.reports.at(-1)?.outcome).toMatchObject({
+    reason: "diverged",
+    message: expect.stringContaining("training.learningRate 0.01 or less"),
+  });
+});
+
+test("a rank whose storage is full past the budget ends with 75 and keeps the last good checkpoint", async () => {
+  const trainer = new ToyTrainer();
+  const save = trainer.save.bind(trainer);
+  let saves = 0;
+  trainer.save = async (directory) => {
+    if (++saves === 2) throw Object.assign(new Error("ENOSPC: no space left on device, write"), { code: "ENOSPC" });
+    return await save(directory);
+  };
+  const controller = new FakeController(trainConfig());
+  expect(await runRank(settings(), controller, toyEngine(trainer))).toBe(75);
+  expect(controller.reports.at(-1)?.outcome).toMatchObject({
+    reason: "storage-unavailable",
+    message: expect.stringMatching(/^the disk is full: .* was not written; free space/),
+  });
+  expect(await storage.head("runs/r1/checkpoints/step-00000005/manifest.json")).not.toBeNull();
+  expect(await storage.head("runs/r1/checkpoints/step-00000010/manifest.json")).toBeNull();
+});
+
+test("a rank rides out storage that answers 503 for a while", async () => {
+  await using server = await S3Server.start();
+  server.objects.set("team/datasets/d/records.jsonl", Buffer.from(await storage.get("datasets/d/records.jsonl")));
+  Object.assign(process.env, { S3_ENDPOINT: server.url, S3_ACCESS_KEY_ID: "a", S3_SECRET_ACCESS_KEY: "b" });
+  const controller = new FakeController(trainConfig({ totalSteps: 6 }), ({ steps }) => {
+    if (steps.some(({ step }) => step === 1)) server.faults.push({ times: 4, kind: { status: 503 } });
+    return "continue";
+  });
+  const s3 = { ...settings(), storageUrl: "s3://bucket/team", storageBudgetMs: 30_000 };
+  expect(await runRank(s3, controller, toyEngine())).toBe(0);
+  expect([...server.objects.keys()]).toContain("team/runs/r1/checkpoints/step-00000006/manifest.json");
+  expect([...server.objects.keys()]).toContain("team/models/weld/1/drydock.json");
+});
+
+test("a rank of a stale attempt writes nothing", async () => {
+  await claimEpoch({ storage, prefix: "runs/r1/", runId: "r1", epoch: 2 }, 1);
+  const controller = new FakeController(trainConfig());
+  expect(await runRank(settings(1), controller, toyEngine())).toBe(130);
+  expect(await storage.head("runs/r1/checkpoints/step-00000005/manifest.json")).toBeNull();
+});
+
+test("a rank whose token is refused ends without a word", async () => {
+  const controller = new FakeController(trainConfig());
+  controller.join = async () => await Promise.reject(new StaleAttemptError(null));
+  await expect(runRank(settings(1), controller, toyEngine())).rejects.toBeInstanceOf(StaleAttemptError);
+});
+
+test("an evaluation of its own is scored and stored", async () => {
+  const spec = { model: "base", dataset: "weld@1", task: "vqa", maxNewTokens: 8, image: {} };
+  const controller = new FakeController({
+    kind: "evaluate",
+    evaluationId: "eval_1",
+    spec,
+    modelDirectory: root,
+    adapterDirectory: null,
+    recordsKey: "datasets/d/records.jsonl",
+    systemPrompt: "",
+  });
+  expect(await runRank(settings(), controller, toyEngine())).toBe(0);
+  expect(controller.reports.flatMap(({ evaluations }) => evaluations)).toMatchObject([
+    { phase: "standalone", samples: 1, scores: { "exact-match": 1 }, resultsKey: "evaluations/eval_1/results.jsonl" },
+  ]);
+  expect(await storage.head("evaluations/eval_1/results.jsonl")).not.toBeNull();
+});
+
+test("missing environment variables are named", () => {
+  expect(() => rankSettingsOf({ DRYDOCK_RUN_ID: "r1" })).toThrow(
+    /missing or wrong: DRYDOCK_EPOCH .*DRYDOCK_WORKER_TOKEN/,
+  );
+});

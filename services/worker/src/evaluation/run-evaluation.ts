@@ -1,0 +1,59 @@
+import type { ObjectStorage } from "@drydock/kit";
+import type { DataRecord, EvaluationWorkerConfig, RecordImage } from "@drydock/spec";
+import { BadDataError } from "../failure.ts";
+import type { EngineDoors } from "../training/engine-doors.ts";
+import type { TrainingListener } from "../training/training-listener.ts";
+import type { EvaluationResult } from "./evaluator.ts";
+import { ValidationEvaluator, answeredAtOnce, evenly } from "./validation-evaluator.ts";
+
+export interface EvaluationSetup {
+  readonly config: EvaluationWorkerConfig;
+  readonly storage: ObjectStorage;
+  readonly resultsKey: string;
+  readonly records: readonly DataRecord[];
+  readonly pathOf: (image: RecordImage) => Promise<string>;
+  readonly engine: EngineDoors;
+  readonly listener: TrainingListener;
+  readonly signal: AbortSignal;
+}
+
+/** An evaluation of its own: a model, with or without an adapter, on the validation split. Null when `signal` ended it. */
+export async function runEvaluation(setup: EvaluationSetup): Promise<EvaluationResult | null> {
+  const { config, listener } = setup;
+  const { spec } = config;
+  listener.phaseChanged("loading");
+  const validation = setup.records.filter(({ split }) => split === "validation");
+  if (validation.length === 0)
+    throw new BadDataError(
+      "the data set has no rows in its validation split: import it again with a larger validationShare",
+    );
+  const { metrics, score } = setup.engine.scorerOf(spec.task, spec.metrics);
+  const evaluator = new ValidationEvaluator({
+    storage: setup.storage,
+    records: spec.maxSamples === undefined ? validation : evenly(validation, spec.maxSamples),
+    resultsKeyOf: () => setup.resultsKey,
+    metrics,
+    maxSamplesDuring: null,
+    maxNewTokens: spec.maxNewTokens,
+    batchSize: answeredAtOnce,
+    score,
+    nowMs: () => performance.now(),
+  });
+  const model = await setup.engine.openAnswerer(config, setup.pathOf);
+  try {
+    listener.phaseChanged("evaluating-after");
+    const result = await evaluator.evaluate(model, "after", 0, setup.signal);
+    if (result)
+      listener.evaluationFinished({
+        phase: "standalone",
+        step: 0,
+        scores: result.scores,
+        samples: result.samples,
+        seconds: result.seconds,
+        resultsKey: result.resultsKey,
+      });
+    return result;
+  } finally {
+    await model.close();
+  }
+}
