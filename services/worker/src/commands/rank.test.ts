@@ -5,7 +5,7 @@ import { pathToFileURL } from "node:url";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { FolderStorage, UnavailableError } from "@drydock/kit";
 import { CheckpointManifest, ModelCard, RunSpec, type DataRecord } from "@drydock/spec";
-import { S3Server } from "../../../../packages/kit/test/s3-server.ts";
+import { S3Server } from "@drydock/kit/s3-test-server";
 import { toyEngine, ToyTrainer } from "../../test/toy-engine.ts";
 import { claimEpoch } from "../checkpoint/fence.ts";
 import { StaleAttemptError } from "../control/stale-attempt-error.ts";
