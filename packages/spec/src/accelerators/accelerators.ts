@@ -107,6 +107,23 @@ export const cpuAccelerator: Accelerator = {
   pricePerHour: null,
 };
 
+/** fp32 matrix products of one core in TFLOP/s: half of what was measured on two. */
+const teraflopsPerCore = 0.055;
+
+/**
+ * The supply of a computer without a GPU, for the local back end: its own memory and cores, one rank at a time.
+ *
+ * @param machine  `memoryBytes` that a worker may use; `cores` it may use
+ */
+export function processorSupply(machine: {
+  readonly memoryBytes: number;
+  readonly cores: number;
+}): AcceleratorSupply[] {
+  const { memoryBytes, cores } = machine;
+  const accelerator = { ...cpuAccelerator, memoryBytes, bf16Teraflops: Number((teraflopsPerCore * cores).toFixed(3)) };
+  return [{ accelerator, maxDevices: 1 }];
+}
+
 export const accelerators: readonly Accelerator[] = [cpuAccelerator, ...gpuAccelerators];
 
 /** The accelerator of a name, or undefined. */

@@ -8,7 +8,7 @@ import { estimateMemory, type MemoryEstimate } from "./memory.ts";
 import { drydockCpuRecipe, drydockGpuRecipe } from "./recipe.ts";
 
 /** Share of a device's memory that a plan may fill. The rest covers estimates that are 10 % too low, the band of the tests. */
-export const usableShare = 0.9;
+const usableShare = 0.9;
 
 /** Tokens of a micro-batch beyond which a larger one no longer trains faster. */
 const enoughTokens = 8192;
@@ -132,7 +132,7 @@ interface LayoutChoice {
 }
 
 /** A layout of one GPU a pod: a rank is a pod, so that one rank can be replaced alone. */
-export function makeLayout(spec: RunSpec, choice: LayoutChoice): Layout {
+function makeLayout(spec: RunSpec, choice: LayoutChoice): Layout {
   const gpus = choice.dataParallel * choice.stages;
   return {
     gpus,
@@ -148,7 +148,7 @@ export function makeLayout(spec: RunSpec, choice: LayoutChoice): Layout {
 }
 
 /** Memory and time of one layout on one accelerator. */
-export function evaluateLayout(workload: Workload, accelerator: Accelerator, layout: Layout): Candidate {
+function evaluateLayout(workload: Workload, accelerator: Accelerator, layout: Layout): Candidate {
   const { spec, model, profile, steps } = workload;
   const isFull = spec.mode === "full";
   const { longest } = profile;
@@ -177,7 +177,7 @@ export function evaluateLayout(workload: Workload, accelerator: Accelerator, lay
   };
 }
 
-export function fits(candidate: Candidate): boolean {
+function fits(candidate: Candidate): boolean {
   return candidate.memory.totalBytes <= candidate.availableBytes;
 }
 

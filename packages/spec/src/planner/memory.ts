@@ -32,7 +32,7 @@ export interface MemoryLayout {
 }
 
 /** The longest sample: positions of the decoder, positions with a label, and rows of the vision tower. */
-export interface MemorySample {
+interface MemorySample {
   readonly tokens: number;
   readonly labels: number;
   readonly patches: number;

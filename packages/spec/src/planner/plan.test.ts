@@ -1,5 +1,11 @@
 import { describe, expect, test } from "vitest";
-import { accelerators, cpuAccelerator, findAccelerator, gpuAccelerators } from "../accelerators/accelerators.ts";
+import {
+  accelerators,
+  cpuAccelerator,
+  findAccelerator,
+  gpuAccelerators,
+  processorSupply,
+} from "../accelerators/accelerators.ts";
 import { overrideAccelerator } from "../accelerators/accelerator.ts";
 import { catalogue, findModel } from "../catalogue/catalogue.ts";
 import type { DatasetStatistics } from "../contract/dataset.ts";
@@ -274,6 +280,19 @@ describe("bad input is refused with the field and what to do", () => {
     ]);
   });
 
+  test("pictures of full size on small GPUs are told as what they are: activations", () => {
+    const statistics = statisticsOf(1000);
+    const samples = statistics.samples.map((sample) => ({ ...sample, images: [[4032, 3024]] as [number, number][] }));
+    const result = plan({ spec: specOf(), statistics: { ...statistics, samples } });
+    expect(result.refusals[0]?.message).toMatch(
+      /Most of it are the activations .* To change that, lower image.maxPixels/,
+    );
+    expect(codes(result.warnings)).toContain("pictures_cost_many_tokens");
+    expect(
+      plan({ spec: specOf({ image: { maxPixels: 1_003_520 } }), statistics: { ...statistics, samples } }).refusals,
+    ).toEqual([]);
+  });
+
   test("a model that nearly fits shows the memory of the layout that came nearest", () => {
     const result = plan({
       spec: specOf({ model: "qwen3.5-27b", mode: "full", resources: { accelerator: "nvidia-a10-24gb" } }),
@@ -391,6 +410,15 @@ describe("choice of the accelerator", () => {
     const result = plan({ spec: specOf({ model: "qwen3-vl-2b" }), supply: [{ accelerator: machine, maxDevices: 1 }] });
     expect(result).toMatchObject({ accelerator: { name: "cpu" }, cost: null, layout: { recomputeActivations: false } });
     expect(result.memory?.terms[0]?.formula).toMatch(/^4 B ×/);
+  });
+
+  test("a computer without a GPU supplies its own memory and cores", () => {
+    const supply = processorSupply({ memoryBytes: 64 * 2 ** 30, cores: 16 });
+    expect(plan({ spec: specOf({ model: "qwen3-vl-2b" }), supply }).accelerator).toMatchObject({
+      name: "cpu",
+      memoryBytes: 64 * 2 ** 30,
+    });
+    expect(supply[0]?.accelerator.bf16Teraflops).toBeCloseTo(0.88);
   });
 
   test("an operator's own price is no longer called assumed", () => {

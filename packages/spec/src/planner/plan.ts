@@ -4,7 +4,7 @@ import { findModel } from "../catalogue/catalogue.ts";
 import type { ModelFacts } from "../catalogue/model-facts.ts";
 import { countParameters, loraParameters } from "../catalogue/parameters.ts";
 import type { DatasetStatistics } from "../contract/dataset.ts";
-import type { Plan, PlanNote } from "../contract/plan.ts";
+import type { MemoryTerm, Plan, PlanNote } from "../contract/plan.ts";
 import type { RunSpec } from "../contract/run-spec.ts";
 import { assumedSystemPromptCharacters, textTokens } from "../tokens/text-tokens.ts";
 import { profileTokens, type TokenProfile } from "../tokens/token-monitor.ts";
@@ -201,23 +201,30 @@ function refuseNoFit(
           message: `A global batch of ${globalBatchSize} cannot be shared evenly by ${gpus === undefined ? "any number of GPUs here" : plural(gpus, "GPU")} with these pipeline stages and micro-batches. Use a multiple of the data-parallel ranks.`,
         };
   }
-  const remedies = [
-    spec.mode === "full"
-      ? 'use mode "lora"'
-      : spec.training.baseWeights !== "nf4"
-        ? 'set training.baseWeights to "nf4"'
-        : "",
-    "lower image.maxPixels",
-    spec.resources === "auto" ? "use a smaller model" : 'leave resources at "auto" or allow more GPUs',
-    spec.training.microBatchSize !== undefined && spec.training.microBatchSize > 1
-      ? "leave training.microBatchSize out"
-      : "",
-  ].filter((remedy) => remedy !== "");
+  const largest = closest.memory.terms.reduce((most, term) => (term.sizeBytes > most.sizeBytes ? term : most));
   return {
     code: "no_accelerator_fits",
     path: spec.resources === "auto" ? "model" : "resources",
-    message: `${model.title} (${spec.mode}, ${spec.training.baseWeights}) needs ${formatBytes(closest.memory.totalBytes)} on each of ${closest.layout.gpus} × ${closest.accelerator.name}, which offers ${formatBytes(closest.availableBytes)}; nothing here fits better. To change that, ${remedies.join(", or ")}.`,
+    message: `${model.title} (${spec.mode}, ${spec.training.baseWeights}) needs ${formatBytes(closest.memory.totalBytes)} on each of ${closest.layout.gpus} × ${closest.accelerator.name}, which offers ${formatBytes(closest.availableBytes)}; nothing here fits better. Most of it are the ${largest.name} (${formatBytes(largest.sizeBytes)}). To change that, ${remediesFor(spec, largest.name).join(", or ")}.`,
   };
+}
+
+/** What makes a run smaller, the remedy of its largest term first. */
+function remediesFor(spec: RunSpec, largest: MemoryTerm["name"]): string[] {
+  const smallerSamples = "lower image.maxPixels or shorten the samples";
+  const smallerState =
+    spec.mode === "full"
+      ? 'use mode "lora"'
+      : spec.training.baseWeights === "nf4"
+        ? ""
+        : 'set training.baseWeights to "nf4"';
+  const isSamples = largest === "activations" || largest === "logits";
+  const { microBatchSize } = spec.training;
+  return [
+    microBatchSize !== undefined && microBatchSize > 1 ? "leave training.microBatchSize out" : "",
+    ...(isSamples ? [smallerSamples, smallerState] : [smallerState, smallerSamples]),
+    spec.resources === "auto" ? "use a smaller model" : 'set resources to "auto" or allow more GPUs',
+  ].filter((remedy) => remedy !== "");
 }
 
 /** Memory of the pod outside the accelerator: program, pictures read ahead, and a checkpoint shard on its way out. */

@@ -16,7 +16,7 @@ export interface Comparison {
 export const band = { low: -0.1, high: 0.3 } as const;
 
 /** What the estimator says of a published run. */
-export function predictRow(row: PublishedRow): MemoryEstimate {
+function predictRow(row: PublishedRow): MemoryEstimate {
   const architecture = architectures[row.model];
   const { dataParallel = 1, pipelineStages = 1, tensorParallel = 1, sharding = "none", visualTokens = 0 } = row;
   const patches = architecture.vision === null ? 0 : visualTokens * architecture.vision.patchesPerToken;
