@@ -1,0 +1,61 @@
+import type { GraphBuilder } from "./build.ts";
+import { gradients } from "./gradients.ts";
+import type { Node } from "./ops.ts";
+
+/** All nodes that `roots` need, inputs first. Iterative, so that deep graphs cannot overflow the stack. */
+export function topologicalOrder(roots: readonly Node[]): Node[] {
+  const order: Node[] = [];
+  const seen = new Set<Node>();
+  const stack: { node: Node; next: number }[] = roots.map((node) => ({ node, next: 0 }));
+  while (stack.length > 0) {
+    const top = stack.at(-1)!;
+    if (top.next === 0 && seen.has(top.node)) {
+      stack.pop();
+      continue;
+    }
+    seen.add(top.node);
+    const input = top.node.inputs[top.next++];
+    if (input) {
+      if (!seen.has(input)) stack.push({ node: input, next: 0 });
+    } else {
+      order.push(top.node);
+      stack.pop();
+    }
+  }
+  return order;
+}
+
+/**
+ * dL/dp for each of `parameters`, as new nodes of the same graph. Nodes that no parameter reaches get no backward pass.
+ *
+ * @param loss  a scalar
+ * @returns one node per parameter, of its shape; zeros where the loss does not reach it
+ */
+export function gradient(graph: GraphBuilder, loss: Node, parameters: readonly Node[]): Node[] {
+  const order = topologicalOrder([loss]);
+  const reached = new Set<Node>(parameters);
+  for (const node of order) if (node.inputs.some((input) => reached.has(input))) reached.add(node);
+
+  const pending = new Map<Node, (Node | null)[]>([[loss, [graph.fill(1, loss.shape)]]]);
+  const accumulate = (node: Node, index: number, value: Node): void => {
+    const slots = pending.get(node) ?? [];
+    const before = slots[index] ?? null;
+    slots[index] = before ? graph.add(before, value) : value;
+    pending.set(node, slots);
+  };
+  for (const node of order.toReversed()) {
+    const slots = pending.get(node);
+    if (!slots || !reached.has(node)) continue;
+    if (node.op === "Output") {
+      accumulate(node.inputs[0] as Node, node.attributes["index"] as number, slots[0] as Node);
+      continue;
+    }
+    if (node.inputs.length === 0) continue;
+    const parts = gradients[node.op](graph, slots[0] ?? graph.fill(0, node.shape), node, slots);
+    node.inputs.forEach((input, index) => {
+      const part = parts[index];
+      if (part && reached.has(input)) accumulate(input, 0, part);
+    });
+  }
+  return parameters.map((parameter) => pending.get(parameter)?.[0] ?? graph.fill(0, parameter.shape));
+}

@@ -1,0 +1,159 @@
+import type { GraphBuilder } from "./build.ts";
+import type { Node, Op } from "./ops.ts";
+
+/** dL/d(outputs) of a node, null where the loss does not reach. The first is never asked for when null. */
+export type OutputGradients = readonly (Node | null)[];
+
+/** Given dL/dy, answers dL/dx for every input x of y; null where no gradient flows. */
+export type GradientRule = (graph: GraphBuilder, dy: Node, y: Node, all: OutputGradients) => readonly (Node | null)[];
+
+const none: GradientRule = (_graph, _dy, y) => y.inputs.map(() => null);
+
+/** Inputs of a node as a tuple: the one place where "this op has so many inputs" is trusted. */
+function inputsOf(y: Node): [Node, Node, Node] {
+  return y.inputs as unknown as [Node, Node, Node];
+}
+
+/** One rule per op. Formulas: docs/architecture of the engine; each is checked against finite differences. */
+export const gradients: { readonly [O in Op]: GradientRule } = {
+  Input: none,
+  Parameter: none,
+  Weight: none,
+  Constant: none,
+  Fill: none,
+  Output: none, // the walk hands these to the node they belong to
+
+  Add: (g, dy, y) => y.inputs.map((input) => g.sumTo(dy, input.shape)),
+  Sub: (g, dy, y) => {
+    const [a, b] = inputsOf(y);
+    return [g.sumTo(dy, a.shape), g.unary("Neg", g.sumTo(dy, b.shape))];
+  },
+  Mul: (g, dy, y) => {
+    const [a, b] = inputsOf(y);
+    return [g.sumTo(g.mul(dy, b), a.shape), g.sumTo(g.mul(dy, a), b.shape)];
+  },
+  Neg: (g, dy) => [g.unary("Neg", dy)],
+  Exp: (g, dy, y) => [g.mul(dy, y)],
+  Sigmoid: (g, dy, y) => [g.mul(dy, g.mul(y, g.sub(g.scalar(1), y)))],
+  Tanh: (g, dy, y) => [g.mul(dy, g.sub(g.scalar(1), g.mul(y, y)))],
+  // 2/√π · e^(−x²)
+  Erf: (g, dy, y) => {
+    const [x] = inputsOf(y);
+    return [g.mul(dy, g.mul(g.scalar(2 / Math.sqrt(Math.PI)), g.unary("Exp", g.unary("Neg", g.mul(x, x)))))];
+  },
+  // y = x·σ: y' = σ + y(1 − σ)
+  Silu: (g, dy, y) => {
+    const [x] = inputsOf(y);
+    const sigma = g.unary("Sigmoid", x);
+    return [g.mul(dy, g.add(sigma, g.mul(y, g.sub(g.scalar(1), sigma))))];
+  },
+  // Φ(x) + x·φ(x)
+  Gelu: (g, dy, y) => {
+    const [x] = inputsOf(y);
+    const cumulative = g.add(g.mul(g.unary("Erf", g.mul(x, g.scalar(Math.SQRT1_2))), g.scalar(0.5)), g.scalar(0.5));
+    const density = g.mul(g.unary("Exp", g.mul(g.mul(x, x), g.scalar(-0.5))), g.scalar(1 / Math.sqrt(2 * Math.PI)));
+    return [g.mul(dy, g.add(cumulative, g.mul(x, density)))];
+  },
+  // t = tanh(c(x + kx³)): ½(1 + t) + ½x(1 − t²)·c(1 + 3kx²)
+  GeluTanh: (g, dy, y) => {
+    const [x] = inputsOf(y);
+    const c = Math.sqrt(2 / Math.PI);
+    const square = g.mul(x, x);
+    const t = g.unary("Tanh", g.mul(x, g.add(g.mul(square, g.scalar(c * 0.044715)), g.scalar(c))));
+    const slope = g.add(g.mul(square, g.scalar(0.5 * c * 3 * 0.044715)), g.scalar(0.5 * c));
+    const bend = g.mul(g.mul(x, slope), g.sub(g.scalar(1), g.mul(t, t)));
+    return [g.mul(dy, g.add(g.add(g.mul(t, g.scalar(0.5)), g.scalar(0.5)), bend))];
+  },
+
+  Gemm: (g, dy, y) => {
+    const [a, b] = inputsOf(y);
+    const { transA, transB, alpha } = y.attributes as { transA: boolean; transB: boolean; alpha: number };
+    const da = transA ? g.gemm(b, dy, { transA: transB, transB: true, alpha }) : g.gemm(dy, b, { transB: !transB, alpha });
+    const db = transB ? g.gemm(dy, a, { transA: true, transB: transA, alpha }) : g.gemm(a, dy, { transA: !transA, alpha });
+    const c = y.inputs[2];
+    return c ? [da, db, g.sumTo(dy, c.shape)] : [da, db];
+  },
+  FusedMatMul: (g, dy, y) => {
+    const [a, b] = inputsOf(y);
+    const { transA, transB, alpha } = y.attributes as { transA: boolean; transB: boolean; alpha: number };
+    const da = transA ? g.matMul(b, dy, { transA: transB, transB: true, alpha }) : g.matMul(dy, b, { transB: !transB, alpha });
+    const db = transB ? g.matMul(dy, a, { transA: true, transB: transA, alpha }) : g.matMul(a, dy, { transA: !transA, alpha });
+    return [da, db];
+  },
+
+  ReduceSum: (g, dy, y) => [g.expand(keptShape(g, dy, y), inputsOf(y)[0].shape)],
+  ReduceMean: (g, dy, y) => {
+    const [x] = inputsOf(y);
+    const count = (y.attributes["axes"] as readonly number[]).reduce((size, axis) => size * Number(x.shape[axis]), 1);
+    return [g.expand(g.mul(keptShape(g, dy, y), g.scalar(1 / count)), x.shape)];
+  },
+  // P ⊙ (dP − rowsum(dP ⊙ P))
+  Softmax: (g, dy, y) => {
+    const weighted = g.mul(dy, y);
+    return [g.sub(weighted, g.mul(y, g.reduceSum(weighted, [y.shape.length - 1], true)))];
+  },
+  // n = x·r, h = dy·gain: dx = r(h − n·mean(h·n)), dgain = Σ dy·n
+  RmsNorm: (g, dy, y) => {
+    const [x, gain] = inputsOf(y);
+    const r = g.output(y, 1);
+    const n = g.mul(x, r);
+    const h = g.mul(dy, gain);
+    const mean = g.reduceMean(g.mul(h, n), [x.shape.length - 1], true);
+    return [g.mul(r, g.sub(h, g.mul(n, mean))), g.sumTo(g.mul(dy, n), gain.shape)];
+  },
+  // n = (x − μ)·r, h = dy·gain: dx = r(h − mean(h) − n·mean(h·n))
+  LayerNormalization: (g, dy, y) => {
+    const [x, gain, bias] = inputsOf(y);
+    const last = [x.shape.length - 1];
+    const r = g.output(y, 2);
+    const n = g.mul(g.sub(x, g.output(y, 1)), r);
+    const h = g.mul(dy, gain);
+    const centred = g.sub(h, g.reduceMean(h, last, true));
+    const dx = g.mul(r, g.sub(centred, g.mul(n, g.reduceMean(g.mul(h, n), last, true))));
+    return [dx, g.sumTo(g.mul(dy, n), gain.shape), g.sumTo(dy, bias.shape)];
+  },
+  // (softmax − onehot) on kept rows
+  CrossEntropySum: (g, dy, y) => {
+    const [, , safe] = inputsOf(y);
+    const keep = y.inputs[3] as Node;
+    const probability = g.unary("Exp", g.output(y, 1));
+    const difference = g.addElements(probability, safe, g.fill(-1, safe.shape));
+    return [g.mul(difference, g.mul(keep, dy)), null, null, null];
+  },
+
+  Reshape: (g, dy, y) => [g.reshape(dy, inputsOf(y)[0].shape)],
+  Transpose: (g, dy, y) => {
+    const permutation = y.attributes["permutation"] as readonly number[];
+    return [g.transpose(dy, permutation.map((_, axis) => permutation.indexOf(axis)))];
+  },
+  Expand: (g, dy, y) => [g.sumTo(dy, inputsOf(y)[0].shape)],
+  Concat: () => {
+    throw new Error("Concat is only made by gradients and has no rule of its own");
+  },
+  Split: (g, _dy, y, all) => {
+    const { axis, count } = y.attributes as { axis: number; count: number };
+    const parts = Array.from({ length: count }, (_, index) => all[index] ?? g.fill(0, y.shape));
+    return [g.concat(parts, axis)];
+  },
+  Gather: (g, dy, y) => {
+    const [table, indices] = inputsOf(y);
+    return [g.addRows(g.fill(0, table.shape), indices, dy), null];
+  },
+  ScatterRows: (g, dy, y) => {
+    const [, indices, rows] = inputsOf(y);
+    return [g.scatterRows(dy, indices, g.fill(0, rows.shape)), null, g.gather(dy, indices)];
+  },
+  AddRows: (g, dy, y) => [dy, null, g.gather(dy, inputsOf(y)[1])],
+  AddElements: (_g, dy) => [dy, null, null],
+  // rotate back by the negative angle
+  RotaryEmbedding: (g, dy, y) => {
+    const [, cos, sin] = inputsOf(y);
+    return [g.rotaryEmbedding(dy, cos, g.unary("Neg", sin)), null, null];
+  },
+};
+
+/** dy of a reduction with its reduced axes put back as size 1. */
+function keptShape(g: GraphBuilder, dy: Node, y: Node): Node {
+  const axes = y.attributes["axes"] as readonly number[];
+  return g.reshape(dy, inputsOf(y)[0].shape.map((size, axis) => (axes.includes(axis) ? 1 : size)));
+}

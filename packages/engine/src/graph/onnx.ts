@@ -1,0 +1,291 @@
+import { topologicalOrder } from "./gradient.ts";
+import type { Node, Op } from "./ops.ts";
+import { ProtobufWriter } from "./protobuf-writer.ts";
+import type { Dimension, DType, Shape } from "./shape.ts";
+
+/** Where a frozen weight lies: ONNX external data by file, offset and length, so that loading copies nothing. */
+export interface WeightLocation {
+  /** File name relative to the folder that the session resolves external data in. */
+  readonly file: string;
+  readonly offset: number;
+  readonly sizeBytes: number;
+  readonly dtype: "float32" | "bfloat16" | "float16";
+}
+
+export interface EncodedGraph {
+  readonly model: Uint8Array;
+  /** Names of the graph inputs that the caller must feed, symbol sizes (`dim:B*T`, int64 `[1]`) included. */
+  readonly inputNames: readonly string[];
+  readonly dimensionInputs: readonly { readonly name: string; readonly dimension: string }[];
+}
+
+const elementTypes: Readonly<Record<DType | "bfloat16" | "float16", number>> = { float32: 1, int64: 7, bool: 9, float16: 10, bfloat16: 16 };
+const opset = 23;
+const irVersion = 10;
+
+/**
+ * Encodes the graph of `outputs` as an ONNX model. Symbolic sizes become int64 inputs, so one session serves all shapes.
+ *
+ * @param outputs  name → node
+ * @param weights  where each `Weight` lies; one without a location becomes a graph input, fed by the caller
+ */
+export function encodeOnnx(outputs: Readonly<Record<string, Node>>, weights: ReadonlyMap<string, WeightLocation> = new Map()): EncodedGraph {
+  const encoder = new Encoder(weights);
+  return encoder.encode(outputs);
+}
+
+interface PlainNode {
+  readonly type: string;
+  readonly domain?: string;
+  readonly inputs: readonly string[];
+  readonly outputs: readonly string[];
+  readonly integers?: Readonly<Record<string, number>>;
+  readonly floats?: Readonly<Record<string, number>>;
+  readonly texts?: Readonly<Record<string, string>>;
+  readonly lists?: Readonly<Record<string, readonly number[]>>;
+}
+
+class Encoder {
+  readonly #weights: ReadonlyMap<string, WeightLocation>;
+  readonly #nodes: PlainNode[] = [];
+  readonly #inputs = new Map<string, { dtype: DType; shape: Shape }>();
+  readonly #dimensions = new Map<string, string>();
+  readonly #initializers = new Map<string, (writer: ProtobufWriter) => void>();
+
+  constructor(weights: ReadonlyMap<string, WeightLocation>) {
+    this.#weights = weights;
+  }
+
+  encode(outputs: Readonly<Record<string, Node>>): EncodedGraph {
+    for (const node of topologicalOrder(Object.values(outputs))) this.#encodeNode(node);
+    for (const [name, node] of Object.entries(outputs)) this.#plain({ type: "Identity", inputs: [nameOf(node)], outputs: [name] });
+    const writer = new ProtobufWriter();
+    writer.integer(1, irVersion);
+    writer.text(2, "drydock");
+    writer.message(7, (graph) => {
+      for (const node of this.#nodes) graph.message(1, (inner) => writeNode(inner, node));
+      graph.text(2, "drydock");
+      for (const write of this.#initializers.values()) graph.message(5, write);
+      for (const [name, { dtype, shape }] of this.#inputs) graph.message(11, (inner) => writeValueInfo(inner, name, dtype, shape));
+      for (const [name, node] of Object.entries(outputs)) graph.message(12, (inner) => writeValueInfo(inner, name, node.dtype, node.shape));
+    });
+    for (const [domain, version] of [["", opset], ["com.microsoft", 1]] as const) {
+      writer.message(8, (inner) => {
+        inner.text(1, domain);
+        inner.integer(2, version);
+      });
+    }
+    const dimensionInputs = [...this.#dimensions].map(([dimension, name]) => ({ name, dimension }));
+    return { model: writer.finish(), inputNames: [...this.#inputs.keys()], dimensionInputs };
+  }
+
+  #encodeNode(node: Node): void {
+    encodings[node.op](node, this, node.inputs.map(nameOf));
+  }
+
+  plain(node: PlainNode): void {
+    this.#plain(node);
+  }
+
+  #plain(node: PlainNode): void {
+    this.#nodes.push(node);
+  }
+
+  addInput(node: Node): void {
+    this.#inputs.set(nameOf(node), { dtype: node.dtype, shape: node.shape });
+  }
+
+  addWeight(node: Node): void {
+    const name = node.attributes["name"] as string;
+    const location = this.#weights.get(name);
+    if (!location) return this.addInput(node);
+    const stored = location.dtype === "float32" ? nameOf(node) : `${nameOf(node)}:stored`;
+    this.#initializers.set(stored, (tensor) => {
+      for (const size of node.shape) tensor.integer(1, Number(size));
+      tensor.integer(2, elementTypes[location.dtype]);
+      tensor.text(8, stored);
+      for (const [key, value] of [["location", location.file], ["offset", String(location.offset)], ["length", String(location.sizeBytes)]] as const) {
+        tensor.message(13, (entry) => {
+          entry.text(1, key);
+          entry.text(2, value);
+        });
+      }
+      tensor.integer(14, 1); // EXTERNAL
+    });
+    if (stored !== nameOf(node)) this.#plain({ type: "Cast", inputs: [stored], outputs: [nameOf(node)], integers: { to: elementTypes.float32 } });
+  }
+
+  /** Name of an int64 tensor that holds `shape`: constants and symbol inputs joined. */
+  shape(shape: Shape): string {
+    const parts: string[] = [];
+    let constants: number[] = [];
+    const flush = (): void => {
+      if (constants.length > 0) parts.push(this.integers(constants));
+      constants = [];
+    };
+    for (const dimension of shape) {
+      if (typeof dimension === "number") constants.push(dimension);
+      else {
+        flush();
+        parts.push(this.#dimension(dimension));
+      }
+    }
+    flush();
+    if (parts.length === 1) return parts[0] as string;
+    const name = `shape:${shape.join(",")}`;
+    if (!this.#nodes.some(({ outputs }) => outputs[0] === name)) this.#plain({ type: "Concat", inputs: parts, outputs: [name], integers: { axis: 0 } });
+    return name;
+  }
+
+  integers(values: readonly number[]): string {
+    const name = `integers:${values.join(",")}`;
+    this.#initializers.set(name, (tensor) => writeTensor(tensor, name, "int64", [values.length], new Uint8Array(BigInt64Array.from(values, BigInt).buffer)));
+    return name;
+  }
+
+  floats(name: string, shape: Shape, values: Float32Array): void {
+    this.#initializers.set(name, (tensor) => writeTensor(tensor, name, "float32", shape.map(Number), new Uint8Array(values.buffer, values.byteOffset, values.byteLength)));
+  }
+
+  #dimension(dimension: Dimension): string {
+    const key = String(dimension);
+    const name = `dim:${key}`;
+    this.#dimensions.set(key, name);
+    this.#inputs.set(name, { dtype: "int64", shape: [1] });
+    return name;
+  }
+}
+
+/** Name of the first output of a node in the ONNX graph; leaves keep the name that they were given. */
+export function nameOf(node: Node): string {
+  if (node.op === "Input" || node.op === "Parameter" || node.op === "Weight") return node.attributes["name"] as string;
+  if (node.op === "Output") return `n${(node.inputs[0] as Node).id}.${node.attributes["index"] as number}`;
+  return `n${node.id}`;
+}
+
+function outputNames(node: Node): string[] {
+  return [nameOf(node), ...node.furtherShapes.map((_, index) => `n${node.id}.${index + 1}`)];
+}
+
+type Encoding = (node: Node, encoder: Encoder, inputs: readonly string[]) => void;
+
+function same(type: string, extra: Omit<PlainNode, "type" | "inputs" | "outputs"> = {}): Encoding {
+  return (node, encoder, inputs) => encoder.plain({ type, inputs, outputs: [nameOf(node)], ...extra });
+}
+
+const leaf: Encoding = (node, encoder) => encoder.addInput(node);
+
+const reduction =
+  (type: string): Encoding =>
+  (node, encoder, [x]) => {
+    const axes = encoder.integers(node.attributes["axes"] as readonly number[]);
+    encoder.plain({ type, inputs: [x as string, axes], outputs: [nameOf(node)], integers: { keepdims: node.attributes["keepDimensions"] ? 1 : 0 } });
+  };
+
+const matrix =
+  (type: string, domain?: string): Encoding =>
+  (node, encoder, inputs) => {
+    const { transA, transB, alpha } = node.attributes as { transA: boolean; transB: boolean; alpha: number };
+    encoder.plain({ type, ...(domain ? { domain } : {}), inputs, outputs: [nameOf(node)], integers: { transA: Number(transA), transB: Number(transB) }, floats: { alpha } });
+  };
+
+/** `[n]` indices as `[n, 1]`, which ScatterND wants. */
+function rowIndices(node: Node, encoder: Encoder): string {
+  const indices = node.inputs[1] as Node;
+  const name = `${nameOf(indices)}:rows`;
+  const output = `${name}:${node.id}`;
+  encoder.plain({ type: "Unsqueeze", inputs: [nameOf(indices), encoder.integers([1])], outputs: [output] });
+  return output;
+}
+
+const scatter =
+  (reductionName: "none" | "add"): Encoding =>
+  (node, encoder, [data, , rows]) =>
+    encoder.plain({ type: "ScatterND", inputs: [data as string, rowIndices(node, encoder), rows as string], outputs: [nameOf(node)], texts: { reduction: reductionName } });
+
+/** One encoding per op. */
+const encodings: { readonly [O in Op]: Encoding } = {
+  Input: leaf,
+  Parameter: leaf,
+  Weight: (node, encoder) => encoder.addWeight(node),
+  Constant: (node, encoder) => encoder.floats(nameOf(node), node.shape, node.data as Float32Array),
+  Fill: (node, encoder) => {
+    const value = `${nameOf(node)}:value`;
+    encoder.floats(value, [], Float32Array.of(node.attributes["value"] as number));
+    encoder.plain({ type: "Expand", inputs: [value, node.shape.length === 0 ? encoder.integers([]) : encoder.shape(node.shape)], outputs: [nameOf(node)] });
+  },
+  Output: () => undefined, // its node has named it already
+  Add: same("Add"),
+  Sub: same("Sub"),
+  Mul: same("Mul"),
+  Neg: same("Neg"),
+  Exp: same("Exp"),
+  Sigmoid: same("Sigmoid"),
+  Tanh: same("Tanh"),
+  Erf: same("Erf"),
+  Silu: same("QuickGelu", { domain: "com.microsoft", floats: { alpha: 1 } }),
+  Gelu: same("Gelu"),
+  GeluTanh: same("Gelu", { texts: { approximate: "tanh" } }),
+  Gemm: matrix("Gemm"),
+  FusedMatMul: matrix("FusedMatMul", "com.microsoft"),
+  ReduceSum: reduction("ReduceSum"),
+  ReduceMean: reduction("ReduceMean"),
+  Softmax: same("Softmax", { integers: { axis: -1 } }),
+  RmsNorm: (node, encoder, inputs) =>
+    encoder.plain({ type: "SimplifiedLayerNormalization", inputs, outputs: outputNames(node), integers: { axis: -1 }, floats: { epsilon: node.attributes["epsilon"] as number } }),
+  LayerNormalization: (node, encoder, inputs) =>
+    encoder.plain({ type: "LayerNormalization", inputs, outputs: outputNames(node), integers: { axis: -1 }, floats: { epsilon: node.attributes["epsilon"] as number } }),
+  CrossEntropySum: (node, encoder, [logits, labels]) =>
+    encoder.plain({ type: "SoftmaxCrossEntropyLoss", inputs: [logits as string, labels as string], outputs: outputNames(node), integers: { ignore_index: -100 }, texts: { reduction: "sum" } }),
+  Reshape: (node, encoder, [x]) =>
+    encoder.plain({ type: "Reshape", inputs: [x as string, node.shape.length === 0 ? encoder.integers([]) : encoder.shape(node.shape)], outputs: [nameOf(node)], integers: { allowzero: 1 } }),
+  Transpose: (node, encoder, inputs) => encoder.plain({ type: "Transpose", inputs, outputs: [nameOf(node)], lists: { perm: node.attributes["permutation"] as readonly number[] } }),
+  Expand: (node, encoder, [x]) => encoder.plain({ type: "Expand", inputs: [x as string, encoder.shape(node.shape)], outputs: [nameOf(node)] }),
+  Concat: (node, encoder, inputs) => encoder.plain({ type: "Concat", inputs, outputs: [nameOf(node)], integers: { axis: node.attributes["axis"] as number } }),
+  Split: (node, encoder, inputs) =>
+    encoder.plain({ type: "Split", inputs, outputs: outputNames(node), integers: { axis: node.attributes["axis"] as number, num_outputs: node.attributes["count"] as number } }),
+  Gather: same("Gather", { integers: { axis: 0 } }),
+  ScatterRows: scatter("none"),
+  AddRows: scatter("add"),
+  AddElements: same("ScatterElements", { integers: { axis: -1 }, texts: { reduction: "add" } }),
+  RotaryEmbedding: same("RotaryEmbedding"),
+};
+
+function writeNode(writer: ProtobufWriter, node: PlainNode): void {
+  for (const input of node.inputs) writer.text(1, input);
+  for (const output of node.outputs) writer.text(2, output);
+  writer.text(3, node.outputs[0] as string);
+  writer.text(4, node.type);
+  for (const [name, value] of Object.entries(node.integers ?? {})) writeAttribute(writer, name, 2, (attribute) => attribute.integer(3, value));
+  for (const [name, value] of Object.entries(node.floats ?? {})) writeAttribute(writer, name, 1, (attribute) => attribute.float(2, value));
+  for (const [name, value] of Object.entries(node.texts ?? {})) writeAttribute(writer, name, 3, (attribute) => attribute.text(4, value));
+  for (const [name, values] of Object.entries(node.lists ?? {})) writeAttribute(writer, name, 7, (attribute) => values.forEach((value) => attribute.integer(8, value)));
+  if (node.domain) writer.text(7, node.domain);
+}
+
+function writeAttribute(writer: ProtobufWriter, name: string, type: number, write: (attribute: ProtobufWriter) => void): void {
+  writer.message(5, (attribute) => {
+    attribute.text(1, name);
+    write(attribute);
+    attribute.integer(20, type);
+  });
+}
+
+function writeTensor(writer: ProtobufWriter, name: string, dtype: DType, shape: readonly number[], raw: Uint8Array): void {
+  for (const size of shape) writer.integer(1, size);
+  writer.integer(2, elementTypes[dtype]);
+  writer.text(8, name);
+  writer.bytes(9, raw);
+}
+
+function writeValueInfo(writer: ProtobufWriter, name: string, dtype: DType, shape: Shape): void {
+  writer.text(1, name);
+  writer.message(2, (type) =>
+    type.message(1, (tensor) => {
+      tensor.integer(1, elementTypes[dtype]);
+      tensor.message(2, (dimensions) => {
+        for (const size of shape) dimensions.message(1, (dimension) => (typeof size === "number" ? dimension.integer(1, size) : dimension.text(2, size)));
+      });
+    }),
+  );
+}

@@ -1,0 +1,66 @@
+import type { Dimension, DType, Shape } from "./shape.ts";
+
+/** Attribute values that an ONNX node can carry here. */
+export type Attribute = number | boolean | string | readonly number[] | readonly Dimension[];
+
+/**
+ * The whole vocabulary. Names are ONNX's (or those of ONNX Runtime's `com.microsoft` domain) unless marked.
+ * Adding a word here makes the compiler ask for its gradient (gradients.ts) and its encoding (onnx.ts).
+ */
+export const ops = {
+  // leaves
+  Input: { outputs: 1 }, // fed at run time, no gradient
+  Parameter: { outputs: 1 }, // trainable, fed at run time
+  Weight: { outputs: 1 }, // frozen, stored in the model's file
+  Constant: { outputs: 1 },
+  Fill: { outputs: 1 }, // ours: one number in a given shape
+  // element-wise
+  Add: { outputs: 1 },
+  Sub: { outputs: 1 },
+  Mul: { outputs: 1 },
+  Neg: { outputs: 1 },
+  Exp: { outputs: 1 },
+  Sigmoid: { outputs: 1 },
+  Tanh: { outputs: 1 },
+  Erf: { outputs: 1 },
+  Silu: { outputs: 1 }, // ours: QuickGelu with alpha 1
+  Gelu: { outputs: 1 },
+  GeluTanh: { outputs: 1 }, // ours: Gelu with approximate = tanh
+  // matrices
+  Gemm: { outputs: 1 },
+  FusedMatMul: { outputs: 1 },
+  // reductions and norms
+  ReduceSum: { outputs: 1 },
+  ReduceMean: { outputs: 1 },
+  Softmax: { outputs: 1 },
+  RmsNorm: { outputs: 2 }, // ours: SimplifiedLayerNormalization; second output 1/rms
+  LayerNormalization: { outputs: 3 },
+  CrossEntropySum: { outputs: 2 }, // ours: SoftmaxCrossEntropyLoss, sum; second output log probabilities
+  // movement
+  Reshape: { outputs: 1 },
+  Transpose: { outputs: 1 },
+  Expand: { outputs: 1 },
+  Concat: { outputs: 1 },
+  Split: { outputs: 0 }, // as many as its attribute says
+  Gather: { outputs: 1 },
+  ScatterRows: { outputs: 1 }, // ours: ScatterND over rows, replacing
+  AddRows: { outputs: 1 }, // ours: ScatterND over rows, adding
+  AddElements: { outputs: 1 }, // ours: ScatterElements on the last axis, adding
+  RotaryEmbedding: { outputs: 1 },
+  Output: { outputs: 1 }, // ours: a further output of a node that has several
+} as const;
+export type Op = keyof typeof ops;
+
+/** One immutable vertex, made by the functions of build.ts only; equal vertices are the same object. */
+export interface Node {
+  readonly id: number;
+  readonly op: Op;
+  readonly inputs: readonly Node[];
+  readonly attributes: Readonly<Record<string, Attribute>>;
+  readonly shape: Shape;
+  readonly dtype: DType;
+  /** Shapes of the outputs after the first, for ops that have several. */
+  readonly furtherShapes: readonly Shape[];
+  /** Values of a Constant. */
+  readonly data?: Float32Array | BigInt64Array;
+}

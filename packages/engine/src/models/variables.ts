@@ -1,0 +1,90 @@
+import type { GraphBuilder } from "../graph/build.ts";
+import type { Node } from "../graph/ops.ts";
+import type { Shape } from "../graph/shape.ts";
+
+/** LoRA on one linear layer: `y += scale · dropout(x)·Aᵀ·Bᵀ`. */
+export interface LoraPlacement {
+  readonly rank: number;
+  /** alpha / rank. */
+  readonly scale: number;
+  /** With dropout a mask input is made for each adapted layer. */
+  readonly dropout: number;
+  /** Module paths (`model.language_model.layers.0.self_attn.q_proj`) that carry an adapter. */
+  readonly modules: ReadonlySet<string>;
+}
+
+/**
+ * Gives a model its weights as graph nodes, by the names of its safetensors file. Which of them are trained, and whether
+ * linear layers carry adapters, is decided here and not in the model.
+ */
+export class Variables {
+  readonly graph: GraphBuilder;
+  readonly #isTrained: (name: string) => boolean;
+  readonly #lora: LoraPlacement | null;
+  readonly #trained = new Map<string, Node>();
+  readonly #shapes = new Map<string, Shape>();
+  readonly #dropoutMasks = new Map<string, Node>();
+
+  constructor(graph: GraphBuilder, options: { readonly isTrained?: (name: string) => boolean; readonly lora?: LoraPlacement | null } = {}) {
+    this.graph = graph;
+    this.#isTrained = options.isTrained ?? (() => false);
+    this.#lora = options.lora ?? null;
+  }
+
+  /** Trained variables in the order in which the model named them. */
+  get trained(): ReadonlyMap<string, Node> {
+    return this.#trained;
+  }
+
+  /** Shapes of all weights that the model reads from its file, by name. */
+  get shapes(): ReadonlyMap<string, Shape> {
+    return this.#shapes;
+  }
+
+  /** Inputs that the trainer fills with 0 or 1/(1−p), by module path. */
+  get dropoutMasks(): ReadonlyMap<string, Node> {
+    return this.#dropoutMasks;
+  }
+
+  weight(name: string, shape: Shape): Node {
+    this.#shapes.set(name, shape);
+    if (!this.#isTrained(name)) return this.graph.weight(name, shape);
+    const parameter = this.graph.parameter(name, shape);
+    this.#trained.set(name, parameter);
+    return parameter;
+  }
+
+  /**
+   * `x·Wᵀ + bias + addend`, with the adapter of `path` when it has one.
+   *
+   * @param x       `[R, in]`
+   * @param addend  `[R, out]`: a residual, added by the same matrix product; not together with a bias
+   */
+  linear(path: string, x: Node, sizes: { readonly in: number; readonly out: number; readonly hasBias?: boolean }, addend?: Node): Node {
+    return this.graph.within(path, () => {
+      const weight = this.weight(`${path}.weight`, [sizes.out, sizes.in]);
+      const c = sizes.hasBias ? this.weight(`${path}.bias`, [sizes.out]) : addend;
+      const y = this.graph.gemm(x, weight, { transB: true, ...(c ? { c } : {}) });
+      return this.#lora?.modules.has(path) ? this.#adapted(path, x, y, sizes, this.#lora) : y;
+    });
+  }
+
+  #adapted(path: string, x: Node, y: Node, sizes: { readonly in: number; readonly out: number }, lora: LoraPlacement): Node {
+    const a = this.#adapterParameter(`${path}.lora_A.weight`, [lora.rank, sizes.in]);
+    const b = this.#adapterParameter(`${path}.lora_B.weight`, [sizes.out, lora.rank]);
+    let dropped = x;
+    if (lora.dropout > 0) {
+      const mask = this.graph.input(`dropout:${path}`, x.shape);
+      this.#dropoutMasks.set(path, mask);
+      dropped = this.graph.mul(x, mask);
+    }
+    const z = this.graph.gemm(dropped, a, { transB: true, alpha: lora.scale });
+    return this.graph.gemm(z, b, { transB: true, c: y });
+  }
+
+  #adapterParameter(name: string, shape: Shape): Node {
+    const parameter = this.graph.parameter(name, shape);
+    this.#trained.set(name, parameter);
+    return parameter;
+  }
+}
