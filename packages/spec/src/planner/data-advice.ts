@@ -3,7 +3,7 @@ import type { DatasetStatistics } from "../contract/dataset.ts";
 import type { PlanNote } from "../contract/plan.ts";
 import type { RunSpec } from "../contract/run-spec.ts";
 import type { TokenProfile } from "../tokens/token-monitor.ts";
-import { formatCount, plural } from "./format.ts";
+import { formatCount, formatInteger, plural } from "./format.ts";
 
 /** Data minimums of design §10, in pictures and question-answer pairs. */
 const dataMinimums = {
@@ -123,25 +123,25 @@ export function adviseOnTokens(
   const { monitor } = profile;
   const warnings: PlanNote[] = [];
   const refusals: PlanNote[] = [];
-  const window = `${model.title}'s context window of ${monitor.contextWindow.toLocaleString("en")} tokens`;
+  const window = `${model.title}'s context window of ${formatInteger(monitor.contextWindow)} tokens`;
   const counted = Math.max(1, monitor.samples - profile.tooThin);
   if (systemPromptTokens >= monitor.contextWindow)
     refusals.push({
       code: "prompt_over_window",
       path: "systemPrompt",
-      message: `The system prompt alone takes about ${systemPromptTokens.toLocaleString("en")} tokens, more than ${window}. Shorten it.`,
+      message: `The system prompt alone takes about ${formatInteger(systemPromptTokens)} tokens, more than ${window}. Shorten it.`,
     });
   else if (monitor.overWindow >= counted)
     refusals.push({
       code: "prompt_over_window",
       path: monitor.basis === "data" ? "dataset" : "systemPrompt",
-      message: `No sample fits ${window}: the shortest half takes up to ${monitor.total.p50.toLocaleString("en")} (${monitor.visual.p50.toLocaleString("en")} of them for pictures). Lower image.maxPixels or shorten the prompts.`,
+      message: `No sample fits ${window}: the shortest half takes up to ${formatInteger(monitor.total.p50)} (${formatInteger(monitor.visual.p50)} of them for pictures). Lower image.maxPixels or shorten the prompts.`,
     });
   else if (monitor.overWindow > 0)
     warnings.push({
       code: "rows_over_window",
       path: "dataset",
-      message: `${plural(monitor.overWindow, "row")} of ${counted.toLocaleString("en")} counted exceed ${window} (longest ${monitor.total.max.toLocaleString("en")}) and will be left out, never cut. Lower image.maxPixels or shorten their prompts to keep them.`,
+      message: `${plural(monitor.overWindow, "row")} of ${formatInteger(counted)} counted exceed ${window} (longest ${formatInteger(monitor.total.max)}) and will be left out, never cut. Lower image.maxPixels or shorten their prompts to keep them.`,
     });
   if (profile.tooThin > 0)
     warnings.push({
@@ -153,7 +153,7 @@ export function adviseOnTokens(
     warnings.push({
       code: "pictures_cost_many_tokens",
       path: "image.maxPixels",
-      message: `Pictures take up to ${monitor.visual.max.toLocaleString("en")} tokens each sample. Setting image.maxPixels to 1003520 keeps them near 1,000 and saves memory and time; small details may be lost.`,
+      message: `Pictures take up to ${formatInteger(monitor.visual.max)} tokens each sample. Setting image.maxPixels to 1003520 keeps them near 1,000 and saves memory and time; small details may be lost.`,
     });
   if (spec.task === "phrase-grounding" && model.boxConvention === "undocumented")
     warnings.push({

@@ -1,5 +1,5 @@
 import type { Layout, Plan } from "../contract/plan.ts";
-import { formatBytes, formatCount, formatSeconds, plural } from "./format.ts";
+import { formatBytes, formatCount, formatInteger, formatSeconds, plural } from "./format.ts";
 
 /** A plan as plain text lines for a terminal, at most about 120 columns except for formulas. */
 export function explainPlan(plan: Plan): string[] {
@@ -68,7 +68,7 @@ function explainMemory({ memory }: Plan): string[] {
 
 function explainTokens({ tokens }: Plan): string[] {
   const line = (name: string, values: { p50: number; p95: number; max: number }): string =>
-    `  ${name.padEnd(12)}${[values.p50, values.p95, values.max].map((value) => value.toLocaleString("en").padStart(10)).join("")}`;
+    `  ${name.padEnd(12)}${[values.p50, values.p95, values.max].map((value) => formatInteger(value).padStart(10)).join("")}`;
   const basis =
     tokens.basis === "data"
       ? `${plural(tokens.samples, "sample")} of the data set`
@@ -80,7 +80,7 @@ function explainTokens({ tokens }: Plan): string[] {
     line("visual", tokens.visual),
     line("text", tokens.text),
     line("total", tokens.total),
-    `  window ${tokens.contextWindow.toLocaleString("en")}: ${tokens.overWindow === 0 ? "all fit" : `${plural(tokens.overWindow, "sample")} over it`}`,
+    `  window ${formatInteger(tokens.contextWindow)}: ${tokens.overWindow === 0 ? "all fit" : `${plural(tokens.overWindow, "sample")} over it`}`,
   ];
 }
 
@@ -89,7 +89,7 @@ function explainTime({ steps, timeSeconds, cost, queueWait }: Plan): string[] {
     "",
     row(
       "Steps",
-      `${steps.total.toLocaleString("en")} (${steps.perEpoch} an epoch, global batch ${steps.globalBatchSize}; ${steps.basis})`,
+      `${formatInteger(steps.total)} (${steps.perEpoch} an epoch, global batch ${steps.globalBatchSize}; ${steps.basis})`,
     ),
   ];
   if (timeSeconds !== null)

@@ -11,7 +11,7 @@ import { profileTokens, type TokenProfile } from "../tokens/token-monitor.ts";
 import { checkSpec, checkSupply, refuseUnknownModel } from "./checks.ts";
 import { adviseOnData, adviseOnTokens } from "./data-advice.ts";
 import { estimateCost } from "./duration.ts";
-import { formatBytes, formatSeconds, plural } from "./format.ts";
+import { formatBytes, formatInteger, formatSeconds, plural } from "./format.ts";
 import { alternativesTo, searchLayouts, type Candidate, type SearchResult, type Workload } from "./layout-search.ts";
 import { planDigest } from "./plan-digest.ts";
 import { assumedRows, type PlanInput } from "./plan-input.ts";
@@ -138,7 +138,7 @@ function countSteps(spec: RunSpec, statistics: DatasetStatistics | null, profile
   const samples = Math.max(0, Math.round(rows * (1 - leftOut)));
   const basis =
     statistics === null
-      ? `${assumedRows.toLocaleString("en")} rows assumed: there is no data set yet`
+      ? `${formatInteger(assumedRows)} rows assumed: there is no data set yet`
       : `${plural(samples, "training row")} of the data set`;
   return {
     perEpoch: Number((samples / globalBatchSize).toFixed(3)),
