@@ -1,1 +1,10 @@
-export {};
+export { placeLora, readAdapter, type LoraOptions } from "./adapters/lora.ts";
+export type { ModelBatch } from "./batch/model-batch.ts";
+export { AnswerGenerator, type GenerationOptions } from "./generation/answer-generator.ts";
+export { loadModel, type LoadedModel } from "./models/load-model.ts";
+export { parseQwen3VlConfig, type Qwen3VlConfig } from "./models/qwen3-vl/config.ts";
+export { createRandomModel } from "./models/random-model.ts";
+export { learningRateAt, type Schedule } from "./training/schedule.ts";
+export { EngineTrainer, type StepResult, type TrainerOptions, type TrainerState } from "./training/trainer.ts";
+export { openModelFolder, type ModelFolder } from "./weights/model-folder.ts";
+export { readSafetensorsHeader, readFloatTensors, readTensorBytes, writeSafetensors } from "./weights/safetensors.ts";

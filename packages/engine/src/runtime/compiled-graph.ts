@@ -7,7 +7,9 @@ import type { Feeds, FeedTensor, Symbols } from "../models/qwen3-vl/inputs.ts";
 
 export interface CompileOptions {
   readonly threads: number;
+  /** Frozen weights, read in place from files of `weightsDirectory`. */
   readonly weights?: ReadonlyMap<string, WeightLocation>;
+  readonly weightsDirectory?: string;
 }
 
 /** A graph with its ONNX Runtime session. One session serves all sizes of its symbols. */
@@ -32,6 +34,7 @@ export class CompiledGraph {
       graphOptimizationLevel: "all",
       executionMode: "sequential",
       logSeverityLevel: 3,
+      ...(options.weightsDirectory ? { extra: { session: { model_external_initializers_file_folder_path: options.weightsDirectory } } } : {}),
     });
     return new CompiledGraph(session, outputs, new Set(encoded.inputNames), encoded.dimensionInputs);
   }

@@ -1,0 +1,30 @@
+import { readAdapter } from "../adapters/lora.ts";
+import { AnswerGenerator } from "../generation/answer-generator.ts";
+import { openModelFolder, type ModelFolder } from "../weights/model-folder.ts";
+import { forwardGraph } from "./qwen3-vl/graph.ts";
+import { InvalidError } from "@drydock/kit";
+
+export interface LoadedModel {
+  readonly folder: ModelFolder;
+  readonly generator: AnswerGenerator;
+}
+
+/** Opens a model folder for answering, with a PEFT adapter when one is given. @throws InvalidError naming file and fault */
+export async function loadModel(options: { readonly directory: string; readonly adapterDirectory?: string; readonly threads: number }): Promise<LoadedModel> {
+  const folder = await openModelFolder(options.directory);
+  const adapter = options.adapterDirectory === undefined ? null : await readAdapter(options.adapterDirectory);
+  const live = new Map<string, { data: Float32Array; shape: readonly number[] }>();
+  if (adapter) {
+    const { variables } = forwardGraph(folder.config, { hasImages: true, lora: adapter.placement });
+    for (const [name, node] of variables.trained) {
+      const data = adapter.tensors.get(name);
+      const shape = node.shape.map(Number);
+      if (!data || data.length !== shape.reduce((size, side) => size * side, 1))
+        throw new InvalidError("adapter_mismatch", `adapter ${options.adapterDirectory} does not fit model ${options.directory}: ${name} should be [${shape.join(", ")}]`);
+      live.set(name, { data, shape });
+    }
+    const unused = [...adapter.tensors.keys()].find((name) => !live.has(name));
+    if (unused !== undefined) throw new InvalidError("adapter_mismatch", `adapter ${options.adapterDirectory} holds ${unused}, a layer that model ${options.directory} does not have`);
+  }
+  return { folder, generator: new AnswerGenerator({ config: folder.config, threads: options.threads, folder, lora: adapter?.placement ?? null, live }) };
+}

@@ -1,0 +1,231 @@
+import { cp, mkdir, readdir, writeFile } from "node:fs/promises";
+import { basename, join } from "node:path";
+import { InvalidError } from "@drydock/kit";
+import { initialLoraTensor, placeLora, readAdapter, writeAdapter, type LoraOptions } from "../adapters/lora.ts";
+import type { ModelBatch } from "../batch/model-batch.ts";
+import { AnswerGenerator } from "../generation/answer-generator.ts";
+import type { Qwen3VlConfig } from "../models/qwen3-vl/config.ts";
+import { batchSymbols, textFeeds, visionFeeds, type Feeds, type Symbols } from "../models/qwen3-vl/inputs.ts";
+import type { LoraPlacement } from "../models/variables.ts";
+import { CompiledGraph } from "../runtime/compiled-graph.ts";
+import { openModelFolder, readWeights, weightLocations, findTensor, type ModelFolder } from "../weights/model-folder.ts";
+import { writeSafetensors } from "../weights/safetensors.ts";
+import { adamWStep, gradientNorm, isDecayed, type AdamWSettings, type TrainedTensor } from "./adamw.ts";
+import { dropoutMask } from "./dropout.ts";
+import { learningRateAt, type Schedule } from "./schedule.ts";
+import { lossFeeds, trainingGraph } from "./training-graph.ts";
+
+export interface TrainerOptions {
+  /** Base model in Hugging Face layout. */
+  readonly directory: string;
+  readonly mode: "lora" | "full";
+  readonly lora: LoraOptions;
+  /** Start from this PEFT adapter instead of a fresh one. */
+  readonly adapterDirectory?: string;
+  readonly optimizer: AdamWSettings & { readonly maxGradientNorm: number };
+  readonly schedule: Schedule;
+  readonly seed: number;
+  readonly threads: number;
+  /** In full mode: which weights are trained; default all. */
+  readonly isTrained?: (name: string) => boolean;
+}
+
+export interface StepResult {
+  /** Mean over the label tokens of the global batch, before the update. */
+  readonly loss: number;
+  readonly learningRate: number;
+  /** Global L2 norm before clipping. */
+  readonly gradientNorm: number;
+  /** Label tokens of the global batch. */
+  readonly labelTokens: number;
+}
+
+/** All that a step changes: with it, the next step is the same bit for bit. */
+export interface TrainerState {
+  /** Optimizer steps taken. */
+  readonly step: number;
+  /** Values, first and second moments by name. */
+  readonly tensors: readonly { readonly name: string; readonly shape: readonly number[]; readonly values: Float32Array; readonly firstMoment: Float32Array; readonly secondMoment: Float32Array }[];
+}
+
+/**
+ * Trains one model on one rank: gradients by ONNX Runtime, the update in place on typed arrays. The loss is the mean over
+ * the label tokens of the global batch, whatever the micro-batches.
+ */
+export class EngineTrainer {
+  readonly folder: ModelFolder;
+  readonly #options: TrainerOptions;
+  readonly #placement: LoraPlacement | null;
+  readonly #tensors = new Map<string, TrainedTensor>();
+  readonly #graphs = new Map<boolean, CompiledGraph>();
+  readonly #dropoutPaths: readonly { readonly path: string; readonly width: number }[];
+  #generator: AnswerGenerator | null = null;
+  #step = 0;
+
+  private constructor(folder: ModelFolder, options: TrainerOptions, placement: LoraPlacement | null, tensors: readonly TrainedTensor[], dropoutPaths: readonly { readonly path: string; readonly width: number }[]) {
+    this.folder = folder;
+    this.#options = options;
+    this.#placement = placement;
+    this.#dropoutPaths = dropoutPaths;
+    for (const tensor of tensors) this.#tensors.set(tensor.name, tensor);
+  }
+
+  static async open(options: TrainerOptions): Promise<EngineTrainer> {
+    const folder = await openModelFolder(options.directory);
+    const adapter = options.adapterDirectory === undefined ? null : await readAdapter(options.adapterDirectory);
+    const placement = options.mode === "lora" ? (adapter ? { ...adapter.placement, dropout: options.lora.dropout } : placeLora(folder.config.text, options.lora)) : null;
+    const isTrained = options.mode === "full" ? (options.isTrained ?? (() => true)) : () => false;
+    const { forward } = trainingGraph(folder.config, true, isTrained, placement);
+    const trained = [...forward.variables.trained].map(([name, node]) => ({ name, shape: node.shape.map(Number) }));
+    const initial = options.mode === "full" ? await readWeights(folder, trained.map(({ name }) => name)) : null;
+    const tensors = trained.map(({ name, shape }) => newTensor(name, shape, initial?.get(name) ?? adapter?.tensors.get(name) ?? initialLoraTensor(name, shape, options.seed)));
+    const paths = [...forward.variables.dropoutMasks].map(([path, node]) => ({ path, width: Number(node.shape[1]) }));
+    return new EngineTrainer(folder, options, placement, tensors, paths);
+  }
+
+  get config(): Qwen3VlConfig {
+    return this.folder.config;
+  }
+
+  /** Optimizer steps taken so far. */
+  get stepsTaken(): number {
+    return this.#step;
+  }
+
+  get trainedParameters(): number {
+    return [...this.#tensors.values()].reduce((sum, { values }) => sum + values.length, 0);
+  }
+
+  /** One optimizer step on the micro-batches of one global batch. */
+  async step(microBatches: readonly ModelBatch[]): Promise<StepResult> {
+    let lossSum = 0;
+    let labelTokens = 0;
+    let firstRow = 0;
+    let isFirst = true;
+    for (const batch of microBatches) {
+      const { feeds, tokens } = lossFeeds(batch);
+      if (tokens > 0) {
+        lossSum += await this.#accumulate(batch, feeds, tokens, firstRow, isFirst);
+        isFirst = false;
+      }
+      labelTokens += tokens;
+      firstRow += batch.batchSize;
+    }
+    if (labelTokens === 0) throw new InvalidError("no_label_tokens", "no row of this batch has an answer token to learn from; check that answers are not empty");
+    const tensors = [...this.#tensors.values()];
+    const { optimizer, schedule } = this.#options;
+    const norm = gradientNorm(tensors, 1 / labelTokens);
+    const clip = Math.min(1, optimizer.maxGradientNorm / (norm + 1e-6));
+    const learningRate = learningRateAt(schedule, this.#step);
+    this.#step += 1;
+    adamWStep(tensors, optimizer, learningRate, this.#step, clip / labelTokens);
+    return { loss: lossSum / labelTokens, learningRate, gradientNorm: norm, labelTokens };
+  }
+
+  state(): TrainerState {
+    return { step: this.#step, tensors: [...this.#tensors.values()].map(({ name, shape, values, firstMoment, secondMoment }) => ({ name, shape, values, firstMoment, secondMoment })) };
+  }
+
+  /** @throws InvalidError when a tensor is missing or has another size */
+  restore(state: TrainerState): void {
+    const byName = new Map(state.tensors.map((tensor) => [tensor.name, tensor]));
+    for (const tensor of this.#tensors.values()) {
+      const saved = byName.get(tensor.name);
+      if (!saved || saved.values.length !== tensor.values.length) throw new InvalidError("bad_checkpoint", `the checkpoint does not hold ${tensor.name} as this run trains it; was the run spec changed?`);
+      tensor.values.set(saved.values);
+      tensor.firstMoment.set(saved.firstMoment);
+      tensor.secondMoment.set(saved.secondMoment);
+    }
+    this.#step = state.step;
+  }
+
+  /** Answers with the weights as they are now. */
+  async generator(): Promise<AnswerGenerator> {
+    this.#generator ??= new AnswerGenerator({
+      config: this.config,
+      threads: this.#options.threads,
+      folder: this.folder,
+      lora: this.#placement ? { ...this.#placement, dropout: 0 } : null,
+      live: new Map([...this.#tensors.values()].map(({ name, values, shape }) => [name, { data: values, shape }])),
+    });
+    return this.#generator;
+  }
+
+  /** Writes the trained weights: a PEFT adapter, or a whole model folder that `transformers` loads. */
+  async save(directory: string): Promise<void> {
+    await mkdir(directory, { recursive: true });
+    const tensors = [...this.#tensors.values()].map(({ name, shape, values }) => ({ name, shape, data: values }));
+    if (this.#options.mode === "lora") return await writeAdapter(directory, this.#options.lora, basename(this.folder.directory), tensors);
+    const known = new Set(this.#tensors.keys());
+    const frozenNames = this.folder.headers.flatMap((header) => [...header.tensors.keys()]).filter((name) => !known.has(name));
+    const frozen = await readWeights(this.folder, frozenNames);
+    const rest = frozenNames.map((name) => ({ name, shape: findTensor(this.folder, name).entry.shape, data: frozen.get(name) as Float32Array }));
+    await writeSafetensors(join(directory, "model.safetensors"), [...tensors, ...rest]);
+    await writeFile(join(directory, "config.json"), `${JSON.stringify(asFloat32(this.folder.configFile), null, 2)}\n`);
+    for (const file of await readdir(this.folder.directory)) {
+      if (/safetensors|^config\.json$|^drydock\.json$/.test(file)) continue;
+      await cp(join(this.folder.directory, file), join(directory, file), { recursive: true });
+    }
+  }
+
+  async close(): Promise<void> {
+    for (const graph of this.#graphs.values()) await graph.close();
+    this.#graphs.clear();
+    await this.#generator?.close();
+  }
+
+  /** Adds one micro-batch's gradients to the sums; answers its summed loss. */
+  async #accumulate(batch: ModelBatch, loss: Feeds, tokens: number, firstRow: number, isFirst: boolean): Promise<number> {
+    const hasImages = batch.imageGrids.length > 0;
+    const graph = await this.#graph(hasImages);
+    const symbols: Symbols = { ...batchSymbols(this.config.vision, batch), L: tokens };
+    const feeds: Feeds = { ...textFeeds(this.config.text, batch), ...(hasImages ? visionFeeds(this.config.vision, batch) : {}), ...loss, ...this.#dropoutFeeds(batch, firstRow) };
+    for (const { name, values, shape } of this.#tensors.values()) feeds[name] = { data: values, shape };
+    // The first micro-batch writes straight into the sums, which saves a pass over every gradient.
+    const into: Record<string, Float32Array> = {};
+    if (isFirst) for (const { name, gradient } of this.#tensors.values()) into[`gradient:${name}`] = gradient;
+    const results = await graph.run(feeds, symbols, into);
+    if (!isFirst) {
+      for (const { name, gradient } of this.#tensors.values()) {
+        const part = results[`gradient:${name}`] as Float32Array;
+        for (let index = 0; index < gradient.length; index++) gradient[index] = (gradient[index] as number) + (part[index] as number);
+      }
+    }
+    return results["loss"]?.[0] ?? Number.NaN;
+  }
+
+  #dropoutFeeds(batch: ModelBatch, firstRow: number): Feeds {
+    const feeds: Feeds = {};
+    const probability = this.#placement?.dropout ?? 0;
+    for (const { path, width } of this.#dropoutPaths) {
+      const data = dropoutMask(probability, this.#options.seed, this.#step, firstRow, batch.batchSize, batch.sequenceLength, width, path);
+      feeds[`dropout:${path}`] = { data, shape: [batch.batchSize * batch.sequenceLength, width] };
+    }
+    return feeds;
+  }
+
+  async #graph(hasImages: boolean): Promise<CompiledGraph> {
+    const known = this.#graphs.get(hasImages);
+    if (known) return known;
+    const { forward, outputs } = trainingGraph(this.config, hasImages, (name) => this.#tensors.has(name), this.#placement);
+    // A text-only batch reaches no weight of the tower: those keep their last gradient, which must then be zero.
+    const frozen = new Map([...forward.variables.shapes].filter(([name]) => !this.#tensors.has(name)));
+    const all = { ...outputs };
+    for (const { name, shape } of this.#tensors.values()) all[`gradient:${name}`] ??= forward.graph.fill(0, shape);
+    const graph = await CompiledGraph.compile(all, { threads: this.#options.threads, weights: weightLocations(this.folder, frozen), weightsDirectory: this.folder.directory });
+    this.#graphs.set(hasImages, graph);
+    return graph;
+  }
+}
+
+function newTensor(name: string, shape: readonly number[], values: Float32Array): TrainedTensor {
+  const isLayerNorm = name.startsWith("model.visual.") && /norm\d?\.(weight|bias)$/.test(name);
+  const size = values.length;
+  return { name, shape, values: Float32Array.from(values), gradient: new Float32Array(size), firstMoment: new Float32Array(size), secondMoment: new Float32Array(size), isDecayed: isDecayed(name, isLayerNorm) };
+}
+
+/** config.json of weights that are stored as float32 now, whatever the base said. */
+function asFloat32(configFile: unknown): unknown {
+  if (typeof configFile !== "object" || configFile === null) return configFile;
+  return { ...configFile, dtype: "float32" };
+}

@@ -1,0 +1,83 @@
+import { readFile, readdir } from "node:fs/promises";
+import { join } from "node:path";
+import { InvalidError, messageOf } from "@drydock/kit";
+import { z } from "zod";
+import type { WeightLocation } from "../graph/onnx.ts";
+import { parseQwen3VlConfig, type Qwen3VlConfig } from "../models/qwen3-vl/config.ts";
+import { readFloatTensors, readSafetensorsHeader, type SafetensorsHeader, type TensorEntry } from "./safetensors.ts";
+
+/** A model folder in Hugging Face layout, opened: its configuration and where each weight lies. No weight is read yet. */
+export interface ModelFolder {
+  readonly directory: string;
+  readonly config: Qwen3VlConfig;
+  /** The text of config.json as parsed, for copies. */
+  readonly configFile: unknown;
+  readonly headers: readonly SafetensorsHeader[];
+}
+
+const IndexFile = z.object({ weight_map: z.record(z.string(), z.string()) });
+
+/** @throws InvalidError when the folder is no usable model: says which file is missing or wrong */
+export async function openModelFolder(directory: string): Promise<ModelFolder> {
+  const configFile = await readJson(directory, "config.json");
+  const config = parseQwen3VlConfig(configFile);
+  const files = await weightFiles(directory);
+  const headers = await Promise.all(files.map(async (file) => await readSafetensorsHeader(join(directory, file))));
+  return { directory, config, configFile, headers };
+}
+
+async function weightFiles(directory: string): Promise<string[]> {
+  const names = await readdir(directory);
+  if (names.includes("model.safetensors.index.json")) {
+    const index = IndexFile.parse(await readJson(directory, "model.safetensors.index.json"));
+    return [...new Set(Object.values(index.weight_map))].sort();
+  }
+  if (names.includes("model.safetensors")) return ["model.safetensors"];
+  throw new InvalidError("no_weights", `folder ${directory} has neither model.safetensors nor model.safetensors.index.json`);
+}
+
+async function readJson(directory: string, name: string): Promise<unknown> {
+  const path = join(directory, name);
+  try {
+    return JSON.parse(await readFile(path, "utf8"));
+  } catch (error) {
+    throw new InvalidError("bad_model_folder", `${path} cannot be read: ${messageOf(error)}`, { cause: error });
+  }
+}
+
+/** The header and entry of one weight. @throws InvalidError when the folder lacks it or its shape differs */
+export function findTensor(folder: ModelFolder, name: string, shape?: readonly number[]): { header: SafetensorsHeader; entry: TensorEntry } {
+  for (const header of folder.headers) {
+    const entry = header.tensors.get(name);
+    if (!entry) continue;
+    if (shape && entry.shape.join() !== shape.join()) throw new InvalidError("bad_weight_shape", `weight ${name} of ${folder.directory} is [${entry.shape.join(", ")}], but config.json asks for [${shape.join(", ")}]`);
+    return { header, entry };
+  }
+  throw new InvalidError("missing_weight", `folder ${folder.directory} lacks the weight ${name} that its config.json asks for`);
+}
+
+/** Reads weights as float32, by name. */
+export async function readWeights(folder: ModelFolder, names: Iterable<string>): Promise<Map<string, Float32Array>> {
+  const byHeader = new Map<SafetensorsHeader, string[]>();
+  for (const name of names) {
+    const { header } = findTensor(folder, name);
+    byHeader.set(header, [...(byHeader.get(header) ?? []), name]);
+  }
+  const result = new Map<string, Float32Array>();
+  for (const [header, list] of byHeader) for (const [name, data] of await readFloatTensors(header, list)) result.set(name, data);
+  return result;
+}
+
+const external: Readonly<Record<string, WeightLocation["dtype"]>> = { F32: "float32", BF16: "bfloat16", F16: "float16" };
+
+/** Where weights lie, for ONNX external data: nothing is copied on load. */
+export function weightLocations(folder: ModelFolder, shapes: ReadonlyMap<string, readonly (number | string)[]>): Map<string, WeightLocation> {
+  const result = new Map<string, WeightLocation>();
+  for (const [name, shape] of shapes) {
+    const { header, entry } = findTensor(folder, name, shape.map(Number));
+    const dtype = external[entry.type];
+    if (!dtype) throw new InvalidError("bad_weight_type", `weight ${name} of ${folder.directory} is stored as ${entry.type}; F32, BF16 and F16 are understood`);
+    result.set(name, { file: header.path.slice(folder.directory.length).replace(/^\/+/, ""), offset: entry.offset, sizeBytes: entry.sizeBytes, dtype });
+  }
+  return result;
+}
