@@ -1,1 +1,15 @@
-export {};
+export * from "./conventions/box-text.ts";
+export * from "./conventions/parse-groundings.ts";
+export * from "./metrics/answer-metrics.ts";
+export * from "./metrics/bleu.ts";
+export * from "./metrics/box-overlap.ts";
+export * from "./metrics/cider-d.ts";
+export * from "./metrics/grounding-scores.ts";
+export * from "./metrics/mean-average-precision.ts";
+export * from "./metrics/ngrams.ts";
+export * from "./metrics/normalise-answer.ts";
+export * from "./metrics/rouge-l.ts";
+export * from "./metrics/score-samples.ts";
+export * from "./metrics/tokenise-caption.ts";
+export * from "./prompts/compare-prompts.ts";
+export * from "./prompts/default-prompts.ts";
