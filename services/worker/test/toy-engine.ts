@@ -75,25 +75,5 @@ export function toyEngine(trainer = new ToyTrainer()): EngineDoors {
     openTrainer: async () => trainer,
     openAnswerer: async () => trainer,
     rowsOf: () => new CountingRows(),
-    scorerOf: () => ({
-      metrics: ["exact-match"],
-      score: (records, answers) => ({
-        scores: { "exact-match": records.length },
-        results: records.map(({ rowId }, index) => ({
-          rowId,
-          imageKey: null,
-          fileName: null,
-          width: null,
-          height: null,
-          prompt: "?",
-          expected: "yes",
-          answer: answers[index] ?? "",
-          expectedGroundings: [],
-          answeredGroundings: [],
-          isParsable: true,
-          scores: { "exact-match": 100 },
-        })),
-      }),
-    }),
   };
 }

@@ -23,7 +23,10 @@ beforeEach(async () => {
     task: "vqa",
     source: { file: "a", row: 1 },
     images: [],
-    messages: [{ role: "user", content: "?" }],
+    messages: [
+      { role: "user", content: "?" },
+      { role: "assistant", content: "answer to 3" },
+    ],
   } as const;
   const records = [0, 1, 2, 3].map(
     (index) => ({ ...row, rowId: String(index), split: index < 3 ? "train" : "validation" }) as unknown as DataRecord,
@@ -130,7 +133,7 @@ test("a rank trains, saves, evaluates, publishes, and tells all of it", async ()
     kind: "adapter",
     base: "base",
     systemPrompt: "Be brief.",
-    lineage: { step: 12, scores: { after: { "exact-match": 1 } } },
+    lineage: { step: 12, scores: { after: { "exact-match": 100 } } },
   });
 });
 
@@ -255,7 +258,7 @@ test("an evaluation of its own is scored and stored", async () => {
   });
   expect(await runRank(settings(), controller, toyEngine())).toBe(0);
   expect(controller.reports.flatMap(({ evaluations }) => evaluations)).toMatchObject([
-    { phase: "standalone", samples: 1, scores: { "exact-match": 1 }, resultsKey: "evaluations/eval_1/results.jsonl" },
+    { phase: "standalone", samples: 1, scores: { "exact-match": 100 }, resultsKey: "evaluations/eval_1/results.jsonl" },
   ]);
   expect(await storage.head("evaluations/eval_1/results.jsonl")).not.toBeNull();
 });

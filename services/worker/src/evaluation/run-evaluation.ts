@@ -1,6 +1,7 @@
 import type { ObjectStorage } from "@drydock/kit";
 import type { DataRecord, EvaluationWorkerConfig, RecordImage } from "@drydock/spec";
 import { BadDataError } from "../failure.ts";
+import { scorerOf } from "./score-answers.ts";
 import type { EngineDoors } from "../training/engine-doors.ts";
 import type { TrainingListener } from "../training/training-listener.ts";
 import type { EvaluationResult } from "./evaluator.ts";
@@ -27,7 +28,7 @@ export async function runEvaluation(setup: EvaluationSetup): Promise<EvaluationR
     throw new BadDataError(
       "the data set has no rows in its validation split: import it again with a larger validationShare",
     );
-  const { metrics, score } = setup.engine.scorerOf(spec.task, spec.metrics);
+  const { metrics, score } = scorerOf(spec.task, spec.metrics);
   const evaluator = new ValidationEvaluator({
     storage: setup.storage,
     records: spec.maxSamples === undefined ? validation : evenly(validation, spec.maxSamples),

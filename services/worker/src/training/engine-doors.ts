@@ -1,5 +1,4 @@
 import type { DataRecord, EvaluationWorkerConfig, RecordImage, WorkerConfig } from "@drydock/spec";
-import type { Scoring } from "../evaluation/validation-evaluator.ts";
 import type { RowSource, Trainer } from "./trainer.ts";
 
 /** The engine's doors, narrow enough for a test to stand in. */
@@ -12,12 +11,4 @@ export interface EngineDoors {
   ): Promise<Pick<Trainer, "answer" | "close">>;
   /** The order of the training split. */
   rowsOf(config: WorkerConfig, records: readonly DataRecord[]): RowSource;
-  /** Scores answers by the task's metrics. */
-  scorerOf(
-    task: WorkerConfig["spec"]["task"],
-    metrics: readonly string[] | undefined,
-  ): {
-    readonly metrics: readonly string[];
-    readonly score: (records: readonly DataRecord[], answers: readonly string[]) => Scoring;
-  };
 }

@@ -6,6 +6,7 @@ import type { RunFolder } from "../checkpoint/run-folder.ts";
 import type { Evaluator } from "../evaluation/evaluator.ts";
 import { ValidationEvaluator, answeredAtOnce } from "../evaluation/validation-evaluator.ts";
 import { BadDataError } from "../failure.ts";
+import { scorerOf } from "../evaluation/score-answers.ts";
 import { baseDigestOf } from "../publish/base-digest.ts";
 import { modelCardOf, publishModel } from "../publish/publish-model.ts";
 import type { EngineDoors } from "./engine-doors.ts";
@@ -77,10 +78,10 @@ export async function runTraining(setup: TrainingSetup): Promise<TrainingOutcome
 }
 
 /** Null when the data has no validation split. */
-function evaluatorOf({ config: { spec }, folder, records, engine }: TrainingSetup): Evaluator | null {
+function evaluatorOf({ config: { spec }, folder, records }: TrainingSetup): Evaluator | null {
   const validation = records.filter(({ split }) => split === "validation");
   if (validation.length === 0) return null;
-  const { metrics, score } = engine.scorerOf(spec.task, spec.evaluation.metrics);
+  const { metrics, score } = scorerOf(spec.task, spec.evaluation.metrics);
   return new ValidationEvaluator({
     storage: folder.storage,
     records: validation,

@@ -1,0 +1,61 @@
+import {
+  checkMetrics,
+  defaultMetrics,
+  parseGroundings,
+  scoreSamples,
+  writeGroundings,
+  type BoxSpace,
+} from "@drydock/data";
+import type { DataRecord, SampleResult, Task } from "@drydock/spec";
+import type { Scoring } from "./validation-evaluator.ts";
+
+export interface Scorer {
+  /** The first is the headline. */
+  readonly metrics: readonly string[];
+  score(records: readonly DataRecord[], answers: readonly string[]): Scoring;
+}
+
+/**
+ * Scores answers by the task's metrics: boxes are read from the text in the model's own convention.
+ *
+ * @throws InvalidError `unknown_metric` naming a metric that the task does not have
+ */
+export function scorerOf(
+  task: Task,
+  metrics: readonly string[] = defaultMetrics[task],
+  space: BoxSpace = { convention: "json-relative-1000" },
+): Scorer {
+  checkMetrics(task, metrics);
+  return {
+    metrics,
+    score: (records, answers) => {
+      const samples = records.map((record, index) => sampleOf(task, record, answers[index] ?? "", space));
+      const { scores, perSample } = scoreSamples(task, metrics, samples);
+      return { scores, results: samples.map((sample, index) => ({ ...sample, scores: perSample[index] ?? {} })) };
+    },
+  };
+}
+
+function sampleOf(task: Task, record: DataRecord, answer: string, space: BoxSpace): Omit<SampleResult, "scores"> {
+  const [image] = record.images;
+  const asksForBoxes = task === "phrase-grounding";
+  const parsed = asksForBoxes ? parseGroundings(answer, space) : { groundings: [], isParsable: true };
+  const groundings = record.groundings ?? [];
+  return {
+    rowId: record.rowId,
+    imageKey: image?.key ?? null,
+    fileName: image?.fileName ?? null,
+    width: image?.width ?? null,
+    height: image?.height ?? null,
+    prompt: lastContent(record, "user").replaceAll("<image>", "").trim(),
+    expected: asksForBoxes ? writeGroundings(groundings, space) : lastContent(record, "assistant"),
+    answer,
+    expectedGroundings: asksForBoxes ? groundings : [],
+    answeredGroundings: parsed.groundings,
+    isParsable: parsed.isParsable,
+  };
+}
+
+function lastContent({ messages }: DataRecord, role: "user" | "assistant"): string {
+  return messages.findLast((message) => message.role === role)?.content ?? "";
+}
