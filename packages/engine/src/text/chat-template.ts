@@ -1,0 +1,55 @@
+import { Template } from "@huggingface/jinja";
+import { InvalidError, messageOf } from "@drydock/kit";
+
+export type ChatPart = { readonly type: "text"; readonly text: string } | { readonly type: "image" };
+
+/** One turn as chat templates take it. */
+export interface ChatMessage {
+  readonly role: "system" | "user" | "assistant";
+  readonly content: readonly ChatPart[];
+}
+
+/** A model's own chat template, rendered as written by its makers. */
+export class ChatTemplate {
+  readonly #template: Template;
+
+  /** @throws InvalidError when the template cannot be parsed */
+  constructor(source: string) {
+    try {
+      this.#template = new Template(source);
+    } catch (error) {
+      throw new InvalidError("bad_chat_template", `the chat template cannot be parsed: ${messageOf(error)}`, { cause: error });
+    }
+  }
+
+  /** The conversation as text; with `addGenerationPrompt` it ends where the model's answer begins. */
+  render(messages: readonly ChatMessage[], addGenerationPrompt: boolean): string {
+    try {
+      return this.#template.render({ messages: messages.map(plain), add_generation_prompt: addGenerationPrompt, add_vision_id: false, enable_thinking: false });
+    } catch (error) {
+      throw new InvalidError("bad_chat_template", `the chat template refuses this conversation: ${messageOf(error)}`, { cause: error });
+    }
+  }
+}
+
+/** Turns without pictures as plain strings: some templates take only those for system and assistant. */
+function plain({ role, content }: ChatMessage): { role: string; content: string | readonly ChatPart[] } {
+  const isText = content.every((part) => part.type === "text");
+  return { role, content: isText ? content.map((part) => (part.type === "text" ? part.text : "")).join("") : content };
+}
+
+/**
+ * Splits `content` with `<image>` marks into parts.
+ *
+ * @returns parts in order, one image part a mark
+ */
+export function partsOf(content: string): ChatPart[] {
+  const parts: ChatPart[] = [];
+  content.split("<image>").forEach((text, index) => {
+    if (index > 0) parts.push({ type: "image" });
+    // The newline after a mark belongs to the mark's convention, not to the text.
+    const cleaned = index > 0 ? text.replace(/^\n/, "") : text;
+    if (cleaned !== "") parts.push({ type: "text", text: cleaned });
+  });
+  return parts;
+}
