@@ -15,6 +15,9 @@ export interface EncodedRow {
   readonly imageStarts: readonly number[];
 }
 
+/** Tokens within which the newline of a turn's header must come; byte-sized tokens included. */
+const longestHeader = 24;
+
 /** Turns conversations into token ids and labels with a model's own template. */
 export class ConversationEncoder {
   readonly #tokenizer: TextTokenizer;
@@ -78,7 +81,7 @@ export class ConversationEncoder {
 
   /** Where the content of an assistant turn starts, null for other turns: after the newline that ends its header. */
   #contentStart(ids: readonly number[], start: number): number | null {
-    for (let end = start + 2; end <= Math.min(start + 8, ids.length); end++) {
+    for (let end = start + 2; end <= Math.min(start + longestHeader, ids.length); end++) {
       const header = this.#tokenizer.decode(ids.slice(start + 1, end));
       if (header.includes("\n")) return header.startsWith("assistant\n") ? end : null;
     }
