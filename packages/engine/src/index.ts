@@ -14,6 +14,7 @@ export { ChatTemplate, partsOf, type ChatMessage, type ChatPart } from "./text/c
 export { StreamingDecoder, TextTokenizer } from "./text/tokenizer.ts";
 export { trainByteLevelBpe } from "./text/train-tokenizer.ts";
 export { SeededRandom } from "./training/random.ts";
+export { gradientsOf } from "./training/gradients-of.ts";
 export { learningRateAt, type Schedule } from "./training/schedule.ts";
 export { EngineTrainer, type StepResult, type TrainerOptions, type TrainerState } from "./training/trainer.ts";
 export { openModelFolder, readWeights, type ModelFolder } from "./weights/model-folder.ts";

@@ -1,0 +1,6 @@
+#!/usr/bin/env bash
+# Makes the golden files again from the pinned reference implementations; the diff is the review.
+set -euo pipefail
+python=$(bash scripts/python-environment.sh golden test/golden/requirements.txt)
+"$python" test/golden/make_qwen3_vl.py
+"$python" test/golden/make_images.py
