@@ -1,5 +1,6 @@
 export * from "./conventions/box-text.ts";
 export * from "./conventions/parse-groundings.ts";
+export { readMessagesRow } from "./importers/openai-jsonl.ts";
 export * from "./metrics/answer-metrics.ts";
 export * from "./metrics/bleu.ts";
 export * from "./metrics/box-overlap.ts";

@@ -1,3 +1,4 @@
+import { resolve } from "node:path";
 import { parseArgs, type ParseArgsOptionsConfig } from "node:util";
 import { InvalidError, messageOf } from "@drydock/kit";
 
@@ -6,6 +7,8 @@ export interface CommandArguments {
   text(name: string): string | undefined;
   required(name: string): string;
   number(name: string): number | undefined;
+  /** An absolute path. */
+  path(name: string): string | undefined;
   flag(name: string): boolean;
   readonly positionals: readonly string[];
 }
@@ -47,6 +50,10 @@ export function parseArguments(
       if (value === undefined) return undefined;
       const number = Number(value);
       return Number.isFinite(number) && value.trim() !== "" ? number : refuse(`--${name} "${value}" is not a number`);
+    },
+    path: (name) => {
+      const value = text(name);
+      return value === undefined ? undefined : resolve(value);
     },
     flag: (name) => parsed.values[name] === true,
     positionals: parsed.positionals,

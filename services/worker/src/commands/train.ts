@@ -1,5 +1,5 @@
 import { mkdir } from "node:fs/promises";
-import { join, resolve } from "node:path";
+import { join } from "node:path";
 import {
   ConflictError,
   FolderStorage,
@@ -23,9 +23,8 @@ import { StepsFile } from "./steps-file.ts";
 
 export interface StandaloneTraining {
   readonly config: StandaloneConfig;
+  /** The keys of their pictures are paths on this machine. */
   readonly records: readonly DataRecord[];
-  /** Absolute folder that the pictures' keys are relative to. */
-  readonly imageDirectory: string;
   readonly outDirectory: string;
   /** Go on from the newest checkpoint in the folder, instead of refusing one that has any. */
   readonly resume: boolean;
@@ -41,7 +40,7 @@ const diskBudgetMs = 60_000;
  * @returns the exit code
  */
 export async function trainAlone(
-  { config, records, imageDirectory, outDirectory, resume }: StandaloneTraining,
+  { config, records, outDirectory, resume }: StandaloneTraining,
   engine: EngineDoors,
 ): Promise<number> {
   const logger = createLogger("worker");
@@ -58,7 +57,7 @@ export async function trainAlone(
     folder,
     modelKey: "model",
     records,
-    pathOf: async (image) => resolve(imageDirectory, image.key),
+    pathOf: async (image) => image.key,
     engine,
     scratchDirectory: join(outDirectory, ".scratch"),
     diskRetry,

@@ -9,7 +9,10 @@ export async function answerWith(
   questions: readonly Question[],
   { maxNewTokens }: AnswerOptions,
 ): Promise<string[]> {
-  const batch = await encoder.questionBatch(questions.map(({ record }) => record));
+  const batch = await encoder.questionBatch(
+    questions.map(({ record }) => record),
+    maxNewTokens,
+  );
   const answers = await generator.answers(batch, { maxNewTokens, stopTokenIds: encoder.stopTokenIds });
   return answers.map((tokenIds) => encoder.decode(tokenIds).trim());
 }

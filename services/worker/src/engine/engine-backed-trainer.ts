@@ -1,54 +1,57 @@
-import type { EngineTrainer } from "@drydock/engine";
-import { UnusableCheckpointError } from "../checkpoint/unusable-checkpoint-error.ts";
+import { readFile, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import type { EngineTrainer, ModelBatch } from "@drydock/engine";
 import type { DataRecord } from "@drydock/spec";
+import { UnusableCheckpointError } from "../checkpoint/unusable-checkpoint-error.ts";
 import type { AnswerOptions, Question, StepMeasure, Trainer } from "../training/trainer.ts";
 import { answerWith } from "./answer-questions.ts";
 import { readOptimizer, writeOptimizer } from "./optimizer-file.ts";
 import type { RecordEncoder } from "./record-encoder.ts";
 import { filesIn, nameAsShards, readTrainedWeights } from "./weight-files.ts";
 
+export interface TrainerSettings {
+  readonly mode: "lora" | "full";
+  readonly microBatchSize: number;
+  /** What the adapter's config calls its base. */
+  readonly base: string;
+}
+
 /** The engine's trainer behind the loop's narrow interface. */
 export class EngineBackedTrainer implements Trainer {
   readonly #engine: EngineTrainer;
   readonly #encoder: RecordEncoder;
-  readonly #mode: "lora" | "full";
-  readonly #microBatchSize: number;
+  readonly #settings: TrainerSettings;
 
-  constructor(
-    engine: EngineTrainer,
-    encoder: RecordEncoder,
-    settings: { readonly mode: "lora" | "full"; readonly microBatchSize: number },
-  ) {
+  constructor(engine: EngineTrainer, encoder: RecordEncoder, settings: TrainerSettings) {
     this.#engine = engine;
     this.#encoder = encoder;
-    this.#mode = settings.mode;
-    this.#microBatchSize = settings.microBatchSize;
+    this.#settings = settings;
   }
 
   async step(rows: readonly DataRecord[]): Promise<StepMeasure> {
-    const batches = [];
-    for (let start = 0; start < rows.length; start += this.#microBatchSize) {
-      batches.push(await this.#encoder.trainingBatch(rows.slice(start, start + this.#microBatchSize)));
+    const { microBatchSize } = this.#settings;
+    const batches: ModelBatch[] = [];
+    for (let start = 0; start < rows.length; start += microBatchSize) {
+      batches.push(await this.#encoder.trainingBatch(rows.slice(start, start + microBatchSize)));
     }
     const { loss, learningRate, gradientNorm } = await this.#engine.step(batches);
-    const tokens = batches.reduce(
-      (sum, { attentionMask }) => sum + attentionMask.reduce((count, bit) => count + bit, 0),
-      0,
-    );
-    return { loss, learningRate, gradientNorm, tokens };
+    return { loss, learningRate, gradientNorm, tokens: batches.reduce((sum, batch) => sum + tokensOf(batch), 0) };
   }
 
   async save(directory: string): Promise<string[]> {
-    await this.#engine.save(directory);
-    if (this.#mode === "full") await nameAsShards(directory);
+    await this.#writeWeights(directory);
+    if (this.#settings.mode === "full") await nameAsShards(directory);
     await writeOptimizer(directory, this.#engine.state());
     return await filesIn(directory);
   }
 
   async restore(directory: string): Promise<void> {
     const { tensors } = this.#engine.state();
-    const names = tensors.map(({ name }) => name);
-    const weights = await readTrainedWeights(directory, this.#mode, names);
+    const weights = await readTrainedWeights(
+      directory,
+      this.#settings.mode,
+      tensors.map(({ name }) => name),
+    );
     const moments = await readOptimizer(directory);
     const restored = tensors.map(({ name, shape }) => {
       const values = weights.get(name);
@@ -65,11 +68,26 @@ export class EngineBackedTrainer implements Trainer {
   }
 
   async publish(directory: string): Promise<string[]> {
-    await this.#engine.save(directory);
+    await this.#writeWeights(directory);
     return await filesIn(directory);
   }
 
   async close(): Promise<void> {
     await this.#engine.close();
   }
+
+  async #writeWeights(directory: string): Promise<void> {
+    await this.#engine.save(directory);
+    if (this.#settings.mode === "lora") await nameBase(join(directory, "adapter_config.json"), this.#settings.base);
+  }
+}
+
+/** The engine knows its base only as a folder; the adapter must name what others can find. */
+async function nameBase(path: string, base: string): Promise<void> {
+  const config = JSON.parse(await readFile(path, "utf8")) as Record<string, unknown>;
+  await writeFile(path, `${JSON.stringify({ ...config, base_model_name_or_path: base }, null, 2)}\n`);
+}
+
+function tokensOf({ attentionMask }: ModelBatch): number {
+  return attentionMask.reduce((sum, bit) => sum + bit, 0);
 }

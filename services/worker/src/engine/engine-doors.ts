@@ -1,0 +1,66 @@
+import { availableParallelism } from "node:os";
+import { EngineTrainer } from "@drydock/engine";
+import { learningRateOf } from "@drydock/spec";
+import type { EngineDoors } from "../training/engine-doors.ts";
+import { answerWith } from "./answer-questions.ts";
+import { EngineBackedTrainer } from "./engine-backed-trainer.ts";
+import { openForAnswers } from "./open-for-answers.ts";
+import { RecordEncoder } from "./record-encoder.ts";
+import { RecordRows } from "./record-rows.ts";
+
+/** The real engine. */
+export const engineDoors: EngineDoors = {
+  openTrainer: async ({ spec, ...config }, pathOf) => {
+    const { betas, epsilon, weightDecay, maxGradientNorm, schedule, warmupRatio, seed, lora } = spec.training;
+    const engine = await EngineTrainer.open({
+      directory: config.modelDirectory,
+      mode: spec.mode,
+      lora,
+      optimizer: { betas, epsilon, weightDecay, maxGradientNorm },
+      // `constant` is the reference's: without warm-up (`get_constant_schedule` of huggingface/transformers).
+      schedule: {
+        kind: schedule,
+        learningRate: learningRateOf(spec),
+        warmupRatio: schedule === "constant" ? 0 : warmupRatio,
+        totalSteps: config.totalSteps,
+      },
+      seed,
+      threads: config.threads ?? availableParallelism(),
+    });
+    const encoder = await RecordEncoder.open({
+      directory: config.modelDirectory,
+      config: engine.config,
+      image: spec.image,
+      systemPrompt: config.systemPrompt,
+      pathOf,
+    });
+    const base = typeof spec.model === "string" ? spec.model : spec.model.uri;
+    return new EngineBackedTrainer(engine, encoder, {
+      mode: spec.mode,
+      microBatchSize: config.layout.microBatchSize,
+      base,
+    });
+  },
+
+  openAnswerer: async ({ spec, modelDirectory, adapterDirectory, systemPrompt, threads }, pathOf) => {
+    const { generator, encoder } = await openForAnswers({
+      directory: modelDirectory,
+      adapterDirectory: adapterDirectory ?? undefined,
+      image: spec.image,
+      systemPrompt,
+      threads,
+      pathOf,
+    });
+    return {
+      answer: async (questions, options) => await answerWith(generator, encoder, questions, options),
+      close: async () => await generator.close(),
+    };
+  },
+
+  rowsOf: ({ spec }, records) =>
+    new RecordRows(records, {
+      order: spec.order,
+      seed: spec.training.seed,
+      globalBatchSize: spec.training.globalBatchSize,
+    }),
+};
