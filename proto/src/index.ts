@@ -1,1 +1,9 @@
-export {};
+export {
+  Directive,
+  Phase,
+  WorkerService,
+  type JoinRequest,
+  type JoinResponse,
+  type ReportRequest,
+  type ReportResponse,
+} from "./generated/drydock/worker/v1/worker_pb.js";

@@ -1,1 +1,4 @@
-export {};
+export type * from "./activities.ts";
+export { dataset } from "./dataset.ts";
+export { evaluationRun } from "./evaluation-run.ts";
+export { cancelSignal, fineTuneRun, pauseSignal, resumeSignal } from "./fine-tune-run.ts";

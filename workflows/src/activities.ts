@@ -1,0 +1,64 @@
+import type { DatasetInput, EvaluationInput, RunReason, RunState } from "@drydock/spec";
+
+/** What the workflow must know of a run; read once, small. */
+export interface RunFacts {
+  readonly state: RunState;
+  readonly retries: number;
+  readonly deadlineSeconds: number;
+  readonly microBatchSize: number;
+  /** The plan's refusals as one sentence; empty when there are none. */
+  readonly refusal: string;
+  /** True when the plan was refused: the run fails without an attempt. */
+  readonly isRefused: boolean;
+}
+
+export interface AttemptInput {
+  readonly runId: string;
+  /** Rows per forward pass; halved after out-of-memory. */
+  readonly microBatchSize: number;
+}
+
+/** How an attempt ended. `reason` is one of the closed list. */
+export interface AttemptOutcome {
+  readonly kind: "succeeded" | "stopped" | "failed";
+  readonly epoch: number;
+  readonly reason: RunReason;
+  readonly message: string;
+  readonly lastStep: number;
+  /** Key prefix of the finished model; empty unless succeeded. */
+  readonly modelKey: string;
+}
+
+export interface TransitionInput {
+  readonly runId: string;
+  /** Makes the transition idempotent. */
+  readonly key: string;
+  readonly to: RunState;
+  readonly reason: RunReason;
+  readonly message: string;
+  readonly attempt: number | null;
+}
+
+export interface PublishInput {
+  readonly runId: string;
+  readonly epoch: number;
+  readonly modelKey: string;
+}
+
+/** Activities of runs, implemented by the controller. */
+export interface RunActivities {
+  loadRun(input: { readonly runId: string }): Promise<RunFacts>;
+  transitionRun(input: TransitionInput): Promise<void>;
+  /** Waits for capacity, starts or adopts a worker, and watches it to its end. Cancelled = stop after a checkpoint. */
+  runAttempt(input: AttemptInput): Promise<AttemptOutcome>;
+  publishRun(input: PublishInput): Promise<void>;
+  recordRemedy(input: { readonly runId: string; readonly key: string; readonly reason: RunReason; readonly message: string; readonly attempt: number }): Promise<void>;
+}
+
+export interface DatasetActivities {
+  importDataset(input: DatasetInput): Promise<void>;
+}
+
+export interface EvaluationActivities {
+  runEvaluation(input: EvaluationInput): Promise<void>;
+}

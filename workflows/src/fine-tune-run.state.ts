@@ -1,0 +1,99 @@
+import type { RunReason } from "@drydock/spec";
+import type { AttemptOutcome, RunFacts } from "./activities.ts";
+
+/** What happened to a run so far, as far as the next decision depends on it. */
+export interface Progress {
+  readonly microBatchSize: number;
+  /** Failures that count against `retries` of the run spec. */
+  readonly failures: number;
+  readonly outOfMemory: number;
+  /** Losses of a worker: not the run's fault, so they have a budget of their own. */
+  readonly losses: number;
+  readonly storageFailures: number;
+}
+
+/** What to do after an attempt. */
+export type Decision =
+  | { readonly kind: "publish" }
+  | { readonly kind: "pause" }
+  | { readonly kind: "cancel" }
+  | { readonly kind: "fail"; readonly reason: RunReason; readonly message: string }
+  | { readonly kind: "retry"; readonly progress: Progress; readonly delayMs: number; readonly reason: RunReason; readonly remedy: string };
+
+export const maxOutOfMemoryRemedies = 3;
+export const maxLosses = 20;
+export const maxStorageFailures = 10;
+
+export function initialProgress(facts: Pick<RunFacts, "microBatchSize">): Progress {
+  return { microBatchSize: facts.microBatchSize, failures: 0, outOfMemory: 0, losses: 0, storageFailures: 0 };
+}
+
+/** What the user asked for while the attempt ran. */
+export type Request = "none" | "pause" | "cancel" | "deadline";
+
+/** Failure class → remedy: the table of the design, as a function. */
+export function decide(outcome: AttemptOutcome, request: Request, progress: Progress, facts: Pick<RunFacts, "retries" | "deadlineSeconds">): Decision {
+  if (outcome.kind === "succeeded") return { kind: "publish" };
+  if (request === "cancel") return { kind: "cancel" };
+  if (request === "deadline") return { kind: "fail", reason: "deadline-exceeded", message: `the run did not end within its deadline of ${facts.deadlineSeconds} s; its checkpoints are kept: submit it again with a longer deadlineSeconds` };
+  if (outcome.kind === "stopped") return request === "pause" ? { kind: "pause" } : lost(outcome, progress);
+  return remedyOf(outcome, progress, facts);
+}
+
+function remedyOf(outcome: AttemptOutcome, progress: Progress, facts: Pick<RunFacts, "retries">): Decision {
+  switch (outcome.reason) {
+    case "out-of-memory":
+      return halve(outcome, progress);
+    case "worker-lost":
+    case "node-lost":
+    case "preempted":
+      return lost(outcome, progress);
+    case "storage-unavailable":
+      return waitForStorage(outcome, progress);
+    case "bad-data":
+    case "bad-config":
+    case "image-pull":
+    case "diverged":
+    case "plan-refused":
+      return { kind: "fail", reason: outcome.reason, message: outcome.message };
+    default:
+      return retry(outcome, progress, facts);
+  }
+}
+
+/** Out of memory: half the micro-batch, twice the accumulation; the global batch and so the result stay. */
+function halve(outcome: AttemptOutcome, progress: Progress): Decision {
+  if (progress.microBatchSize <= 1 || progress.outOfMemory >= maxOutOfMemoryRemedies)
+    return { kind: "fail", reason: "out-of-memory", message: `memory ran out ${progress.outOfMemory + 1} times, last with ${progress.microBatchSize} rows a micro-batch; lower image.maxPixels, use a smaller model, or give the worker more memory (${outcome.message})` };
+  const microBatchSize = Math.floor(progress.microBatchSize / 2);
+  return {
+    kind: "retry",
+    progress: { ...progress, microBatchSize, outOfMemory: progress.outOfMemory + 1 },
+    delayMs: 0,
+    reason: "out-of-memory",
+    remedy: `memory ran out: micro-batch ${progress.microBatchSize} → ${microBatchSize}, accumulation doubled, global batch kept`,
+  };
+}
+
+/** The worker went away: go on from the last checkpoint, without touching the retry budget. */
+function lost(outcome: AttemptOutcome, progress: Progress): Decision {
+  if (progress.losses >= maxLosses) return { kind: "fail", reason: "retries-exhausted", message: `the worker was lost ${progress.losses + 1} times; the last time: ${outcome.message}` };
+  return {
+    kind: "retry",
+    progress: { ...progress, losses: progress.losses + 1 },
+    delayMs: Math.min(30_000, 250 * 2 ** Math.min(progress.losses, 8)),
+    reason: outcome.kind === "stopped" ? "preempted" : outcome.reason,
+    remedy: `${outcome.message}; going on from the last checkpoint (does not use the retry budget)`,
+  };
+}
+
+function waitForStorage(outcome: AttemptOutcome, progress: Progress): Decision {
+  if (progress.storageFailures >= maxStorageFailures) return { kind: "fail", reason: "storage-unavailable", message: `storage stayed away: ${outcome.message}` };
+  const delayMs = Math.min(300_000, 5_000 * 2 ** progress.storageFailures);
+  return { kind: "retry", progress: { ...progress, storageFailures: progress.storageFailures + 1 }, delayMs, reason: "storage-unavailable", remedy: `${outcome.message}; trying again in ${delayMs / 1000} s from the last good checkpoint` };
+}
+
+function retry(outcome: AttemptOutcome, progress: Progress, facts: Pick<RunFacts, "retries">): Decision {
+  if (progress.failures >= facts.retries) return { kind: "fail", reason: facts.retries === 0 ? outcome.reason : "retries-exhausted", message: `${outcome.message} (after ${progress.failures} retries)` };
+  return { kind: "retry", progress: { ...progress, failures: progress.failures + 1 }, delayMs: Math.min(60_000, 1_000 * 2 ** progress.failures), reason: outcome.reason, remedy: `${outcome.message}; retry ${progress.failures + 1} of ${facts.retries}, from the last checkpoint` };
+}
