@@ -5,7 +5,12 @@ import { z } from "zod";
 import type { LoraPlacement } from "../models/variables.ts";
 import type { Qwen3VlConfig } from "../models/qwen3-vl/config.ts";
 import { SeededRandom } from "../training/random.ts";
-import { readFloatTensors, readSafetensorsHeader, writeSafetensors, type WritableTensor } from "../weights/safetensors.ts";
+import {
+  readFloatTensors,
+  readSafetensorsHeader,
+  writeSafetensors,
+  type WritableTensor,
+} from "../weights/safetensors.ts";
 
 /** What a user chooses of LoRA. */
 export interface LoraOptions {
@@ -33,10 +38,17 @@ const keyPrefix = "base_model.model.";
 export function placeLora(config: Qwen3VlConfig["text"], options: LoraOptions): LoraPlacement {
   const chosen = options.targets === "all-linear" ? leaves : options.targets;
   const unknown = chosen.find((leaf) => !leaves.includes(leaf));
-  if (unknown !== undefined) throw new InvalidError("unknown_lora_target", `training.lora.targets: the language model has no linear layer "${unknown}"; it has ${leaves.join(", ")}`);
+  if (unknown !== undefined)
+    throw new InvalidError(
+      "unknown_lora_target",
+      `training.lora.targets: the language model has no linear layer "${unknown}"; it has ${leaves.join(", ")}`,
+    );
   const modules = new Set<string>();
   for (let layer = 0; layer < config.layers; layer++) {
-    for (const leaf of chosen) modules.add(`model.language_model.layers.${layer}.${attentionLeaves.includes(leaf) ? "self_attn" : "mlp"}.${leaf}`);
+    for (const leaf of chosen)
+      modules.add(
+        `model.language_model.layers.${layer}.${attentionLeaves.includes(leaf) ? "self_attn" : "mlp"}.${leaf}`,
+      );
   }
   return { rank: options.rank, scale: options.alpha / options.rank, dropout: options.dropout, modules };
 }
@@ -53,7 +65,12 @@ export function initialLoraTensor(name: string, shape: readonly number[], seed: 
 }
 
 /** Writes `adapter_config.json` and `adapter_model.safetensors` as PEFT reads them. */
-export async function writeAdapter(directory: string, options: LoraOptions, baseModel: string, tensors: readonly WritableTensor[]): Promise<void> {
+export async function writeAdapter(
+  directory: string,
+  options: LoraOptions,
+  baseModel: string,
+  tensors: readonly WritableTensor[],
+): Promise<void> {
   await mkdir(directory, { recursive: true });
   const chosen = options.targets === "all-linear" ? leaves : options.targets;
   const config = {
@@ -101,12 +118,21 @@ export async function readAdapter(directory: string): Promise<Adapter> {
   const modules = new Set<string>();
   for (const [key, values] of stored) {
     const match = /^base_model\.model\.(.+)\.lora_[AB]\.weight$/.exec(key);
-    if (!match?.[1]) throw new InvalidError("bad_adapter", `adapter ${directory} holds ${key}, which is no LoRA matrix of a linear layer`);
+    if (!match?.[1])
+      throw new InvalidError(
+        "bad_adapter",
+        `adapter ${directory} holds ${key}, which is no LoRA matrix of a linear layer`,
+      );
     modules.add(match[1]);
     tensors.set(key.slice(keyPrefix.length), values);
   }
   const scale = config.use_rslora ? config.lora_alpha / Math.sqrt(config.r) : config.lora_alpha / config.r;
-  return { placement: { rank: config.r, scale, dropout: 0, modules }, rank: config.r, alpha: config.lora_alpha, tensors };
+  return {
+    placement: { rank: config.r, scale, dropout: 0, modules },
+    rank: config.r,
+    alpha: config.lora_alpha,
+    tensors,
+  };
 }
 
 async function readAdapterConfig(path: string): Promise<z.infer<typeof AdapterConfig>> {
@@ -117,9 +143,23 @@ async function readAdapterConfig(path: string): Promise<z.infer<typeof AdapterCo
     throw new InvalidError("bad_adapter", `${path} cannot be read: ${messageOf(error)}`, { cause: error });
   }
   const parsed = AdapterConfig.safeParse(file);
-  if (!parsed.success) throw new InvalidError("bad_adapter", `${path}: ${parsed.error.issues[0]?.path.join(".")}: ${parsed.error.issues[0]?.message}`);
+  if (!parsed.success)
+    throw new InvalidError(
+      "bad_adapter",
+      `${path}: ${parsed.error.issues[0]?.path.join(".")}: ${parsed.error.issues[0]?.message}`,
+    );
   const config = parsed.data;
-  const unsupported = config.use_dora ? "use_dora" : Object.keys(config.rank_pattern ?? {}).length > 0 ? "rank_pattern" : Object.keys(config.alpha_pattern ?? {}).length > 0 ? "alpha_pattern" : null;
-  if (unsupported) throw new InvalidError("bad_adapter", `${path}: ${unsupported} is not supported; train or export the adapter without it`);
+  const unsupported = config.use_dora
+    ? "use_dora"
+    : Object.keys(config.rank_pattern ?? {}).length > 0
+      ? "rank_pattern"
+      : Object.keys(config.alpha_pattern ?? {}).length > 0
+        ? "alpha_pattern"
+        : null;
+  if (unsupported)
+    throw new InvalidError(
+      "bad_adapter",
+      `${path}: ${unsupported} is not supported; train or export the adapter without it`,
+    );
   return config;
 }

@@ -2,7 +2,14 @@ import type { ModelBatch } from "../batch/model-batch.ts";
 import type { Node } from "../graph/ops.ts";
 import type { Qwen3VlConfig } from "../models/qwen3-vl/config.ts";
 import { forwardGraph, type ForwardGraph } from "../models/qwen3-vl/graph.ts";
-import { batchSymbols, ropeTables, textFeeds, visionFeeds, type Feeds, type FeedTensor } from "../models/qwen3-vl/inputs.ts";
+import {
+  batchSymbols,
+  ropeTables,
+  textFeeds,
+  visionFeeds,
+  type Feeds,
+  type FeedTensor,
+} from "../models/qwen3-vl/inputs.ts";
 import type { LoraPlacement } from "../models/variables.ts";
 import { CompiledGraph } from "../runtime/compiled-graph.ts";
 import { SeededRandom } from "../training/random.ts";
@@ -60,9 +67,14 @@ export class AnswerGenerator {
     const lengths = promptLengths(batch);
     const graph = await this.#prefillGraph(batch.imageGrids.length > 0);
     const rows = BigInt64Array.from(lengths, (length, row) => BigInt(row * batch.sequenceLength + length - 1));
-    const first = await graph.run({ ...this.#promptFeeds(batch), rows: { data: rows, shape: [rows.length] } }, { ...batchSymbols(config.vision, batch), L: rows.length });
+    const first = await graph.run(
+      { ...this.#promptFeeds(batch), rows: { data: rows, shape: [rows.length] } },
+      { ...batchSymbols(config.vision, batch), L: rows.length },
+    );
     const cache = new Cache(config.text, batch, first, options.maxNewTokens);
-    const seen = lengths.map((length, row) => Array.from(batch.inputIds.subarray(row * batch.sequenceLength, row * batch.sequenceLength + length), Number));
+    const seen = lengths.map((length, row) =>
+      Array.from(batch.inputIds.subarray(row * batch.sequenceLength, row * batch.sequenceLength + length), Number),
+    );
     const randoms = lengths.map((_, row) => new SeededRandom(options.seed ?? 0, row));
     const ended = lengths.map(() => false);
     let logits = first["logits"] as Float32Array;
@@ -71,7 +83,12 @@ export class AnswerGenerator {
       const chosen = seen.map((tokens, row) => {
         if (ended[row]) return null;
         const { vocabularySize } = config.text;
-        const token = chooseToken(logits.subarray(row * vocabularySize, (row + 1) * vocabularySize), tokens, options, randoms[row] as SeededRandom);
+        const token = chooseToken(
+          logits.subarray(row * vocabularySize, (row + 1) * vocabularySize),
+          tokens,
+          options,
+          randoms[row] as SeededRandom,
+        );
         if (options.stopTokenIds.includes(token)) {
           ended[row] = true;
           return null;
@@ -97,7 +114,8 @@ export class AnswerGenerator {
   }
 
   async close(): Promise<void> {
-    for (const graph of [...this.#prefill.values(), ...this.#full.values(), ...(this.#decode ? [this.#decode] : [])]) await graph.close();
+    for (const graph of [...this.#prefill.values(), ...this.#full.values(), ...(this.#decode ? [this.#decode] : [])])
+      await graph.close();
     this.#prefill.clear();
     this.#full.clear();
     this.#decode = null;
@@ -131,12 +149,20 @@ export class AnswerGenerator {
   async #compile(forward: ForwardGraph, outputs: Record<string, Node>): Promise<CompiledGraph> {
     const { folder, threads, live } = this.#settings;
     const frozen = new Map([...forward.variables.shapes].filter(([name]) => !live.has(name)));
-    return await CompiledGraph.compile(outputs, { threads, weights: weightLocations(folder, frozen), weightsDirectory: folder.directory });
+    return await CompiledGraph.compile(outputs, {
+      threads,
+      weights: weightLocations(folder, frozen),
+      weightsDirectory: folder.directory,
+    });
   }
 
   #promptFeeds(batch: ModelBatch): Feeds {
     const { config } = this.#settings;
-    return { ...textFeeds(config.text, batch), ...(batch.imageGrids.length > 0 ? visionFeeds(config.vision, batch) : {}), ...this.#liveFeeds() };
+    return {
+      ...textFeeds(config.text, batch),
+      ...(batch.imageGrids.length > 0 ? visionFeeds(config.vision, batch) : {}),
+      ...this.#liveFeeds(),
+    };
   }
 
   #liveFeeds(): Feeds {
@@ -145,11 +171,20 @@ export class AnswerGenerator {
 }
 
 function cacheOutputs(forward: ForwardGraph): Record<string, Node> {
-  return Object.fromEntries(forward.output.cache.flatMap(({ key, value }, layer) => [[`new.${layer}.key`, key] as const, [`new.${layer}.value`, value] as const]));
+  return Object.fromEntries(
+    forward.output.cache.flatMap(({ key, value }, layer) => [
+      [`new.${layer}.key`, key] as const,
+      [`new.${layer}.value`, value] as const,
+    ]),
+  );
 }
 
 function promptLengths(batch: ModelBatch): number[] {
-  return Array.from({ length: batch.batchSize }, (_, row) => batch.attentionMask.subarray(row * batch.sequenceLength, (row + 1) * batch.sequenceLength).reduce((sum, bit) => sum + bit, 0));
+  return Array.from({ length: batch.batchSize }, (_, row) =>
+    batch.attentionMask
+      .subarray(row * batch.sequenceLength, (row + 1) * batch.sequenceLength)
+      .reduce((sum, bit) => sum + bit, 0),
+  );
 }
 
 /** Keys and values of all layers, `[B, K, capacity, d]`, filled from the left: the prompt with its padding, then answers. */
@@ -162,18 +197,27 @@ class Cache {
   readonly #nextPositions: number[];
   #used: number;
 
-  constructor(config: Qwen3VlConfig["text"], batch: ModelBatch, prefill: Readonly<Record<string, Float32Array>>, maxNewTokens: number) {
+  constructor(
+    config: Qwen3VlConfig["text"],
+    batch: ModelBatch,
+    prefill: Readonly<Record<string, Float32Array>>,
+    maxNewTokens: number,
+  ) {
     this.#config = config;
     this.#batch = batch;
     this.#capacity = batch.sequenceLength + maxNewTokens;
     this.#used = 0;
     const size = batch.batchSize * config.keyValueHeads * this.#capacity * config.headSize;
-    this.#layers = Array.from({ length: config.layers }, () => ({ key: new Float32Array(size), value: new Float32Array(size) }));
+    this.#layers = Array.from({ length: config.layers }, () => ({
+      key: new Float32Array(size),
+      value: new Float32Array(size),
+    }));
     this.#mask = new Float32Array(batch.batchSize * (this.#capacity + 1)).fill(masked);
     this.#nextPositions = Array.from({ length: batch.batchSize }, (_, row) => nextPosition(batch, row));
     for (let row = 0; row < batch.batchSize; row++) {
       const start = row * (this.#capacity + 1);
-      for (let token = 0; token < batch.sequenceLength; token++) if (batch.attentionMask[row * batch.sequenceLength + token]) this.#mask[start + token] = 0;
+      for (let token = 0; token < batch.sequenceLength; token++)
+        if (batch.attentionMask[row * batch.sequenceLength + token]) this.#mask[start + token] = 0;
       this.#mask[start + this.#capacity] = 0; // the new token sees itself
     }
     this.#place(prefill, batch.sequenceLength);
@@ -186,7 +230,10 @@ class Cache {
   feeds(tokens: readonly (number | null)[]): Feeds {
     const { batchSize } = this.#batch;
     const half = this.#config.headSize / 2;
-    const positions = Int32Array.from({ length: 3 * batchSize }, (_, index) => this.#nextPositions[index % batchSize] as number);
+    const positions = Int32Array.from(
+      { length: 3 * batchSize },
+      (_, index) => this.#nextPositions[index % batchSize] as number,
+    );
     const { cos, sin } = ropeTables(this.#config, positions, batchSize);
     const shape = [batchSize, this.#config.keyValueHeads, this.#capacity, this.#config.headSize];
     const feeds: Feeds = {
@@ -218,7 +265,10 @@ class Cache {
       for (const kind of ["key", "value"] as const) {
         const added = results[`new.${index}.${kind}`] as Float32Array;
         for (let head = 0; head < heads; head++)
-          layer[kind].set(added.subarray(head * tokens * headSize, (head + 1) * tokens * headSize), (head * this.#capacity + this.#used) * headSize);
+          layer[kind].set(
+            added.subarray(head * tokens * headSize, (head + 1) * tokens * headSize),
+            (head * this.#capacity + this.#used) * headSize,
+          );
       }
     });
     this.#used += tokens;
@@ -230,6 +280,7 @@ function nextPosition({ positionIds, attentionMask, batchSize, sequenceLength }:
   let largest = -1;
   for (let axis = 0; axis < 3; axis++)
     for (let token = 0; token < sequenceLength; token++)
-      if (attentionMask[row * sequenceLength + token]) largest = Math.max(largest, positionIds[(axis * batchSize + row) * sequenceLength + token] as number);
+      if (attentionMask[row * sequenceLength + token])
+        largest = Math.max(largest, positionIds[(axis * batchSize + row) * sequenceLength + token] as number);
   return largest + 1;
 }

@@ -15,7 +15,8 @@ export interface SamplingOptions {
 /** Index of the largest logit; the first of equals. */
 export function mostLikely(logits: Float32Array): number {
   let best = 0;
-  for (let index = 1; index < logits.length; index++) if ((logits[index] as number) > (logits[best] as number)) best = index;
+  for (let index = 1; index < logits.length; index++)
+    if ((logits[index] as number) > (logits[best] as number)) best = index;
   return best;
 }
 
@@ -25,7 +26,12 @@ export function mostLikely(logits: Float32Array): number {
  * @param logits  `[V]`; left as they are
  * @param seen    tokens of the prompt and the answer so far
  */
-export function chooseToken(logits: Float32Array, seen: readonly number[], options: SamplingOptions, random: SeededRandom): number {
+export function chooseToken(
+  logits: Float32Array,
+  seen: readonly number[],
+  options: SamplingOptions,
+  random: SeededRandom,
+): number {
   const penalised = penalise(logits, seen, options.repetitionPenalty ?? 1);
   const temperature = options.temperature ?? 0;
   if (temperature === 0) return mostLikely(penalised);

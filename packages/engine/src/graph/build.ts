@@ -1,4 +1,13 @@
-import { broadcast, product, sameShape, shapeText, ShapeError, type Dimension, type DType, type Shape } from "./shape.ts";
+import {
+  broadcast,
+  product,
+  sameShape,
+  shapeText,
+  ShapeError,
+  type Dimension,
+  type DType,
+  type Shape,
+} from "./shape.ts";
 import type { Attribute, Node, Op } from "./ops.ts";
 
 /**
@@ -64,19 +73,36 @@ export class GraphBuilder {
   /**
    * `alpha · A' · B' + C` of matrices, `A' [M,K]`, `B' [K,N]` after the transpose flags; `C` is `[N]`, `[M,N]` or absent.
    */
-  gemm(a: Node, b: Node, options: { readonly c?: Node; readonly transA?: boolean; readonly transB?: boolean; readonly alpha?: number } = {}): Node {
+  gemm(
+    a: Node,
+    b: Node,
+    options: { readonly c?: Node; readonly transA?: boolean; readonly transB?: boolean; readonly alpha?: number } = {},
+  ): Node {
     const { c, transA = false, transB = false, alpha = 1 } = options;
     const [rows, innerA] = transA ? [a.shape[1], a.shape[0]] : [a.shape[0], a.shape[1]];
     const [innerB, columns] = transB ? [b.shape[1], b.shape[0]] : [b.shape[0], b.shape[1]];
-    if (a.shape.length !== 2 || b.shape.length !== 2 || innerA !== innerB || rows === undefined || columns === undefined)
-      throw this.#mismatch(`gemm: ${shapeText(a.shape)}${transA ? "ᵀ" : ""} x ${shapeText(b.shape)}${transB ? "ᵀ" : ""}: inner sizes ${innerA} and ${innerB} differ`);
+    if (
+      a.shape.length !== 2 ||
+      b.shape.length !== 2 ||
+      innerA !== innerB ||
+      rows === undefined ||
+      columns === undefined
+    )
+      throw this.#mismatch(
+        `gemm: ${shapeText(a.shape)}${transA ? "ᵀ" : ""} x ${shapeText(b.shape)}${transB ? "ᵀ" : ""}: inner sizes ${innerA} and ${innerB} differ`,
+      );
     const shape = [rows, columns];
-    if (c && !sameShape(c.shape, shape) && !sameShape(c.shape, [columns])) throw this.#mismatch(`gemm: addend ${shapeText(c.shape)} does not fit ${shapeText(shape)}`);
+    if (c && !sameShape(c.shape, shape) && !sameShape(c.shape, [columns]))
+      throw this.#mismatch(`gemm: addend ${shapeText(c.shape)} does not fit ${shapeText(shape)}`);
     return this.#node("Gemm", c ? [a, b, c] : [a, b], { transA, transB, alpha }, shape, "float32");
   }
 
   /** `alpha · A' · B'` over the last two axes; the leading axes of both must be equal. */
-  matMul(a: Node, b: Node, options: { readonly transA?: boolean; readonly transB?: boolean; readonly alpha?: number } = {}): Node {
+  matMul(
+    a: Node,
+    b: Node,
+    options: { readonly transA?: boolean; readonly transB?: boolean; readonly alpha?: number } = {},
+  ): Node {
     const { transA = false, transB = false, alpha = 1 } = options;
     const lead = a.shape.slice(0, -2);
     const [rowA, columnA] = a.shape.slice(-2);
@@ -84,7 +110,9 @@ export class GraphBuilder {
     const [rows, innerA] = transA ? [columnA, rowA] : [rowA, columnA];
     const [innerB, columns] = transB ? [columnB, rowB] : [rowB, columnB];
     if (!sameShape(lead, b.shape.slice(0, -2)) || innerA !== innerB || rows === undefined || columns === undefined)
-      throw this.#mismatch(`matMul: ${shapeText(a.shape)}${transA ? "ᵀ" : ""} x ${shapeText(b.shape)}${transB ? "ᵀ" : ""}: sizes differ`);
+      throw this.#mismatch(
+        `matMul: ${shapeText(a.shape)}${transA ? "ᵀ" : ""} x ${shapeText(b.shape)}${transB ? "ᵀ" : ""}: sizes differ`,
+      );
     return this.#node("FusedMatMul", [a, b], { transA, transB, alpha }, [...lead, rows, columns], "float32");
   }
 
@@ -103,13 +131,19 @@ export class GraphBuilder {
 
   /** `x·gain/√(mean(x²)+ε)` over the last axis; `output(…, 1)` is 1/√(…), `[…, 1]`. */
   rmsNorm(x: Node, gain: Node, epsilon: number): Node {
-    if (!sameShape(gain.shape, x.shape.slice(-1))) throw this.#mismatch(`rmsNorm: gain ${shapeText(gain.shape)} is not as long as the last axis of ${shapeText(x.shape)}`);
+    if (!sameShape(gain.shape, x.shape.slice(-1)))
+      throw this.#mismatch(
+        `rmsNorm: gain ${shapeText(gain.shape)} is not as long as the last axis of ${shapeText(x.shape)}`,
+      );
     return this.#node("RmsNorm", [x, gain], { epsilon }, x.shape, "float32", [[...x.shape.slice(0, -1), 1]]);
   }
 
   /** Layer norm over the last axis; outputs 1 and 2 are the mean and 1/σ, `[…, 1]`. */
   layerNorm(x: Node, gain: Node, bias: Node, epsilon: number): Node {
-    if (!sameShape(gain.shape, x.shape.slice(-1))) throw this.#mismatch(`layerNorm: gain ${shapeText(gain.shape)} is not as long as the last axis of ${shapeText(x.shape)}`);
+    if (!sameShape(gain.shape, x.shape.slice(-1)))
+      throw this.#mismatch(
+        `layerNorm: gain ${shapeText(gain.shape)} is not as long as the last axis of ${shapeText(x.shape)}`,
+      );
     const statistics = [...x.shape.slice(0, -1), 1];
     return this.#node("LayerNormalization", [x, gain, bias], { epsilon }, x.shape, "float32", [statistics, statistics]);
   }
@@ -127,7 +161,8 @@ export class GraphBuilder {
   }
 
   reshape(x: Node, shape: Shape): Node {
-    if (product(x.shape) !== product(shape)) throw this.#mismatch(`reshape: ${shapeText(x.shape)} does not hold as many elements as ${shapeText(shape)}`);
+    if (product(x.shape) !== product(shape))
+      throw this.#mismatch(`reshape: ${shapeText(x.shape)} does not hold as many elements as ${shapeText(shape)}`);
     return sameShape(x.shape, shape) ? x : this.#node("Reshape", [x], { shape }, shape, x.dtype);
   }
 
@@ -145,7 +180,8 @@ export class GraphBuilder {
     const first = parts[0];
     if (!first) throw this.#mismatch("concat: no parts");
     const sizes = parts.map((part) => this.#axis(part, axis));
-    const total = size ?? (sizes.every((part) => typeof part === "number") ? sizes.reduce((sum, part) => sum + part, 0) : null);
+    const total =
+      size ?? (sizes.every((part) => typeof part === "number") ? sizes.reduce((sum, part) => sum + part, 0) : null);
     if (total === null) throw this.#mismatch("concat: the joined axis has no fixed size and no name");
     return this.#node("Concat", parts, { axis }, first.shape.with(axis, total), first.dtype);
   }
@@ -153,9 +189,17 @@ export class GraphBuilder {
   /** Cuts a fixed axis into `count` equal parts. */
   split(x: Node, axis: number, count: number): Node[] {
     const size = this.#axis(x, axis);
-    if (typeof size !== "number" || size % count !== 0) throw this.#mismatch(`split: axis ${axis} of ${shapeText(x.shape)} does not divide by ${count}`);
+    if (typeof size !== "number" || size % count !== 0)
+      throw this.#mismatch(`split: axis ${axis} of ${shapeText(x.shape)} does not divide by ${count}`);
     const shape = x.shape.with(axis, size / count);
-    const node = this.#node("Split", [x], { axis, count }, shape, x.dtype, Array.from({ length: count - 1 }, () => shape));
+    const node = this.#node(
+      "Split",
+      [x],
+      { axis, count },
+      shape,
+      x.dtype,
+      Array.from({ length: count - 1 }, () => shape),
+    );
     return [node, ...Array.from({ length: count - 1 }, (_, index) => this.output(node, index + 1))];
   }
 
@@ -194,7 +238,9 @@ export class GraphBuilder {
   sumTo(x: Node, shape: Shape): Node {
     if (sameShape(x.shape, shape)) return x;
     const lead = x.shape.length - shape.length;
-    const axes = x.shape.flatMap((size, axis) => (axis < lead || (shape[axis - lead] === 1 && size !== 1) ? [axis] : []));
+    const axes = x.shape.flatMap((size, axis) =>
+      axis < lead || (shape[axis - lead] === 1 && size !== 1) ? [axis] : [],
+    );
     return this.reshape(axes.length > 0 ? this.reduceSum(x, axes, false) : x, shape);
   }
 
@@ -203,7 +249,9 @@ export class GraphBuilder {
   }
 
   #reduce(op: "ReduceSum" | "ReduceMean", x: Node, axes: readonly number[], keepDimensions: boolean): Node {
-    const shape = x.shape.flatMap((size, axis): Dimension[] => (axes.includes(axis) ? (keepDimensions ? [1] : []) : [size]));
+    const shape = x.shape.flatMap((size, axis): Dimension[] =>
+      axes.includes(axis) ? (keepDimensions ? [1] : []) : [size],
+    );
     return this.#node(op, [x], { axes, keepDimensions }, shape, x.dtype);
   }
 
@@ -233,7 +281,16 @@ export class GraphBuilder {
     const key = `${op}(${inputs.map(({ id }) => id).join()})${JSON.stringify(attributes)}${shape.join()}`;
     const known = this.#known.get(key);
     if (known) return known;
-    const node: Node = Object.freeze({ id: this.#count++, op, inputs, attributes, shape, dtype, furtherShapes, ...(data ? { data } : {}) });
+    const node: Node = Object.freeze({
+      id: this.#count++,
+      op,
+      inputs,
+      attributes,
+      shape,
+      dtype,
+      furtherShapes,
+      ...(data ? { data } : {}),
+    });
     this.#known.set(key, node);
     return node;
   }

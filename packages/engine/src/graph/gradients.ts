@@ -68,16 +68,24 @@ export const gradients: { readonly [O in Op]: GradientRule } = {
   Gemm: (g, dy, y) => {
     const [a, b] = inputsOf(y);
     const { transA, transB, alpha } = y.attributes as { transA: boolean; transB: boolean; alpha: number };
-    const da = transA ? g.gemm(b, dy, { transA: transB, transB: true, alpha }) : g.gemm(dy, b, { transB: !transB, alpha });
-    const db = transB ? g.gemm(dy, a, { transA: true, transB: transA, alpha }) : g.gemm(a, dy, { transA: !transA, alpha });
+    const da = transA
+      ? g.gemm(b, dy, { transA: transB, transB: true, alpha })
+      : g.gemm(dy, b, { transB: !transB, alpha });
+    const db = transB
+      ? g.gemm(dy, a, { transA: true, transB: transA, alpha })
+      : g.gemm(a, dy, { transA: !transA, alpha });
     const c = y.inputs[2];
     return c ? [da, db, g.sumTo(dy, c.shape)] : [da, db];
   },
   FusedMatMul: (g, dy, y) => {
     const [a, b] = inputsOf(y);
     const { transA, transB, alpha } = y.attributes as { transA: boolean; transB: boolean; alpha: number };
-    const da = transA ? g.matMul(b, dy, { transA: transB, transB: true, alpha }) : g.matMul(dy, b, { transB: !transB, alpha });
-    const db = transB ? g.matMul(dy, a, { transA: true, transB: transA, alpha }) : g.matMul(a, dy, { transA: !transA, alpha });
+    const da = transA
+      ? g.matMul(b, dy, { transA: transB, transB: true, alpha })
+      : g.matMul(dy, b, { transB: !transB, alpha });
+    const db = transB
+      ? g.matMul(dy, a, { transA: true, transB: transA, alpha })
+      : g.matMul(a, dy, { transA: !transA, alpha });
     return [da, db];
   },
 
@@ -124,7 +132,12 @@ export const gradients: { readonly [O in Op]: GradientRule } = {
   Reshape: (g, dy, y) => [g.reshape(dy, inputsOf(y)[0].shape)],
   Transpose: (g, dy, y) => {
     const permutation = y.attributes["permutation"] as readonly number[];
-    return [g.transpose(dy, permutation.map((_, axis) => permutation.indexOf(axis)))];
+    return [
+      g.transpose(
+        dy,
+        permutation.map((_, axis) => permutation.indexOf(axis)),
+      ),
+    ];
   },
   Expand: (g, dy, y) => [g.sumTo(dy, inputsOf(y)[0].shape)],
   Concat: () => {
@@ -155,5 +168,8 @@ export const gradients: { readonly [O in Op]: GradientRule } = {
 /** dy of a reduction with its reduced axes put back as size 1. */
 function keptShape(g: GraphBuilder, dy: Node, y: Node): Node {
   const axes = y.attributes["axes"] as readonly number[];
-  return g.reshape(dy, inputsOf(y)[0].shape.map((size, axis) => (axes.includes(axis) ? 1 : size)));
+  return g.reshape(
+    dy,
+    inputsOf(y)[0].shape.map((size, axis) => (axes.includes(axis) ? 1 : size)),
+  );
 }

@@ -19,7 +19,13 @@ export interface EncodedGraph {
   readonly dimensionInputs: readonly { readonly name: string; readonly dimension: string }[];
 }
 
-const elementTypes: Readonly<Record<DType | "bfloat16" | "float16", number>> = { float32: 1, int64: 7, bool: 9, float16: 10, bfloat16: 16 };
+const elementTypes: Readonly<Record<DType | "bfloat16" | "float16", number>> = {
+  float32: 1,
+  int64: 7,
+  bool: 9,
+  float16: 10,
+  bfloat16: 16,
+};
 const opset = 23;
 const irVersion = 10;
 
@@ -29,7 +35,10 @@ const irVersion = 10;
  * @param outputs  name → node
  * @param weights  where each `Weight` lies; one without a location becomes a graph input, fed by the caller
  */
-export function encodeOnnx(outputs: Readonly<Record<string, Node>>, weights: ReadonlyMap<string, WeightLocation> = new Map()): EncodedGraph {
+export function encodeOnnx(
+  outputs: Readonly<Record<string, Node>>,
+  weights: ReadonlyMap<string, WeightLocation> = new Map(),
+): EncodedGraph {
   const encoder = new Encoder(weights);
   return encoder.encode(outputs);
 }
@@ -58,7 +67,8 @@ class Encoder {
 
   encode(outputs: Readonly<Record<string, Node>>): EncodedGraph {
     for (const node of topologicalOrder(Object.values(outputs))) this.#encodeNode(node);
-    for (const [name, node] of Object.entries(outputs)) this.#plain({ type: "Identity", inputs: [nameOf(node)], outputs: [name] });
+    for (const [name, node] of Object.entries(outputs))
+      this.#plain({ type: "Identity", inputs: [nameOf(node)], outputs: [name] });
     const writer = new ProtobufWriter();
     writer.integer(1, irVersion);
     writer.text(2, "drydock");
@@ -66,10 +76,15 @@ class Encoder {
       for (const node of this.#nodes) graph.message(1, (inner) => writeNode(inner, node));
       graph.text(2, "drydock");
       for (const write of this.#initializers.values()) graph.message(5, write);
-      for (const [name, { dtype, shape }] of this.#inputs) graph.message(11, (inner) => writeValueInfo(inner, name, dtype, shape));
-      for (const [name, node] of Object.entries(outputs)) graph.message(12, (inner) => writeValueInfo(inner, name, node.dtype, node.shape));
+      for (const [name, { dtype, shape }] of this.#inputs)
+        graph.message(11, (inner) => writeValueInfo(inner, name, dtype, shape));
+      for (const [name, node] of Object.entries(outputs))
+        graph.message(12, (inner) => writeValueInfo(inner, name, node.dtype, node.shape));
     });
-    for (const [domain, version] of [["", opset], ["com.microsoft", 1]] as const) {
+    for (const [domain, version] of [
+      ["", opset],
+      ["com.microsoft", 1],
+    ] as const) {
       writer.message(8, (inner) => {
         inner.text(1, domain);
         inner.integer(2, version);
@@ -104,7 +119,11 @@ class Encoder {
       for (const size of node.shape) tensor.integer(1, Number(size));
       tensor.integer(2, elementTypes[location.dtype]);
       tensor.text(8, stored);
-      for (const [key, value] of [["location", location.file], ["offset", String(location.offset)], ["length", String(location.sizeBytes)]] as const) {
+      for (const [key, value] of [
+        ["location", location.file],
+        ["offset", String(location.offset)],
+        ["length", String(location.sizeBytes)],
+      ] as const) {
         tensor.message(13, (entry) => {
           entry.text(1, key);
           entry.text(2, value);
@@ -112,7 +131,8 @@ class Encoder {
       }
       tensor.integer(14, 1); // EXTERNAL
     });
-    if (stored !== nameOf(node)) this.#plain({ type: "Cast", inputs: [stored], outputs: [nameOf(node)], integers: { to: elementTypes.float32 } });
+    if (stored !== nameOf(node))
+      this.#plain({ type: "Cast", inputs: [stored], outputs: [nameOf(node)], integers: { to: elementTypes.float32 } });
   }
 
   /** Name of an int64 tensor that holds `shape`: constants and symbol inputs joined. */
@@ -133,18 +153,29 @@ class Encoder {
     flush();
     if (parts.length === 1) return parts[0] as string;
     const name = `shape:${shape.join(",")}`;
-    if (!this.#nodes.some(({ outputs }) => outputs[0] === name)) this.#plain({ type: "Concat", inputs: parts, outputs: [name], integers: { axis: 0 } });
+    if (!this.#nodes.some(({ outputs }) => outputs[0] === name))
+      this.#plain({ type: "Concat", inputs: parts, outputs: [name], integers: { axis: 0 } });
     return name;
   }
 
   integers(values: readonly number[]): string {
     const name = `integers:${values.join(",")}`;
-    this.#initializers.set(name, (tensor) => writeTensor(tensor, name, "int64", [values.length], new Uint8Array(BigInt64Array.from(values, BigInt).buffer)));
+    this.#initializers.set(name, (tensor) =>
+      writeTensor(tensor, name, "int64", [values.length], new Uint8Array(BigInt64Array.from(values, BigInt).buffer)),
+    );
     return name;
   }
 
   floats(name: string, shape: Shape, values: Float32Array): void {
-    this.#initializers.set(name, (tensor) => writeTensor(tensor, name, "float32", shape.map(Number), new Uint8Array(values.buffer, values.byteOffset, values.byteLength)));
+    this.#initializers.set(name, (tensor) =>
+      writeTensor(
+        tensor,
+        name,
+        "float32",
+        shape.map(Number),
+        new Uint8Array(values.buffer, values.byteOffset, values.byteLength),
+      ),
+    );
   }
 
   #dimension(dimension: Dimension): string {
@@ -179,14 +210,26 @@ const reduction =
   (type: string): Encoding =>
   (node, encoder, [x]) => {
     const axes = encoder.integers(node.attributes["axes"] as readonly number[]);
-    encoder.plain({ type, inputs: [x as string, axes], outputs: [nameOf(node)], integers: { keepdims: node.attributes["keepDimensions"] ? 1 : 0 } });
+    encoder.plain({
+      type,
+      inputs: [x as string, axes],
+      outputs: [nameOf(node)],
+      integers: { keepdims: node.attributes["keepDimensions"] ? 1 : 0 },
+    });
   };
 
 const matrix =
   (type: string, domain?: string): Encoding =>
   (node, encoder, inputs) => {
     const { transA, transB, alpha } = node.attributes as { transA: boolean; transB: boolean; alpha: number };
-    encoder.plain({ type, ...(domain ? { domain } : {}), inputs, outputs: [nameOf(node)], integers: { transA: Number(transA), transB: Number(transB) }, floats: { alpha } });
+    encoder.plain({
+      type,
+      ...(domain ? { domain } : {}),
+      inputs,
+      outputs: [nameOf(node)],
+      integers: { transA: Number(transA), transB: Number(transB) },
+      floats: { alpha },
+    });
   };
 
 /** `[n]` indices as `[n, 1]`, which ScatterND wants. */
@@ -201,7 +244,12 @@ function rowIndices(node: Node, encoder: Encoder): string {
 const scatter =
   (reductionName: "none" | "add"): Encoding =>
   (node, encoder, [data, , rows]) =>
-    encoder.plain({ type: "ScatterND", inputs: [data as string, rowIndices(node, encoder), rows as string], outputs: [nameOf(node)], texts: { reduction: reductionName } });
+    encoder.plain({
+      type: "ScatterND",
+      inputs: [data as string, rowIndices(node, encoder), rows as string],
+      outputs: [nameOf(node)],
+      texts: { reduction: reductionName },
+    });
 
 /** One encoding per op. */
 const encodings: { readonly [O in Op]: Encoding } = {
@@ -212,7 +260,11 @@ const encodings: { readonly [O in Op]: Encoding } = {
   Fill: (node, encoder) => {
     const value = `${nameOf(node)}:value`;
     encoder.floats(value, [], Float32Array.of(node.attributes["value"] as number));
-    encoder.plain({ type: "Expand", inputs: [value, node.shape.length === 0 ? encoder.integers([]) : encoder.shape(node.shape)], outputs: [nameOf(node)] });
+    encoder.plain({
+      type: "Expand",
+      inputs: [value, node.shape.length === 0 ? encoder.integers([]) : encoder.shape(node.shape)],
+      outputs: [nameOf(node)],
+    });
   },
   Output: () => undefined, // its node has named it already
   Add: same("Add"),
@@ -232,18 +284,59 @@ const encodings: { readonly [O in Op]: Encoding } = {
   ReduceMean: reduction("ReduceMean"),
   Softmax: same("Softmax", { integers: { axis: -1 } }),
   RmsNorm: (node, encoder, inputs) =>
-    encoder.plain({ type: "SimplifiedLayerNormalization", inputs, outputs: outputNames(node), integers: { axis: -1 }, floats: { epsilon: node.attributes["epsilon"] as number } }),
+    encoder.plain({
+      type: "SimplifiedLayerNormalization",
+      inputs,
+      outputs: outputNames(node),
+      integers: { axis: -1 },
+      floats: { epsilon: node.attributes["epsilon"] as number },
+    }),
   LayerNormalization: (node, encoder, inputs) =>
-    encoder.plain({ type: "LayerNormalization", inputs, outputs: outputNames(node), integers: { axis: -1 }, floats: { epsilon: node.attributes["epsilon"] as number } }),
+    encoder.plain({
+      type: "LayerNormalization",
+      inputs,
+      outputs: outputNames(node),
+      integers: { axis: -1 },
+      floats: { epsilon: node.attributes["epsilon"] as number },
+    }),
   CrossEntropySum: (node, encoder, [logits, labels]) =>
-    encoder.plain({ type: "SoftmaxCrossEntropyLoss", inputs: [logits as string, labels as string], outputs: outputNames(node), integers: { ignore_index: -100 }, texts: { reduction: "sum" } }),
+    encoder.plain({
+      type: "SoftmaxCrossEntropyLoss",
+      inputs: [logits as string, labels as string],
+      outputs: outputNames(node),
+      integers: { ignore_index: -100 },
+      texts: { reduction: "sum" },
+    }),
   Reshape: (node, encoder, [x]) =>
-    encoder.plain({ type: "Reshape", inputs: [x as string, node.shape.length === 0 ? encoder.integers([]) : encoder.shape(node.shape)], outputs: [nameOf(node)], integers: { allowzero: 1 } }),
-  Transpose: (node, encoder, inputs) => encoder.plain({ type: "Transpose", inputs, outputs: [nameOf(node)], lists: { perm: node.attributes["permutation"] as readonly number[] } }),
-  Expand: (node, encoder, [x]) => encoder.plain({ type: "Expand", inputs: [x as string, encoder.shape(node.shape)], outputs: [nameOf(node)] }),
-  Concat: (node, encoder, inputs) => encoder.plain({ type: "Concat", inputs, outputs: [nameOf(node)], integers: { axis: node.attributes["axis"] as number } }),
+    encoder.plain({
+      type: "Reshape",
+      inputs: [x as string, node.shape.length === 0 ? encoder.integers([]) : encoder.shape(node.shape)],
+      outputs: [nameOf(node)],
+      integers: { allowzero: 1 },
+    }),
+  Transpose: (node, encoder, inputs) =>
+    encoder.plain({
+      type: "Transpose",
+      inputs,
+      outputs: [nameOf(node)],
+      lists: { perm: node.attributes["permutation"] as readonly number[] },
+    }),
+  Expand: (node, encoder, [x]) =>
+    encoder.plain({ type: "Expand", inputs: [x as string, encoder.shape(node.shape)], outputs: [nameOf(node)] }),
+  Concat: (node, encoder, inputs) =>
+    encoder.plain({
+      type: "Concat",
+      inputs,
+      outputs: [nameOf(node)],
+      integers: { axis: node.attributes["axis"] as number },
+    }),
   Split: (node, encoder, inputs) =>
-    encoder.plain({ type: "Split", inputs, outputs: outputNames(node), integers: { axis: node.attributes["axis"] as number, num_outputs: node.attributes["count"] as number } }),
+    encoder.plain({
+      type: "Split",
+      inputs,
+      outputs: outputNames(node),
+      integers: { axis: node.attributes["axis"] as number, num_outputs: node.attributes["count"] as number },
+    }),
   Gather: same("Gather", { integers: { axis: 0 } }),
   ScatterRows: scatter("none"),
   AddRows: scatter("add"),
@@ -256,14 +349,23 @@ function writeNode(writer: ProtobufWriter, node: PlainNode): void {
   for (const output of node.outputs) writer.text(2, output);
   writer.text(3, node.outputs[0] as string);
   writer.text(4, node.type);
-  for (const [name, value] of Object.entries(node.integers ?? {})) writeAttribute(writer, name, 2, (attribute) => attribute.integer(3, value));
-  for (const [name, value] of Object.entries(node.floats ?? {})) writeAttribute(writer, name, 1, (attribute) => attribute.float(2, value));
-  for (const [name, value] of Object.entries(node.texts ?? {})) writeAttribute(writer, name, 3, (attribute) => attribute.text(4, value));
-  for (const [name, values] of Object.entries(node.lists ?? {})) writeAttribute(writer, name, 7, (attribute) => values.forEach((value) => attribute.integer(8, value)));
+  for (const [name, value] of Object.entries(node.integers ?? {}))
+    writeAttribute(writer, name, 2, (attribute) => attribute.integer(3, value));
+  for (const [name, value] of Object.entries(node.floats ?? {}))
+    writeAttribute(writer, name, 1, (attribute) => attribute.float(2, value));
+  for (const [name, value] of Object.entries(node.texts ?? {}))
+    writeAttribute(writer, name, 3, (attribute) => attribute.text(4, value));
+  for (const [name, values] of Object.entries(node.lists ?? {}))
+    writeAttribute(writer, name, 7, (attribute) => values.forEach((value) => attribute.integer(8, value)));
   if (node.domain) writer.text(7, node.domain);
 }
 
-function writeAttribute(writer: ProtobufWriter, name: string, type: number, write: (attribute: ProtobufWriter) => void): void {
+function writeAttribute(
+  writer: ProtobufWriter,
+  name: string,
+  type: number,
+  write: (attribute: ProtobufWriter) => void,
+): void {
   writer.message(5, (attribute) => {
     attribute.text(1, name);
     write(attribute);
@@ -271,7 +373,13 @@ function writeAttribute(writer: ProtobufWriter, name: string, type: number, writ
   });
 }
 
-function writeTensor(writer: ProtobufWriter, name: string, dtype: DType, shape: readonly number[], raw: Uint8Array): void {
+function writeTensor(
+  writer: ProtobufWriter,
+  name: string,
+  dtype: DType,
+  shape: readonly number[],
+  raw: Uint8Array,
+): void {
   for (const size of shape) writer.integer(1, size);
   writer.integer(2, elementTypes[dtype]);
   writer.text(8, name);
@@ -284,7 +392,10 @@ function writeValueInfo(writer: ProtobufWriter, name: string, dtype: DType, shap
     type.message(1, (tensor) => {
       tensor.integer(1, elementTypes[dtype]);
       tensor.message(2, (dimensions) => {
-        for (const size of shape) dimensions.message(1, (dimension) => (typeof size === "number" ? dimension.integer(1, size) : dimension.text(2, size)));
+        for (const size of shape)
+          dimensions.message(1, (dimension) =>
+            typeof size === "number" ? dimension.integer(1, size) : dimension.text(2, size),
+          );
       });
     }),
   );

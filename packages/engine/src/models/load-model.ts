@@ -10,7 +10,11 @@ export interface LoadedModel {
 }
 
 /** Opens a model folder for answering, with a PEFT adapter when one is given. @throws InvalidError naming file and fault */
-export async function loadModel(options: { readonly directory: string; readonly adapterDirectory?: string; readonly threads: number }): Promise<LoadedModel> {
+export async function loadModel(options: {
+  readonly directory: string;
+  readonly adapterDirectory?: string;
+  readonly threads: number;
+}): Promise<LoadedModel> {
   const folder = await openModelFolder(options.directory);
   const adapter = options.adapterDirectory === undefined ? null : await readAdapter(options.adapterDirectory);
   const live = new Map<string, { data: Float32Array; shape: readonly number[] }>();
@@ -20,11 +24,27 @@ export async function loadModel(options: { readonly directory: string; readonly 
       const data = adapter.tensors.get(name);
       const shape = node.shape.map(Number);
       if (!data || data.length !== shape.reduce((size, side) => size * side, 1))
-        throw new InvalidError("adapter_mismatch", `adapter ${options.adapterDirectory} does not fit model ${options.directory}: ${name} should be [${shape.join(", ")}]`);
+        throw new InvalidError(
+          "adapter_mismatch",
+          `adapter ${options.adapterDirectory} does not fit model ${options.directory}: ${name} should be [${shape.join(", ")}]`,
+        );
       live.set(name, { data, shape });
     }
     const unused = [...adapter.tensors.keys()].find((name) => !live.has(name));
-    if (unused !== undefined) throw new InvalidError("adapter_mismatch", `adapter ${options.adapterDirectory} holds ${unused}, a layer that model ${options.directory} does not have`);
+    if (unused !== undefined)
+      throw new InvalidError(
+        "adapter_mismatch",
+        `adapter ${options.adapterDirectory} holds ${unused}, a layer that model ${options.directory} does not have`,
+      );
   }
-  return { folder, generator: new AnswerGenerator({ config: folder.config, threads: options.threads, folder, lora: adapter?.placement ?? null, live }) };
+  return {
+    folder,
+    generator: new AnswerGenerator({
+      config: folder.config,
+      threads: options.threads,
+      folder,
+      lora: adapter?.placement ?? null,
+      live,
+    }),
+  };
 }

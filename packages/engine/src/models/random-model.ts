@@ -6,7 +6,11 @@ import { parseQwen3VlConfig } from "./qwen3-vl/config.ts";
 import { forwardGraph } from "./qwen3-vl/graph.ts";
 
 /** Writes a model folder (`config.json`, `model.safetensors`) with random weights: normal with σ 0.02, norms 1, biases 0. */
-export async function createRandomModel(configFile: unknown, directory: string, seed: number): Promise<{ parameters: number }> {
+export async function createRandomModel(
+  configFile: unknown,
+  directory: string,
+  seed: number,
+): Promise<{ parameters: number }> {
   const config = parseQwen3VlConfig(configFile);
   const forward = forwardGraph(config, { hasImages: true });
   forward.logits("all");

@@ -25,7 +25,10 @@ export class Variables {
   readonly #shapes = new Map<string, Shape>();
   readonly #dropoutMasks = new Map<string, Node>();
 
-  constructor(graph: GraphBuilder, options: { readonly isTrained?: (name: string) => boolean; readonly lora?: LoraPlacement | null } = {}) {
+  constructor(
+    graph: GraphBuilder,
+    options: { readonly isTrained?: (name: string) => boolean; readonly lora?: LoraPlacement | null } = {},
+  ) {
     this.graph = graph;
     this.#isTrained = options.isTrained ?? (() => false);
     this.#lora = options.lora ?? null;
@@ -60,7 +63,12 @@ export class Variables {
    * @param x       `[R, in]`
    * @param addend  `[R, out]`: a residual, added by the same matrix product; not together with a bias
    */
-  linear(path: string, x: Node, sizes: { readonly in: number; readonly out: number; readonly hasBias?: boolean }, addend?: Node): Node {
+  linear(
+    path: string,
+    x: Node,
+    sizes: { readonly in: number; readonly out: number; readonly hasBias?: boolean },
+    addend?: Node,
+  ): Node {
     return this.graph.within(path, () => {
       const weight = this.weight(`${path}.weight`, [sizes.out, sizes.in]);
       const c = sizes.hasBias ? this.weight(`${path}.bias`, [sizes.out]) : addend;
@@ -69,7 +77,13 @@ export class Variables {
     });
   }
 
-  #adapted(path: string, x: Node, y: Node, sizes: { readonly in: number; readonly out: number }, lora: LoraPlacement): Node {
+  #adapted(
+    path: string,
+    x: Node,
+    y: Node,
+    sizes: { readonly in: number; readonly out: number },
+    lora: LoraPlacement,
+  ): Node {
     const a = this.#adapterParameter(`${path}.lora_A.weight`, [lora.rank, sizes.in]);
     const b = this.#adapterParameter(`${path}.lora_B.weight`, [sizes.out, lora.rank]);
     let dropped = x;

@@ -19,7 +19,12 @@ export class CompiledGraph {
   readonly #inputNames: ReadonlySet<string>;
   readonly #dimensions: readonly { readonly name: string; readonly dimension: string }[];
 
-  private constructor(session: InferenceSession, outputs: Readonly<Record<string, Node>>, inputNames: ReadonlySet<string>, dimensions: readonly { readonly name: string; readonly dimension: string }[]) {
+  private constructor(
+    session: InferenceSession,
+    outputs: Readonly<Record<string, Node>>,
+    inputNames: ReadonlySet<string>,
+    dimensions: readonly { readonly name: string; readonly dimension: string }[],
+  ) {
     this.#session = session;
     this.#outputs = outputs;
     this.#inputNames = inputNames;
@@ -34,7 +39,9 @@ export class CompiledGraph {
       graphOptimizationLevel: "all",
       executionMode: "sequential",
       logSeverityLevel: 3,
-      ...(options.weightsDirectory ? { extra: { session: { model_external_initializers_file_folder_path: options.weightsDirectory } } } : {}),
+      ...(options.weightsDirectory
+        ? { extra: { session: { model_external_initializers_file_folder_path: options.weightsDirectory } } }
+        : {}),
     });
     return new CompiledGraph(session, outputs, new Set(encoded.inputNames), encoded.dimensionInputs);
   }
@@ -49,22 +56,36 @@ export class CompiledGraph {
    * @param symbols  sizes of the symbols
    * @param into     arrays that outputs are written into
    */
-  async run(feeds: Feeds, symbols: Symbols, into: Readonly<Record<string, Float32Array>> = {}): Promise<Record<string, Float32Array>> {
+  async run(
+    feeds: Feeds,
+    symbols: Symbols,
+    into: Readonly<Record<string, Float32Array>> = {},
+  ): Promise<Record<string, Float32Array>> {
     const given: Record<string, Tensor> = {};
     for (const name of this.#inputNames) {
       const feed = feeds[name];
       if (feed) given[name] = toTensor(feed);
     }
-    for (const { name, dimension } of this.#dimensions) given[name] = new Tensor("int64", BigInt64Array.of(BigInt(evaluate(dimension, symbols))), [1]);
+    for (const { name, dimension } of this.#dimensions)
+      given[name] = new Tensor("int64", BigInt64Array.of(BigInt(evaluate(dimension, symbols))), [1]);
     const missing = [...this.#inputNames].filter((name) => !given[name]);
-    if (missing.length > 0) throw new InvalidError("missing_graph_input", `the graph was not given ${missing.slice(0, 5).join(", ")}`);
+    if (missing.length > 0)
+      throw new InvalidError("missing_graph_input", `the graph was not given ${missing.slice(0, 5).join(", ")}`);
     const fetches: Record<string, Tensor | null> = {};
     for (const [name, node] of Object.entries(this.#outputs)) {
       const target = into[name];
-      fetches[name] = target ? new Tensor("float32", target, node.shape.map((size) => evaluate(size, symbols))) : null;
+      fetches[name] = target
+        ? new Tensor(
+            "float32",
+            target,
+            node.shape.map((size) => evaluate(size, symbols)),
+          )
+        : null;
     }
     const results = await this.#session.run(given, fetches);
-    return Object.fromEntries(Object.entries(results).map(([name, tensor]) => [name, into[name] ?? (tensor.data as Float32Array)]));
+    return Object.fromEntries(
+      Object.entries(results).map(([name, tensor]) => [name, into[name] ?? (tensor.data as Float32Array)]),
+    );
   }
 
   async close(): Promise<void> {

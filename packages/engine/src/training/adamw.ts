@@ -49,7 +49,13 @@ export function gradientNorm(tensors: readonly TrainedTensor[], scale: number): 
  * @param step           counts from 1
  * @param gradientScale  factor on every gradient (1/tokens times the clip coefficient)
  */
-export function adamWStep(tensors: readonly TrainedTensor[], settings: AdamWSettings, learningRate: number, step: number, gradientScale: number): void {
+export function adamWStep(
+  tensors: readonly TrainedTensor[],
+  settings: AdamWSettings,
+  learningRate: number,
+  step: number,
+  gradientScale: number,
+): void {
   const [beta1, beta2] = settings.betas;
   const rate = learningRate / (1 - beta1 ** step);
   const rootScale = 1 / Math.sqrt(1 - beta2 ** step);

@@ -5,7 +5,16 @@ import { SeededRandom } from "./random.ts";
  * module), token by token, so that neither the micro-batch nor the padding changes what a token sees, and a resumed run
  * drops what the uninterrupted one would have.
  */
-export function dropoutMask(probability: number, seed: number, step: number, firstRow: number, rows: number, tokens: number, width: number, module: string): Float32Array {
+export function dropoutMask(
+  probability: number,
+  seed: number,
+  step: number,
+  firstRow: number,
+  rows: number,
+  tokens: number,
+  width: number,
+  module: string,
+): Float32Array {
   const mask = new Float32Array(rows * tokens * width);
   const threshold = Math.round(probability * 0x10000);
   const kept = 1 / (1 - probability);

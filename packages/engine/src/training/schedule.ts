@@ -12,7 +12,10 @@ export interface Schedule {
  * first step has rate 0; `constant` has none when `warmupRatio` is 0. Source: `get_*_schedule_with_warmup` of
  * huggingface/transformers `optimization.py`.
  */
-export function learningRateAt({ kind, learningRate, warmupRatio, totalSteps }: Schedule, finishedSteps: number): number {
+export function learningRateAt(
+  { kind, learningRate, warmupRatio, totalSteps }: Schedule,
+  finishedSteps: number,
+): number {
   const warmup = Math.ceil(warmupRatio * totalSteps);
   if (finishedSteps < warmup) return (learningRate * finishedSteps) / Math.max(1, warmup);
   const progress = (finishedSteps - warmup) / Math.max(1, totalSteps - warmup);

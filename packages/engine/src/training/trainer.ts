@@ -8,7 +8,13 @@ import type { Qwen3VlConfig } from "../models/qwen3-vl/config.ts";
 import { batchSymbols, textFeeds, visionFeeds, type Feeds, type Symbols } from "../models/qwen3-vl/inputs.ts";
 import type { LoraPlacement } from "../models/variables.ts";
 import { CompiledGraph } from "../runtime/compiled-graph.ts";
-import { openModelFolder, readWeights, weightLocations, findTensor, type ModelFolder } from "../weights/model-folder.ts";
+import {
+  openModelFolder,
+  readWeights,
+  weightLocations,
+  findTensor,
+  type ModelFolder,
+} from "../weights/model-folder.ts";
 import { writeSafetensors } from "../weights/safetensors.ts";
 import { adamWStep, gradientNorm, isDecayed, type AdamWSettings, type TrainedTensor } from "./adamw.ts";
 import { dropoutMask } from "./dropout.ts";
@@ -45,7 +51,13 @@ export interface TrainerState {
   /** Optimizer steps taken. */
   readonly step: number;
   /** Values, first and second moments by name. */
-  readonly tensors: readonly { readonly name: string; readonly shape: readonly number[]; readonly values: Float32Array; readonly firstMoment: Float32Array; readonly secondMoment: Float32Array }[];
+  readonly tensors: readonly {
+    readonly name: string;
+    readonly shape: readonly number[];
+    readonly values: Float32Array;
+    readonly firstMoment: Float32Array;
+    readonly secondMoment: Float32Array;
+  }[];
 }
 
 /**
@@ -62,7 +74,13 @@ export class EngineTrainer {
   #generator: AnswerGenerator | null = null;
   #step = 0;
 
-  private constructor(folder: ModelFolder, options: TrainerOptions, placement: LoraPlacement | null, tensors: readonly TrainedTensor[], dropoutPaths: readonly { readonly path: string; readonly width: number }[]) {
+  private constructor(
+    folder: ModelFolder,
+    options: TrainerOptions,
+    placement: LoraPlacement | null,
+    tensors: readonly TrainedTensor[],
+    dropoutPaths: readonly { readonly path: string; readonly width: number }[],
+  ) {
     this.folder = folder;
     this.#options = options;
     this.#placement = placement;
@@ -73,12 +91,29 @@ export class EngineTrainer {
   static async open(options: TrainerOptions): Promise<EngineTrainer> {
     const folder = await openModelFolder(options.directory);
     const adapter = options.adapterDirectory === undefined ? null : await readAdapter(options.adapterDirectory);
-    const placement = options.mode === "lora" ? (adapter ? { ...adapter.placement, dropout: options.lora.dropout } : placeLora(folder.config.text, options.lora)) : null;
+    const placement =
+      options.mode === "lora"
+        ? adapter
+          ? { ...adapter.placement, dropout: options.lora.dropout }
+          : placeLora(folder.config.text, options.lora)
+        : null;
     const isTrained = options.mode === "full" ? (options.isTrained ?? (() => true)) : () => false;
     const { forward } = trainingGraph(folder.config, true, isTrained, placement);
     const trained = [...forward.variables.trained].map(([name, node]) => ({ name, shape: node.shape.map(Number) }));
-    const initial = options.mode === "full" ? await readWeights(folder, trained.map(({ name }) => name)) : null;
-    const tensors = trained.map(({ name, shape }) => newTensor(name, shape, initial?.get(name) ?? adapter?.tensors.get(name) ?? initialLoraTensor(name, shape, options.seed)));
+    const initial =
+      options.mode === "full"
+        ? await readWeights(
+            folder,
+            trained.map(({ name }) => name),
+          )
+        : null;
+    const tensors = trained.map(({ name, shape }) =>
+      newTensor(
+        name,
+        shape,
+        initial?.get(name) ?? adapter?.tensors.get(name) ?? initialLoraTensor(name, shape, options.seed),
+      ),
+    );
     const paths = [...forward.variables.dropoutMasks].map(([path, node]) => ({ path, width: Number(node.shape[1]) }));
     return new EngineTrainer(folder, options, placement, tensors, paths);
   }
@@ -111,7 +146,11 @@ export class EngineTrainer {
       labelTokens += tokens;
       firstRow += batch.batchSize;
     }
-    if (labelTokens === 0) throw new InvalidError("no_label_tokens", "no row of this batch has an answer token to learn from; check that answers are not empty");
+    if (labelTokens === 0)
+      throw new InvalidError(
+        "no_label_tokens",
+        "no row of this batch has an answer token to learn from; check that answers are not empty",
+      );
     const tensors = [...this.#tensors.values()];
     const { optimizer, schedule } = this.#options;
     const norm = gradientNorm(tensors, 1 / labelTokens);
@@ -123,7 +162,16 @@ export class EngineTrainer {
   }
 
   state(): TrainerState {
-    return { step: this.#step, tensors: [...this.#tensors.values()].map(({ name, shape, values, firstMoment, secondMoment }) => ({ name, shape, values, firstMoment, secondMoment })) };
+    return {
+      step: this.#step,
+      tensors: [...this.#tensors.values()].map(({ name, shape, values, firstMoment, secondMoment }) => ({
+        name,
+        shape,
+        values,
+        firstMoment,
+        secondMoment,
+      })),
+    };
   }
 
   /** @throws InvalidError when a tensor is missing or has another size */
@@ -131,7 +179,11 @@ export class EngineTrainer {
     const byName = new Map(state.tensors.map((tensor) => [tensor.name, tensor]));
     for (const tensor of this.#tensors.values()) {
       const saved = byName.get(tensor.name);
-      if (!saved || saved.values.length !== tensor.values.length) throw new InvalidError("bad_checkpoint", `the checkpoint does not hold ${tensor.name} as this run trains it; was the run spec changed?`);
+      if (!saved || saved.values.length !== tensor.values.length)
+        throw new InvalidError(
+          "bad_checkpoint",
+          `the checkpoint does not hold ${tensor.name} as this run trains it; was the run spec changed?`,
+        );
       tensor.values.set(saved.values);
       tensor.firstMoment.set(saved.firstMoment);
       tensor.secondMoment.set(saved.secondMoment);
@@ -155,11 +207,18 @@ export class EngineTrainer {
   async save(directory: string): Promise<void> {
     await mkdir(directory, { recursive: true });
     const tensors = [...this.#tensors.values()].map(({ name, shape, values }) => ({ name, shape, data: values }));
-    if (this.#options.mode === "lora") return await writeAdapter(directory, this.#options.lora, basename(this.folder.directory), tensors);
+    if (this.#options.mode === "lora")
+      return await writeAdapter(directory, this.#options.lora, basename(this.folder.directory), tensors);
     const known = new Set(this.#tensors.keys());
-    const frozenNames = this.folder.headers.flatMap((header) => [...header.tensors.keys()]).filter((name) => !known.has(name));
+    const frozenNames = this.folder.headers
+      .flatMap((header) => [...header.tensors.keys()])
+      .filter((name) => !known.has(name));
     const frozen = await readWeights(this.folder, frozenNames);
-    const rest = frozenNames.map((name) => ({ name, shape: findTensor(this.folder, name).entry.shape, data: frozen.get(name) as Float32Array }));
+    const rest = frozenNames.map((name) => ({
+      name,
+      shape: findTensor(this.folder, name).entry.shape,
+      data: frozen.get(name) as Float32Array,
+    }));
     await writeSafetensors(join(directory, "model.safetensors"), [...tensors, ...rest]);
     await writeFile(join(directory, "config.json"), `${JSON.stringify(asFloat32(this.folder.configFile), null, 2)}\n`);
     for (const file of await readdir(this.folder.directory)) {
@@ -175,11 +234,22 @@ export class EngineTrainer {
   }
 
   /** Adds one micro-batch's gradients to the sums; answers its summed loss. */
-  async #accumulate(batch: ModelBatch, loss: Feeds, tokens: number, firstRow: number, isFirst: boolean): Promise<number> {
+  async #accumulate(
+    batch: ModelBatch,
+    loss: Feeds,
+    tokens: number,
+    firstRow: number,
+    isFirst: boolean,
+  ): Promise<number> {
     const hasImages = batch.imageGrids.length > 0;
     const graph = await this.#graph(hasImages);
     const symbols: Symbols = { ...batchSymbols(this.config.vision, batch), L: tokens };
-    const feeds: Feeds = { ...textFeeds(this.config.text, batch), ...(hasImages ? visionFeeds(this.config.vision, batch) : {}), ...loss, ...this.#dropoutFeeds(batch, firstRow) };
+    const feeds: Feeds = {
+      ...textFeeds(this.config.text, batch),
+      ...(hasImages ? visionFeeds(this.config.vision, batch) : {}),
+      ...loss,
+      ...this.#dropoutFeeds(batch, firstRow),
+    };
     for (const { name, values, shape } of this.#tensors.values()) feeds[name] = { data: values, shape };
     // The first micro-batch writes straight into the sums, which saves a pass over every gradient.
     const into: Record<string, Float32Array> = {};
@@ -188,7 +258,8 @@ export class EngineTrainer {
     if (!isFirst) {
       for (const { name, gradient } of this.#tensors.values()) {
         const part = results[`gradient:${name}`] as Float32Array;
-        for (let index = 0; index < gradient.length; index++) gradient[index] = (gradient[index] as number) + (part[index] as number);
+        for (let index = 0; index < gradient.length; index++)
+          gradient[index] = (gradient[index] as number) + (part[index] as number);
       }
     }
     return results["loss"]?.[0] ?? Number.NaN;
@@ -198,7 +269,16 @@ export class EngineTrainer {
     const feeds: Feeds = {};
     const probability = this.#placement?.dropout ?? 0;
     for (const { path, width } of this.#dropoutPaths) {
-      const data = dropoutMask(probability, this.#options.seed, this.#step, firstRow, batch.batchSize, batch.sequenceLength, width, path);
+      const data = dropoutMask(
+        probability,
+        this.#options.seed,
+        this.#step,
+        firstRow,
+        batch.batchSize,
+        batch.sequenceLength,
+        width,
+        path,
+      );
       feeds[`dropout:${path}`] = { data, shape: [batch.batchSize * batch.sequenceLength, width] };
     }
     return feeds;
@@ -207,12 +287,21 @@ export class EngineTrainer {
   async #graph(hasImages: boolean): Promise<CompiledGraph> {
     const known = this.#graphs.get(hasImages);
     if (known) return known;
-    const { forward, outputs } = trainingGraph(this.config, hasImages, (name) => this.#tensors.has(name), this.#placement);
+    const { forward, outputs } = trainingGraph(
+      this.config,
+      hasImages,
+      (name) => this.#tensors.has(name),
+      this.#placement,
+    );
     // A text-only batch reaches no weight of the tower: those keep their last gradient, which must then be zero.
     const frozen = new Map([...forward.variables.shapes].filter(([name]) => !this.#tensors.has(name)));
     const all = { ...outputs };
     for (const { name, shape } of this.#tensors.values()) all[`gradient:${name}`] ??= forward.graph.fill(0, shape);
-    const graph = await CompiledGraph.compile(all, { threads: this.#options.threads, weights: weightLocations(this.folder, frozen), weightsDirectory: this.folder.directory });
+    const graph = await CompiledGraph.compile(all, {
+      threads: this.#options.threads,
+      weights: weightLocations(this.folder, frozen),
+      weightsDirectory: this.folder.directory,
+    });
     this.#graphs.set(hasImages, graph);
     return graph;
   }
@@ -221,7 +310,15 @@ export class EngineTrainer {
 function newTensor(name: string, shape: readonly number[], values: Float32Array): TrainedTensor {
   const isLayerNorm = name.startsWith("model.visual.") && /norm\d?\.(weight|bias)$/.test(name);
   const size = values.length;
-  return { name, shape, values: Float32Array.from(values), gradient: new Float32Array(size), firstMoment: new Float32Array(size), secondMoment: new Float32Array(size), isDecayed: isDecayed(name, isLayerNorm) };
+  return {
+    name,
+    shape,
+    values: Float32Array.from(values),
+    gradient: new Float32Array(size),
+    firstMoment: new Float32Array(size),
+    secondMoment: new Float32Array(size),
+    isDecayed: isDecayed(name, isLayerNorm),
+  };
 }
 
 /** config.json of weights that are stored as float32 now, whatever the base said. */

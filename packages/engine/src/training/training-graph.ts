@@ -12,14 +12,26 @@ export interface TrainingGraph {
   readonly outputs: Readonly<Record<string, Node>>;
 }
 
-export function trainingGraph(config: Qwen3VlConfig, hasImages: boolean, isTrained: (name: string) => boolean, lora: LoraPlacement | null): TrainingGraph {
+export function trainingGraph(
+  config: Qwen3VlConfig,
+  hasImages: boolean,
+  isTrained: (name: string) => boolean,
+  lora: LoraPlacement | null,
+): TrainingGraph {
   const forward = forwardGraph(config, { hasImages, isTrained, lora });
   const { graph, variables } = forward;
   const logits = forward.logits("given");
-  const loss = graph.crossEntropySum(logits, graph.input("labels", ["L"], "int64"), graph.input("safe-labels", ["L", 1], "int64"), graph.input("keep", ["L", 1]));
+  const loss = graph.crossEntropySum(
+    logits,
+    graph.input("labels", ["L"], "int64"),
+    graph.input("safe-labels", ["L", 1], "int64"),
+    graph.input("keep", ["L", 1]),
+  );
   const outputs: Record<string, Node> = { loss };
   const names = [...variables.trained.keys()];
-  gradient(graph, loss, [...variables.trained.values()]).forEach((node, index) => (outputs[`gradient:${names[index]}`] = node));
+  gradient(graph, loss, [...variables.trained.values()]).forEach(
+    (node, index) => (outputs[`gradient:${names[index]}`] = node),
+  );
   return { forward, outputs };
 }
 

@@ -33,7 +33,10 @@ async function weightFiles(directory: string): Promise<string[]> {
     return [...new Set(Object.values(index.weight_map))].sort();
   }
   if (names.includes("model.safetensors")) return ["model.safetensors"];
-  throw new InvalidError("no_weights", `folder ${directory} has neither model.safetensors nor model.safetensors.index.json`);
+  throw new InvalidError(
+    "no_weights",
+    `folder ${directory} has neither model.safetensors nor model.safetensors.index.json`,
+  );
 }
 
 async function readJson(directory: string, name: string): Promise<unknown> {
@@ -46,14 +49,25 @@ async function readJson(directory: string, name: string): Promise<unknown> {
 }
 
 /** The header and entry of one weight. @throws InvalidError when the folder lacks it or its shape differs */
-export function findTensor(folder: ModelFolder, name: string, shape?: readonly number[]): { header: SafetensorsHeader; entry: TensorEntry } {
+export function findTensor(
+  folder: ModelFolder,
+  name: string,
+  shape?: readonly number[],
+): { header: SafetensorsHeader; entry: TensorEntry } {
   for (const header of folder.headers) {
     const entry = header.tensors.get(name);
     if (!entry) continue;
-    if (shape && entry.shape.join() !== shape.join()) throw new InvalidError("bad_weight_shape", `weight ${name} of ${folder.directory} is [${entry.shape.join(", ")}], but config.json asks for [${shape.join(", ")}]`);
+    if (shape && entry.shape.join() !== shape.join())
+      throw new InvalidError(
+        "bad_weight_shape",
+        `weight ${name} of ${folder.directory} is [${entry.shape.join(", ")}], but config.json asks for [${shape.join(", ")}]`,
+      );
     return { header, entry };
   }
-  throw new InvalidError("missing_weight", `folder ${folder.directory} lacks the weight ${name} that its config.json asks for`);
+  throw new InvalidError(
+    "missing_weight",
+    `folder ${folder.directory} lacks the weight ${name} that its config.json asks for`,
+  );
 }
 
 /** Reads weights as float32, by name. */
@@ -64,20 +78,37 @@ export async function readWeights(folder: ModelFolder, names: Iterable<string>):
     byHeader.set(header, [...(byHeader.get(header) ?? []), name]);
   }
   const result = new Map<string, Float32Array>();
-  for (const [header, list] of byHeader) for (const [name, data] of await readFloatTensors(header, list)) result.set(name, data);
+  for (const [header, list] of byHeader)
+    for (const [name, data] of await readFloatTensors(header, list)) result.set(name, data);
   return result;
 }
 
-const external: Readonly<Record<string, WeightLocation["dtype"]>> = { F32: "float32", BF16: "bfloat16", F16: "float16" };
+const external: Readonly<Record<string, WeightLocation["dtype"]>> = {
+  F32: "float32",
+  BF16: "bfloat16",
+  F16: "float16",
+};
 
 /** Where weights lie, for ONNX external data: nothing is copied on load. */
-export function weightLocations(folder: ModelFolder, shapes: ReadonlyMap<string, readonly (number | string)[]>): Map<string, WeightLocation> {
+export function weightLocations(
+  folder: ModelFolder,
+  shapes: ReadonlyMap<string, readonly (number | string)[]>,
+): Map<string, WeightLocation> {
   const result = new Map<string, WeightLocation>();
   for (const [name, shape] of shapes) {
     const { header, entry } = findTensor(folder, name, shape.map(Number));
     const dtype = external[entry.type];
-    if (!dtype) throw new InvalidError("bad_weight_type", `weight ${name} of ${folder.directory} is stored as ${entry.type}; F32, BF16 and F16 are understood`);
-    result.set(name, { file: header.path.slice(folder.directory.length).replace(/^\/+/, ""), offset: entry.offset, sizeBytes: entry.sizeBytes, dtype });
+    if (!dtype)
+      throw new InvalidError(
+        "bad_weight_type",
+        `weight ${name} of ${folder.directory} is stored as ${entry.type}; F32, BF16 and F16 are understood`,
+      );
+    result.set(name, {
+      file: header.path.slice(folder.directory.length).replace(/^\/+/, ""),
+      offset: entry.offset,
+      sizeBytes: entry.sizeBytes,
+      dtype,
+    });
   }
   return result;
 }

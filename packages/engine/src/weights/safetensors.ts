@@ -3,7 +3,18 @@ import { InvalidError, messageOf } from "@drydock/kit";
 import { z } from "zod";
 
 /** Element types that Drydock reads. */
-export const bytesPerElement = { F32: 4, F16: 2, BF16: 2, F64: 8, I64: 8, I32: 4, I16: 2, I8: 1, U8: 1, BOOL: 1 } as const;
+export const bytesPerElement = {
+  F32: 4,
+  F16: 2,
+  BF16: 2,
+  F64: 8,
+  I64: 8,
+  I32: 4,
+  I16: 2,
+  I8: 1,
+  U8: 1,
+  BOOL: 1,
+} as const;
 export type StoredType = keyof typeof bytesPerElement;
 
 /** One tensor of a safetensors file. */
@@ -41,7 +52,8 @@ export async function readSafetensorsHeader(path: string): Promise<SafetensorsHe
     const { size } = await file.stat();
     const lengthBytes = await readExactly(file, path, 0, 8, size);
     const length = Number(new DataView(lengthBytes.buffer, lengthBytes.byteOffset).getBigUint64(0, true));
-    if (length > maxHeaderBytes || 8 + length > size) throw bad(path, `its header claims ${length} bytes but the file has ${size}; fetch the file again`);
+    if (length > maxHeaderBytes || 8 + length > size)
+      throw bad(path, `its header claims ${length} bytes but the file has ${size}; fetch the file again`);
     const header = parseHeader(path, await readExactly(file, path, 8, length, size));
     return { path, tensors: checkTensors(path, header, 8 + length, size), metadata: metadataOf(header) };
   } finally {
@@ -50,13 +62,23 @@ export async function readSafetensorsHeader(path: string): Promise<SafetensorsHe
 }
 
 /** Reads tensors of a file as float32 (BF16, F16 and F64 are converted), by name. */
-export async function readFloatTensors(header: SafetensorsHeader, names: Iterable<string>): Promise<Map<string, Float32Array>> {
+export async function readFloatTensors(
+  header: SafetensorsHeader,
+  names: Iterable<string>,
+): Promise<Map<string, Float32Array>> {
   const file = await open(header.path, "r");
   try {
     const result = new Map<string, Float32Array>();
     for (const name of names) {
       const entry = entryOf(header, name);
-      result.set(name, toFloat32(header.path, entry, await readExactly(file, header.path, entry.offset, entry.sizeBytes, Number.MAX_SAFE_INTEGER)));
+      result.set(
+        name,
+        toFloat32(
+          header.path,
+          entry,
+          await readExactly(file, header.path, entry.offset, entry.sizeBytes, Number.MAX_SAFE_INTEGER),
+        ),
+      );
     }
     return result;
   } finally {
@@ -82,11 +104,19 @@ export interface WritableTensor {
 }
 
 /** Writes tensors as F32 or I64, data aligned to 64 bytes so that ONNX Runtime can map it in place. */
-export async function writeSafetensors(path: string, tensors: readonly WritableTensor[], metadata: Readonly<Record<string, string>> = { format: "pt" }): Promise<void> {
+export async function writeSafetensors(
+  path: string,
+  tensors: readonly WritableTensor[],
+  metadata: Readonly<Record<string, string>> = { format: "pt" },
+): Promise<void> {
   const header: Record<string, unknown> = { __metadata__: metadata };
   let position = 0;
   for (const { name, shape, data } of tensors) {
-    header[name] = { dtype: data instanceof Float32Array ? "F32" : "I64", shape, data_offsets: [position, position + data.byteLength] };
+    header[name] = {
+      dtype: data instanceof Float32Array ? "F32" : "I64",
+      shape,
+      data_offsets: [position, position + data.byteLength],
+    };
     position += data.byteLength;
   }
   const text = Buffer.from(JSON.stringify(header));
@@ -97,7 +127,8 @@ export async function writeSafetensors(path: string, tensors: readonly WritableT
   const file = await open(path, "w");
   try {
     await file.write(prefix);
-    for (const { data } of tensors) await writeFully(file, new Uint8Array(data.buffer, data.byteOffset, data.byteLength));
+    for (const { data } of tensors)
+      await writeFully(file, new Uint8Array(data.buffer, data.byteOffset, data.byteLength));
     await file.sync();
   } finally {
     await file.close();
@@ -119,23 +150,44 @@ function parseHeader(path: string, bytes: Uint8Array): Record<string, unknown> {
   throw bad(path, "its header is no JSON object; fetch the file again");
 }
 
-function checkTensors(path: string, header: Record<string, unknown>, dataStart: number, size: number): Map<string, TensorEntry> {
+function checkTensors(
+  path: string,
+  header: Record<string, unknown>,
+  dataStart: number,
+  size: number,
+): Map<string, TensorEntry> {
   const tensors = new Map<string, TensorEntry>();
   for (const [name, value] of Object.entries(header)) {
     if (name === "__metadata__") continue;
     const parsed = HeaderTensor.safeParse(value);
-    if (!parsed.success) throw bad(path, `tensor ${name}: ${parsed.error.issues[0]?.path.join(".")}: ${parsed.error.issues[0]?.message}`);
-    const { dtype, shape, data_offsets: [start, end] } = parsed.data;
+    if (!parsed.success)
+      throw bad(path, `tensor ${name}: ${parsed.error.issues[0]?.path.join(".")}: ${parsed.error.issues[0]?.message}`);
+    const {
+      dtype,
+      shape,
+      data_offsets: [start, end],
+    } = parsed.data;
     const wanted = shape.reduce((count, dimension) => count * dimension, bytesPerElement[dtype]);
-    if (end - start !== wanted) throw bad(path, `tensor ${name} of ${dtype} [${shape.join(", ")}] needs ${wanted} bytes but its offsets span ${end - start}`);
-    if (dataStart + end > size) throw bad(path, `tensor ${name} ends at byte ${dataStart + end} but the file has ${size}; it was cut, fetch it again`);
+    if (end - start !== wanted)
+      throw bad(
+        path,
+        `tensor ${name} of ${dtype} [${shape.join(", ")}] needs ${wanted} bytes but its offsets span ${end - start}`,
+      );
+    if (dataStart + end > size)
+      throw bad(
+        path,
+        `tensor ${name} ends at byte ${dataStart + end} but the file has ${size}; it was cut, fetch it again`,
+      );
     tensors.set(name, { name, type: dtype, shape, offset: dataStart + start, sizeBytes: end - start });
   }
   return tensors;
 }
 
 function metadataOf(header: Record<string, unknown>): Record<string, string> {
-  return z.record(z.string(), z.string()).catch({}).parse(header["__metadata__"] ?? {});
+  return z
+    .record(z.string(), z.string())
+    .catch({})
+    .parse(header["__metadata__"] ?? {});
 }
 
 function entryOf(header: SafetensorsHeader, name: string): TensorEntry {
@@ -144,8 +196,15 @@ function entryOf(header: SafetensorsHeader, name: string): TensorEntry {
   return entry;
 }
 
-async function readExactly(file: FileHandle, path: string, position: number, length: number, fileSize: number): Promise<Uint8Array> {
-  if (position + length > fileSize) throw bad(path, `it has ${fileSize} bytes, too few for a safetensors file; fetch it again`);
+async function readExactly(
+  file: FileHandle,
+  path: string,
+  position: number,
+  length: number,
+  fileSize: number,
+): Promise<Uint8Array> {
+  if (position + length > fileSize)
+    throw bad(path, `it has ${fileSize} bytes, too few for a safetensors file; fetch it again`);
   const bytes = new Uint8Array(length);
   let done = 0;
   while (done < length) {

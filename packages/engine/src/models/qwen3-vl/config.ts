@@ -88,7 +88,10 @@ export function parseQwen3VlConfig(file: unknown): Qwen3VlConfig {
   const parsed = ConfigFile.safeParse(file);
   if (!parsed.success) {
     const issue = parsed.error.issues[0];
-    throw new InvalidError("bad_model_config", `config.json: ${issue?.path.join(".") ?? "file"}: ${issue?.message ?? "not understood"}`);
+    throw new InvalidError(
+      "bad_model_config",
+      `config.json: ${issue?.path.join(".") ?? "file"}: ${issue?.message ?? "not understood"}`,
+    );
   }
   const { text_config: text, vision_config: vision, ...top } = parsed.data;
   const rope = text.rope_parameters ?? text.rope_scaling ?? {};
@@ -96,9 +99,16 @@ export function parseQwen3VlConfig(file: unknown): Qwen3VlConfig {
   const section = rope.mrope_section ?? [headSize / 2, 0, 0];
   const [time, height, width] = section;
   if (time === undefined || height === undefined || width === undefined || time + height + width !== headSize / 2)
-    throw new InvalidError("bad_model_config", `config.json: mrope_section [${section.join(", ")}] does not add up to half of head_dim ${headSize}`);
+    throw new InvalidError(
+      "bad_model_config",
+      `config.json: mrope_section [${section.join(", ")}] does not add up to half of head_dim ${headSize}`,
+    );
   const side = Math.round(Math.sqrt(vision.num_position_embeddings));
-  if (side * side !== vision.num_position_embeddings) throw new InvalidError("bad_model_config", `config.json: num_position_embeddings ${vision.num_position_embeddings} is not a square`);
+  if (side * side !== vision.num_position_embeddings)
+    throw new InvalidError(
+      "bad_model_config",
+      `config.json: num_position_embeddings ${vision.num_position_embeddings} is not a square`,
+    );
   return {
     text: {
       vocabularySize: text.vocab_size,

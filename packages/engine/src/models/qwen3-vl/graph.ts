@@ -16,7 +16,12 @@ export interface ForwardGraph {
 /** The forward graph of a model. Symbols: B, T, and with pictures I, Q, N; with a cache S (cached) and W (cached and new). */
 export function forwardGraph(
   config: Qwen3VlConfig,
-  options: { readonly hasImages: boolean; readonly hasCache?: boolean; readonly isTrained?: (name: string) => boolean; readonly lora?: LoraPlacement | null },
+  options: {
+    readonly hasImages: boolean;
+    readonly hasCache?: boolean;
+    readonly isTrained?: (name: string) => boolean;
+    readonly lora?: LoraPlacement | null;
+  },
 ): ForwardGraph {
   const graph = new GraphBuilder();
   const variables = new Variables(graph, options);
@@ -29,9 +34,23 @@ export function forwardGraph(
     sin: graph.input("sin", ["B", "T", half]),
     mask: graph.input("mask", ["B", 1, "T", span]),
   };
-  const past = options.hasCache ? Array.from({ length: text.layers }, (_, index) => cacheInput(graph, config, index)) : null;
-  const output = textDecoder(variables, text, inputs, options.hasImages ? imagePlacement(variables, config) : null, past);
-  return { graph, variables, output, logits: (rows) => logitsAt(variables, config, output.hidden, rows === "all" ? null : graph.input("rows", ["L"], "int64")) };
+  const past = options.hasCache
+    ? Array.from({ length: text.layers }, (_, index) => cacheInput(graph, config, index))
+    : null;
+  const output = textDecoder(
+    variables,
+    text,
+    inputs,
+    options.hasImages ? imagePlacement(variables, config) : null,
+    past,
+  );
+  return {
+    graph,
+    variables,
+    output,
+    logits: (rows) =>
+      logitsAt(variables, config, output.hidden, rows === "all" ? null : graph.input("rows", ["L"], "int64")),
+  };
 }
 
 function cacheInput(graph: GraphBuilder, { text }: Qwen3VlConfig, index: number): LayerCache {
@@ -53,5 +72,9 @@ function imagePlacement(variables: Variables, { vision }: Qwen3VlConfig): ImageP
     sin: graph.input("vision-sin", ["I", `${block}*Q`, half]),
     mask: graph.input("vision-mask", ["I", 1, 1, `${block}*Q`]),
   });
-  return { ...features, featureRows: graph.input("feature-rows", ["N"], "int64"), imageRows: graph.input("image-rows", ["N"], "int64") };
+  return {
+    ...features,
+    featureRows: graph.input("feature-rows", ["N"], "int64"),
+    imageRows: graph.input("image-rows", ["N"], "int64"),
+  };
 }

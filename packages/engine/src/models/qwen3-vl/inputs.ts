@@ -32,15 +32,24 @@ export function textFeeds(config: Qwen3VlConfig["text"], batch: ModelBatch): Fee
  * @param positions  `[3, rows]`: time, height, width
  * Angles are products rounded to fp32, as the reference has them (`Qwen3VLTextRotaryEmbedding`).
  */
-export function ropeTables(config: Qwen3VlConfig["text"], positions: Int32Array, rows: number): { cos: Float32Array; sin: Float32Array } {
+export function ropeTables(
+  config: Qwen3VlConfig["text"],
+  positions: Int32Array,
+  rows: number,
+): { cos: Float32Array; sin: Float32Array } {
   const half = config.headSize / 2;
-  const frequencies = Float32Array.from({ length: half }, (_, slot) => 1 / Math.fround(config.ropeTheta ** (slot / half)));
+  const frequencies = Float32Array.from(
+    { length: half },
+    (_, slot) => 1 / Math.fround(config.ropeTheta ** (slot / half)),
+  );
   const axes = Array.from({ length: half }, (_, slot) => axisOf(slot, config.mropeSection));
   const cos = new Float32Array(rows * half);
   const sin = new Float32Array(rows * half);
   for (let row = 0; row < rows; row++) {
     for (let slot = 0; slot < half; slot++) {
-      const angle = Math.fround((positions[(axes[slot] as number) * rows + row] as number) * (frequencies[slot] as number));
+      const angle = Math.fround(
+        (positions[(axes[slot] as number) * rows + row] as number) * (frequencies[slot] as number),
+      );
       cos[row * half + slot] = Math.cos(angle);
       sin[row * half + slot] = Math.sin(angle);
     }
@@ -82,7 +91,10 @@ export function visionFeeds(config: Qwen3VlConfig["vision"], batch: ModelBatch):
   const patchSize = config.channels * config.temporalPatchSize * config.patchSize ** 2;
   const visible = counts.reduce((sum, count) => sum + count / block, 0);
   if (visible !== batch.imageRows.length)
-    throw new InvalidError("image_tokens_mismatch", `the batch has ${batch.imageRows.length} image tokens but its pictures give ${visible}`);
+    throw new InvalidError(
+      "image_tokens_mismatch",
+      `the batch has ${batch.imageRows.length} image tokens but its pictures give ${visible}`,
+    );
 
   const patches = new Float32Array(pictures * padded * patchSize);
   const mask = new Float32Array(pictures * padded).fill(masked);
@@ -131,12 +143,17 @@ export function batchSymbols(config: Qwen3VlConfig["vision"], batch: ModelBatch)
 }
 
 /** (row, column) of each patch of a picture, in merge-block order. */
-function patchCoordinates(grid: { readonly time: number; readonly height: number; readonly width: number }, merge: number): [number, number][] {
+function patchCoordinates(
+  grid: { readonly time: number; readonly height: number; readonly width: number },
+  merge: number,
+): [number, number][] {
   const result: [number, number][] = [];
   for (let frame = 0; frame < grid.time; frame++)
     for (let blockRow = 0; blockRow < grid.height / merge; blockRow++)
       for (let blockColumn = 0; blockColumn < grid.width / merge; blockColumn++)
-        for (let row = 0; row < merge; row++) for (let column = 0; column < merge; column++) result.push([blockRow * merge + row, blockColumn * merge + column]);
+        for (let row = 0; row < merge; row++)
+          for (let column = 0; column < merge; column++)
+            result.push([blockRow * merge + row, blockColumn * merge + column]);
   return result;
 }
 
@@ -153,7 +170,12 @@ function placeTaps(
 ): void {
   const [top, bottom, down] = neighbours(row, grid.height, side);
   const [left, right, across] = neighbours(column, grid.width, side);
-  const corners = [[top, left, (1 - down) * (1 - across)], [top, right, (1 - down) * across], [bottom, left, down * (1 - across)], [bottom, right, down * across]] as const;
+  const corners = [
+    [top, left, (1 - down) * (1 - across)],
+    [top, right, (1 - down) * across],
+    [bottom, left, down * (1 - across)],
+    [bottom, right, down * across],
+  ] as const;
   corners.forEach(([tableRow, tableColumn, weight], tap) => {
     taps[tap * stride + position] = BigInt(tableRow * side + tableColumn);
     weights[tap * stride + position] = weight;

@@ -45,13 +45,21 @@ export interface DecoderOutput {
 
 const prefix = "model.language_model";
 
-export function textDecoder(variables: Variables, config: Qwen3VlConfig["text"], inputs: TextInputs, image: ImagePlacement | null, past: readonly LayerCache[] | null = null): DecoderOutput {
+export function textDecoder(
+  variables: Variables,
+  config: Qwen3VlConfig["text"],
+  inputs: TextInputs,
+  image: ImagePlacement | null,
+  past: readonly LayerCache[] | null = null,
+): DecoderOutput {
   const { graph } = variables;
   let x = graph.gather(embedding(variables, config), inputs.inputIds);
   if (image) x = graph.scatterRows(x, image.imageRows, graph.gather(image.features, image.featureRows));
   const cache: LayerCache[] = [];
   for (let index = 0; index < config.layers; index++) {
-    x = graph.within(`layers.${index}`, () => layer(variables, config, `${prefix}.layers.${index}`, x, inputs, past?.[index] ?? null, cache));
+    x = graph.within(`layers.${index}`, () =>
+      layer(variables, config, `${prefix}.layers.${index}`, x, inputs, past?.[index] ?? null, cache),
+    );
     const deep = image?.deepstack[index];
     if (image && deep) x = graph.addRows(x, image.imageRows, graph.gather(deep, image.featureRows));
   }
@@ -63,7 +71,9 @@ export function logitsAt(variables: Variables, config: Qwen3VlConfig, hidden: No
   const { graph } = variables;
   const chosen = rows ? graph.gather(hidden, rows) : hidden;
   const normed = rmsNorm(variables, `${prefix}.norm`, chosen, config.text.epsilon);
-  const head = config.tiesEmbeddings ? embedding(variables, config.text) : variables.weight("lm_head.weight", [config.text.vocabularySize, config.text.hiddenSize]);
+  const head = config.tiesEmbeddings
+    ? embedding(variables, config.text)
+    : variables.weight("lm_head.weight", [config.text.vocabularySize, config.text.hiddenSize]);
   return graph.gemm(normed, head, { transB: true });
 }
 
@@ -71,24 +81,63 @@ function embedding(variables: Variables, config: Qwen3VlConfig["text"]): Node {
   return variables.weight(`${prefix}.embed_tokens.weight`, [config.vocabularySize, config.hiddenSize]);
 }
 
-function layer(variables: Variables, config: Qwen3VlConfig["text"], path: string, x: Node, inputs: TextInputs, past: LayerCache | null, cache: LayerCache[]): Node {
+function layer(
+  variables: Variables,
+  config: Qwen3VlConfig["text"],
+  path: string,
+  x: Node,
+  inputs: TextInputs,
+  past: LayerCache | null,
+  cache: LayerCache[],
+): Node {
   const { graph } = variables;
-  const mixed = attention(variables, config, `${path}.self_attn`, rmsNorm(variables, `${path}.input_layernorm`, x, config.epsilon), inputs, past, cache);
-  const middle = variables.linear(`${path}.self_attn.o_proj`, mixed, { in: config.heads * config.headSize, out: config.hiddenSize }, x);
+  const mixed = attention(
+    variables,
+    config,
+    `${path}.self_attn`,
+    rmsNorm(variables, `${path}.input_layernorm`, x, config.epsilon),
+    inputs,
+    past,
+    cache,
+  );
+  const middle = variables.linear(
+    `${path}.self_attn.o_proj`,
+    mixed,
+    { in: config.heads * config.headSize, out: config.hiddenSize },
+    x,
+  );
   const normed = rmsNorm(variables, `${path}.post_attention_layernorm`, middle, config.epsilon);
   const sizes = { in: config.hiddenSize, out: config.intermediateSize };
   const gate = graph.unary("Silu", variables.linear(`${path}.mlp.gate_proj`, normed, sizes));
   const gated = graph.mul(gate, variables.linear(`${path}.mlp.up_proj`, normed, sizes));
-  return variables.linear(`${path}.mlp.down_proj`, gated, { in: config.intermediateSize, out: config.hiddenSize }, middle);
+  return variables.linear(
+    `${path}.mlp.down_proj`,
+    gated,
+    { in: config.intermediateSize, out: config.hiddenSize },
+    middle,
+  );
 }
 
 /** Grouped causal attention `[B·T, H·d]`, before the output projection. Query heads of a group share one product. */
-function attention(variables: Variables, config: Qwen3VlConfig["text"], path: string, x: Node, inputs: TextInputs, past: LayerCache | null, cache: LayerCache[]): Node {
+function attention(
+  variables: Variables,
+  config: Qwen3VlConfig["text"],
+  path: string,
+  x: Node,
+  inputs: TextInputs,
+  past: LayerCache | null,
+  cache: LayerCache[],
+): Node {
   const { graph } = variables;
   const { heads, keyValueHeads, headSize } = config;
   const [batch, tokens] = inputs.cos.shape as [Dimension, Dimension, Dimension];
   const projected = (name: string, count: number): Node =>
-    graph.reshape(variables.linear(`${path}.${name}`, x, { in: config.hiddenSize, out: count * headSize }), [batch, tokens, count, headSize]);
+    graph.reshape(variables.linear(`${path}.${name}`, x, { in: config.hiddenSize, out: count * headSize }), [
+      batch,
+      tokens,
+      count,
+      headSize,
+    ]);
   const rotated = (name: string, count: number): Node => {
     const normed = rmsNorm(variables, `${path}.${name[0]}_norm`, projected(name, count), config.epsilon);
     return graph.rotaryEmbedding(graph.transpose(normed, [0, 2, 1, 3]), inputs.cos, inputs.sin);
@@ -103,10 +152,18 @@ function attention(variables: Variables, config: Qwen3VlConfig["text"], path: st
   const values = past ? graph.concat([past.value, v_BKTd], 2, span) : v_BKTd;
   const group = product([heads / keyValueHeads, tokens]);
   const grouped = graph.reshape(q_BHTd, [batch, keyValueHeads, group, headSize]);
-  const scores_BHTS = graph.reshape(graph.matMul(grouped, keys, { transB: true, alpha: headSize ** -0.5 }), [batch, heads, tokens, span]);
+  const scores_BHTS = graph.reshape(graph.matMul(grouped, keys, { transB: true, alpha: headSize ** -0.5 }), [
+    batch,
+    heads,
+    tokens,
+    span,
+  ]);
   const weights = graph.softmax(graph.add(scores_BHTS, inputs.mask));
   const mixed = graph.matMul(graph.reshape(weights, [batch, keyValueHeads, group, span]), values);
-  return graph.reshape(graph.transpose(graph.reshape(mixed, [batch, heads, tokens, headSize]), [0, 2, 1, 3]), [product([batch, tokens]), heads * headSize]);
+  return graph.reshape(graph.transpose(graph.reshape(mixed, [batch, heads, tokens, headSize]), [0, 2, 1, 3]), [
+    product([batch, tokens]),
+    heads * headSize,
+  ]);
 }
 
 function rmsNorm(variables: Variables, path: string, x: Node, epsilon: number): Node {

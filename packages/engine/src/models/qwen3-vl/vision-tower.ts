@@ -38,14 +38,27 @@ export interface VisionFeatures {
 
 const prefix = "model.visual";
 
-export function visionTower(variables: Variables, config: Qwen3VlConfig["vision"], inputs: VisionInputs): VisionFeatures {
+export function visionTower(
+  variables: Variables,
+  config: Qwen3VlConfig["vision"],
+  inputs: VisionInputs,
+): VisionFeatures {
   const { graph } = variables;
   const width = config.hiddenSize;
   const rows = inputs.patches.shape[0] as Dimension;
 
   const patchSize = config.channels * config.temporalPatchSize * config.patchSize ** 2;
-  const patchWeight = variables.weight(`${prefix}.patch_embed.proj.weight`, [width, config.channels, config.temporalPatchSize, config.patchSize, config.patchSize]);
-  const embedded = graph.gemm(inputs.patches, graph.reshape(patchWeight, [width, patchSize]), { transB: true, c: variables.weight(`${prefix}.patch_embed.proj.bias`, [width]) });
+  const patchWeight = variables.weight(`${prefix}.patch_embed.proj.weight`, [
+    width,
+    config.channels,
+    config.temporalPatchSize,
+    config.patchSize,
+    config.patchSize,
+  ]);
+  const embedded = graph.gemm(inputs.patches, graph.reshape(patchWeight, [width, patchSize]), {
+    transB: true,
+    c: variables.weight(`${prefix}.patch_embed.proj.bias`, [width]),
+  });
   const table = variables.weight(`${prefix}.pos_embed.weight`, [config.positionSide ** 2, width]);
   const taps = graph.reshape(graph.gather(table, inputs.positionTaps), [4, rows, width]);
   let x = graph.add(embedded, graph.reduceSum(graph.mul(taps, inputs.positionWeights), [0], false));
@@ -54,31 +67,60 @@ export function visionTower(variables: Variables, config: Qwen3VlConfig["vision"
   for (let index = 0; index < config.depth; index++) {
     x = graph.within(`visual.blocks.${index}`, () => block(variables, config, `${prefix}.blocks.${index}`, x, inputs));
     const tap = config.deepstackIndexes.indexOf(index);
-    if (tap >= 0) deepstack[tap] = merger(variables, config, `${prefix}.deepstack_merger_list.${tap}`, x, "after-shuffle");
+    if (tap >= 0)
+      deepstack[tap] = merger(variables, config, `${prefix}.deepstack_merger_list.${tap}`, x, "after-shuffle");
   }
   return { features: merger(variables, config, `${prefix}.merger`, x, "before-shuffle"), deepstack };
 }
 
 /** Pre-norm transformer block: `x [I·P, V]` to the same shape. */
-function block(variables: Variables, config: Qwen3VlConfig["vision"], path: string, x: Node, inputs: VisionInputs): Node {
+function block(
+  variables: Variables,
+  config: Qwen3VlConfig["vision"],
+  path: string,
+  x: Node,
+  inputs: VisionInputs,
+): Node {
   const { graph } = variables;
   const width = config.hiddenSize;
   const attended = attention(variables, config, `${path}.attn`, layerNorm(variables, `${path}.norm1`, x), inputs);
-  const middle = graph.add(x, variables.linear(`${path}.attn.proj`, attended, { in: width, out: width, hasBias: true }));
-  const hidden = variables.linear(`${path}.mlp.linear_fc1`, layerNorm(variables, `${path}.norm2`, middle), { in: width, out: config.intermediateSize, hasBias: true });
-  const mixed = variables.linear(`${path}.mlp.linear_fc2`, graph.unary("GeluTanh", hidden), { in: config.intermediateSize, out: width, hasBias: true });
+  const middle = graph.add(
+    x,
+    variables.linear(`${path}.attn.proj`, attended, { in: width, out: width, hasBias: true }),
+  );
+  const hidden = variables.linear(`${path}.mlp.linear_fc1`, layerNorm(variables, `${path}.norm2`, middle), {
+    in: width,
+    out: config.intermediateSize,
+    hasBias: true,
+  });
+  const mixed = variables.linear(`${path}.mlp.linear_fc2`, graph.unary("GeluTanh", hidden), {
+    in: config.intermediateSize,
+    out: width,
+    hasBias: true,
+  });
   return graph.add(middle, mixed);
 }
 
 /** Attention of every patch to every patch of its picture, before the output projection. */
-function attention(variables: Variables, config: Qwen3VlConfig["vision"], path: string, x: Node, inputs: VisionInputs): Node {
+function attention(
+  variables: Variables,
+  config: Qwen3VlConfig["vision"],
+  path: string,
+  x: Node,
+  inputs: VisionInputs,
+): Node {
   const { graph } = variables;
   const width = config.hiddenSize;
   const headSize = width / config.heads;
   const [pictures, patches] = inputs.cos.shape as [Dimension, Dimension, Dimension];
   const qkv = variables.linear(`${path}.qkv`, x, { in: width, out: 3 * width, hasBias: true });
-  const byPart_3IHPd = graph.transpose(graph.reshape(qkv, [pictures, patches, 3, config.heads, headSize]), [2, 0, 3, 1, 4]);
-  const parts = graph.split(byPart_3IHPd, 0, 3).map((part) => graph.reshape(part, [pictures, config.heads, patches, headSize]));
+  const byPart_3IHPd = graph.transpose(
+    graph.reshape(qkv, [pictures, patches, 3, config.heads, headSize]),
+    [2, 0, 3, 1, 4],
+  );
+  const parts = graph
+    .split(byPart_3IHPd, 0, 3)
+    .map((part) => graph.reshape(part, [pictures, config.heads, patches, headSize]));
   const [query, key, value] = parts as [Node, Node, Node];
   const q_IHPd = graph.rotaryEmbedding(query, inputs.cos, inputs.sin);
   const k_IHPd = graph.rotaryEmbedding(key, inputs.cos, inputs.sin);
@@ -88,17 +130,34 @@ function attention(variables: Variables, config: Qwen3VlConfig["vision"], path: 
 }
 
 /** merge² neighbouring patches to one row of the decoder's width. The final merger norms before it joins them. */
-function merger(variables: Variables, config: Qwen3VlConfig["vision"], path: string, x: Node, order: "before-shuffle" | "after-shuffle"): Node {
+function merger(
+  variables: Variables,
+  config: Qwen3VlConfig["vision"],
+  path: string,
+  x: Node,
+  order: "before-shuffle" | "after-shuffle",
+): Node {
   const { graph } = variables;
   const joined = config.hiddenSize * config.mergeSize ** 2;
   const [pictures, cells] = (x.shape[0] as string).split("*").slice(-2) as [string, string];
   const shape = [product([pictures, cells]), joined];
-  const normed = order === "before-shuffle" ? graph.reshape(layerNorm(variables, `${path}.norm`, x), shape) : layerNorm(variables, `${path}.norm`, graph.reshape(x, shape));
-  const hidden = graph.unary("Gelu", variables.linear(`${path}.linear_fc1`, normed, { in: joined, out: joined, hasBias: true }));
+  const normed =
+    order === "before-shuffle"
+      ? graph.reshape(layerNorm(variables, `${path}.norm`, x), shape)
+      : layerNorm(variables, `${path}.norm`, graph.reshape(x, shape));
+  const hidden = graph.unary(
+    "Gelu",
+    variables.linear(`${path}.linear_fc1`, normed, { in: joined, out: joined, hasBias: true }),
+  );
   return variables.linear(`${path}.linear_fc2`, hidden, { in: joined, out: config.outputSize, hasBias: true });
 }
 
 function layerNorm(variables: Variables, path: string, x: Node): Node {
   const size = x.shape.at(-1) as number;
-  return variables.graph.layerNorm(x, variables.weight(`${path}.weight`, [size]), variables.weight(`${path}.bias`, [size]), normEpsilon);
+  return variables.graph.layerNorm(
+    x,
+    variables.weight(`${path}.weight`, [size]),
+    variables.weight(`${path}.bias`, [size]),
+    normEpsilon,
+  );
 }
