@@ -22,6 +22,7 @@ export * from "./tokens/text-tokens.ts";
 export * from "./tokens/tile-grid.ts";
 export * from "./tokens/token-monitor.ts";
 export * from "./tokens/visual-tokens.ts";
+export { dataMinimums } from "./planner/data-advice.ts";
 export * from "./planner/explain.ts";
 export * from "./planner/format.ts";
 export * from "./planner/plan-digest.ts";

@@ -6,7 +6,7 @@ import type { TokenProfile } from "../tokens/token-monitor.ts";
 import { formatCount, formatInteger, plural } from "./format.ts";
 
 /** Data minimums of design §10, in pictures and question-answer pairs. */
-const dataMinimums = {
+export const dataMinimums = {
   refused: { images: 20, pairs: 100 },
   warned: { images: 100, pairs: 500 },
   production: { images: 500, pairs: 1000 },
