@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { InvalidError, messageOf } from "@drydock/kit";
 import { smartResize } from "@drydock/spec";
 import { z } from "zod";
-import { decodeImage } from "./decode-image.ts";
+import { decodeImage, type RgbImage } from "./decode-image.ts";
 import { resizeBicubic } from "./resize-bicubic.ts";
 
 const PreprocessorFile = z.looseObject({
@@ -68,7 +68,11 @@ export class ImageProcessor {
 
   /** @throws InvalidError for a picture that cannot be decoded or is too thin, naming it */
   async process(source: string | Uint8Array, name: string): Promise<ProcessedImage> {
-    const image = await decodeImage(source, name);
+    return this.processPixels(await decodeImage(source, name));
+  }
+
+  /** The same for a picture that is decoded already. */
+  processPixels(image: RgbImage): ProcessedImage {
     const resized = this.resizedSize(image);
     const { data } = resizeBicubic(image, resized.width, resized.height);
     const { patch_size: patch, merge_size: merge } = this.#settings;
