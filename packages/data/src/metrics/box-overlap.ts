@@ -6,7 +6,8 @@ export function intersectionOverUnion(first: Box, second: Box): number {
   const height = Math.min(first[3], second[3]) - Math.max(first[1], second[1]);
   if (width <= 0 || height <= 0) return 0;
   const intersection = width * height;
-  return intersection / (area(first) + area(second) - intersection);
+  // The product of two tiny sides can be 0.
+  return intersection === 0 ? 0 : intersection / (area(first) + area(second) - intersection);
 }
 
 function area(box: Box): number {

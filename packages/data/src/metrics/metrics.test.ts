@@ -137,14 +137,12 @@ test("IoU is symmetric and within 0..1", () => {
 
 test("the assignment is as heavy as the best of all permutations", () => {
   const size = fc.integer({ min: 1, max: 5 });
-  const weights = fc
-    .tuple(size, size)
-    .chain(([rows, columns]) =>
-      fc.array(fc.array(fc.integer({ min: 0, max: 20 }), { minLength: columns, maxLength: columns }), {
-        minLength: rows,
-        maxLength: rows,
-      }),
-    );
+  const weights = fc.tuple(size, size).chain(([rows, columns]) =>
+    fc.array(fc.array(fc.integer({ min: 0, max: 20 }), { minLength: columns, maxLength: columns }), {
+      minLength: rows,
+      maxLength: rows,
+    }),
+  );
   fc.assert(
     fc.property(weights, (matrix) => {
       const assigned = assign(matrix);
