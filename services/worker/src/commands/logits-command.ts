@@ -4,7 +4,7 @@ import { writeSafetensors } from "@drydock/engine";
 import { exitCodes } from "@drydock/kit";
 import { openForAnswers } from "../engine/open-for-answers.ts";
 import { translateDiskError } from "../disk-error.ts";
-import { readConversation } from "../rows/read-messages.ts";
+import { localPathOf, readConversation } from "../rows/read-messages.ts";
 import { parseArguments } from "./arguments.ts";
 
 /**
@@ -35,7 +35,7 @@ export async function logitsCommand(values: readonly string[]): Promise<number> 
     adapterDirectory: given.path("adapter"),
     image: { minPixels: given.number("min-pixels"), maxPixels: given.number("max-pixels") },
     systemPrompt: "",
-    pathOf: async (image) => image.key,
+    pathOf: localPathOf,
   });
   try {
     const batch = await encoder.conversationBatch(record);

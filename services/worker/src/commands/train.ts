@@ -13,6 +13,7 @@ import {
 import type { DataRecord, WorkerConfig } from "@drydock/spec";
 import { checkpointSteps, type RunFolder } from "../checkpoint/run-folder.ts";
 import { newestEpoch } from "../checkpoint/fence.ts";
+import { localPathOf } from "../rows/read-messages.ts";
 import { stopOnSignals } from "../signals.ts";
 import type { EngineDoors } from "../training/engine-doors.ts";
 import { RunControl } from "../training/run-control.ts";
@@ -57,7 +58,7 @@ export async function trainAlone(
     folder,
     modelKey: "model",
     records,
-    pathOf: async (image) => image.key,
+    pathOf: localPathOf,
     engine,
     scratchDirectory: join(outDirectory, ".scratch"),
     diskRetry,

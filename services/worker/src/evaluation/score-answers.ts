@@ -40,7 +40,9 @@ function sampleOf(task: Task, record: DataRecord, answer: string, space: BoxSpac
   const [image] = record.images;
   const asksForBoxes = task === "phrase-grounding";
   const parsed = asksForBoxes ? parseGroundings(answer, space) : { groundings: [], isParsable: true };
-  const groundings = record.groundings ?? [];
+  // A conversation that was not imported as groundings has its boxes in the text of the right answer.
+  const groundings =
+    record.groundings ?? (asksForBoxes ? parseGroundings(lastContent(record, "assistant"), space).groundings : []);
   return {
     rowId: record.rowId,
     imageKey: image?.key ?? null,

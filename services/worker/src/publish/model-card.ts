@@ -1,5 +1,6 @@
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
+import { warnOfDifferingPrompt } from "@drydock/data";
 import { InvalidError } from "@drydock/kit";
 import { ModelCard } from "@drydock/spec";
 import { modelCardName } from "./publish-model.ts";
@@ -32,14 +33,10 @@ export interface PromptChoice {
 
 /** The system prompt to use: the one given, else the one that the model was trained with. A differing one is warned about. */
 export function choosePrompt(card: ModelCard | null, given: string | undefined): PromptChoice {
-  if (given === undefined) return { systemPrompt: card?.systemPrompt ?? "", warnings: [] };
-  if (card === null || card.systemPrompt === given) return { systemPrompt: given, warnings: [] };
-  return {
-    systemPrompt: given,
-    warnings: [
-      `the system prompt given differs from the one that ${card.name}@${card.version} was trained with (${quoted(card.systemPrompt)}): answers may be worse`,
-    ],
-  };
+  const trained = card?.systemPrompt ?? null;
+  const systemPrompt = given ?? trained ?? "";
+  const warning = warnOfDifferingPrompt(trained, systemPrompt);
+  return { systemPrompt, warnings: warning === null ? [] : [warning] };
 }
 
 /** The picture settings to use, chosen and warned about in the same way. Units: pixels. */
@@ -69,8 +66,4 @@ function definedOnly(image: { minPixels?: number | undefined; maxPixels?: number
     ...(image.minPixels === undefined ? {} : { minPixels: image.minPixels }),
     ...(image.maxPixels === undefined ? {} : { maxPixels: image.maxPixels }),
   };
-}
-
-function quoted(text: string): string {
-  return JSON.stringify(text.length > 80 ? `${text.slice(0, 77)}…` : text);
 }

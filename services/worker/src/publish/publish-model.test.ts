@@ -120,7 +120,7 @@ test("the stored system prompt is used unless another is given, which is warned 
   expect(choosePrompt(card, "Be brief.")).toEqual({
     systemPrompt: "Be brief.",
     warnings: [
-      'the system prompt given differs from the one that weld@2 was trained with ("You inspect welds."): answers may be worse',
+      expect.stringContaining('was trained with the system prompt "You inspect welds." and is used with "Be brief."'),
     ],
   });
   expect(choosePrompt(null, "Be brief.").warnings).toEqual([]);

@@ -1,12 +1,10 @@
-import { createReadStream } from "node:fs";
-import { mkdir, readFile, stat, writeFile } from "node:fs/promises";
+import { mkdir, readFile, writeFile } from "node:fs/promises";
 import { basename, dirname, join, resolve } from "node:path";
-import { createInterface } from "node:readline";
-import { readMessagesRow } from "@drydock/data";
-import { messageOf, sha256 } from "@drydock/kit";
+import { readMessagesRow, recordsFromMessages } from "@drydock/data";
+import { InvalidError, NotFoundError, messageOf, sha256 } from "@drydock/kit";
 import type { DataRecord, RecordImage } from "@drydock/spec";
-import sharp from "sharp";
 import { BadDataError } from "../failure.ts";
+import { describeImage } from "./describe-image.ts";
 
 export interface MessagesOptions {
   readonly task?: DataRecord["task"];
@@ -14,68 +12,79 @@ export interface MessagesOptions {
   readonly scratchDirectory: string;
 }
 
+/** Path of a picture of records read here: their keys are relative to the root of the file system. */
+export async function localPathOf({ key }: RecordImage): Promise<string> {
+  return resolve("/", key);
+}
+
 /**
- * OpenAI messages as records whose pictures' keys are absolute paths. Paths in the file are relative to its folder. Rows
- * without a `split` are trained on.
+ * OpenAI messages as records, see `recordsFromMessages`.
  *
  * @param path  JSONL, one `{"messages": […]}` a line
  * @throws BadDataError naming file, line and fault
  */
-export async function readMessagesFile(path: string, options: MessagesOptions): Promise<DataRecord[]> {
+export async function readMessagesFile(
+  path: string,
+  { task, scratchDirectory }: MessagesOptions,
+): Promise<DataRecord[]> {
   const records: DataRecord[] = [];
-  let line = 0;
   try {
-    for await (const text of createInterface({ input: createReadStream(path), crlfDelay: Number.POSITIVE_INFINITY })) {
-      line += 1;
-      if (text.trim() !== "") records.push(await recordOf(path, line, parseJson(path, line, text), options));
-    }
+    for await (const record of recordsFromMessages(path, {
+      root: "/",
+      inlineDirectory: scratchDirectory,
+      ...(task === undefined ? {} : { task }),
+    }))
+      records.push(record);
   } catch (error) {
-    throw isMissing(error) ? new BadDataError(`data file ${path} does not exist`, { cause: error }) : error;
+    if (isMissing(error)) throw new BadDataError(`data file ${path} does not exist`, { cause: error });
+    throw error instanceof InvalidError || error instanceof NotFoundError
+      ? new BadDataError(error.message, { cause: error })
+      : error;
   }
   if (records.length === 0) throw new BadDataError(`data file ${path} has no rows`);
   return records;
 }
 
-/** One conversation from a JSON file: `{"messages": […]}`, a bare list of messages, or JSONL of one line. */
-export async function readConversation(path: string, options: MessagesOptions): Promise<DataRecord> {
-  let text: string;
-  try {
-    text = await readFile(path, "utf8");
-  } catch (error) {
-    throw new BadDataError(`messages file ${path} cannot be read: does it exist?`, { cause: error });
-  }
-  const value = parseJson(path, 1, text);
-  return await recordOf(path, 1, Array.isArray(value) ? { messages: value } : value, options);
-}
-
-function parseJson(path: string, line: number, text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch (error) {
-    throw new BadDataError(`${path}, line ${line}: broken JSON (${messageOf(error)})`, { cause: error });
-  }
-}
-
-async function recordOf(path: string, line: number, value: unknown, options: MessagesOptions): Promise<DataRecord> {
-  const item = readMessagesRow(basename(path), line, value, options.task === undefined ? {} : { task: options.task });
+/**
+ * One conversation, which need not be answered, from a JSON file: `{"messages": […]}` or a bare list of messages. Paths
+ * of pictures are relative to the file's folder.
+ *
+ * @throws BadDataError naming what is wrong
+ */
+export async function readConversation(path: string, { scratchDirectory }: MessagesOptions): Promise<DataRecord> {
+  const value = await readJson(path);
+  const item = readMessagesRow(basename(path), 1, Array.isArray(value) ? { messages: value } : value, {});
   if (item.kind === "issue") throw new BadDataError(item.issue.message);
   const images: RecordImage[] = [];
   for (const reference of item.images) {
     const file =
       reference.kind === "file"
         ? resolve(dirname(path), reference.name)
-        : await store(reference.base64, options.scratchDirectory);
-    images.push(await describeImage(file, reference.name, `${basename(path)}, line ${line}`));
+        : await store(reference.base64, scratchDirectory);
+    images.push(await describeImage(file, reference.name, path));
   }
-  const messages = [...item.messages];
   return {
-    rowId: `${sha256(JSON.stringify([messages, images.map((image) => image.sha256)])).slice(0, 16)}-${line}`,
-    split: item.split ?? "train",
+    rowId: "conversation",
+    split: "validation",
     task: item.task,
-    source: { file: basename(path), row: line },
+    source: { file: path, row: 1 },
     images,
-    messages,
+    messages: [...item.messages],
   };
+}
+
+async function readJson(path: string): Promise<unknown> {
+  let text: string;
+  try {
+    text = await readFile(path, "utf8");
+  } catch (error) {
+    throw new BadDataError(`messages file ${path} cannot be read: does it exist?`, { cause: error });
+  }
+  try {
+    return JSON.parse(text);
+  } catch (error) {
+    throw new BadDataError(`${path}: broken JSON (${messageOf(error)})`, { cause: error });
+  }
 }
 
 async function store(base64: string, directory: string): Promise<string> {
@@ -86,26 +95,6 @@ async function store(base64: string, directory: string): Promise<string> {
   return path;
 }
 
-/** Size and digest of a picture on this machine. @param row  where it is named, for messages */
-async function describeImage(path: string, fileName: string, row: string): Promise<RecordImage> {
-  try {
-    const bytes = await readFile(path);
-    const { autoOrient } = await sharp(bytes).metadata();
-    return {
-      key: path,
-      sha256: sha256(bytes),
-      fileName,
-      width: autoOrient.width,
-      height: autoOrient.height,
-      sizeBytes: (await stat(path)).size,
-    };
-  } catch (error) {
-    if (isMissing(error))
-      throw new BadDataError(`${row}: picture ${fileName} does not exist (${path})`, { cause: error });
-    throw new BadDataError(`${row}: picture ${fileName} cannot be read: ${messageOf(error)}`, { cause: error });
-  }
-}
-
 function isMissing(error: unknown): boolean {
-  return error instanceof Error && "code" in error && error.code === "ENOENT" && !(error instanceof BadDataError);
+  return error instanceof Error && "code" in error && error.code === "ENOENT";
 }
