@@ -6,7 +6,7 @@ export { RowOrder } from "./batch/row-order.ts";
 export { AnswerGenerator, type GenerationOptions } from "./generation/answer-generator.ts";
 export { decodeImage, maxDecodedPixels, type RgbImage } from "./image/decode-image.ts";
 export { ImageProcessor, type PixelBounds, type ProcessedImage } from "./image/image-processor.ts";
-export { resizeBicubic } from "./image/resize-bicubic.ts";
+export { resizeBicubic, type PassOrder } from "./image/resize-bicubic.ts";
 export { loadModel, type LoadedModel } from "./models/load-model.ts";
 export { parseQwen3VlConfig, type Qwen3VlConfig } from "./models/qwen3-vl/config.ts";
 export { createRandomModel } from "./models/random-model.ts";

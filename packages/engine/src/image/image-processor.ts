@@ -4,7 +4,7 @@ import { InvalidError, messageOf } from "@drydock/kit";
 import { smartResize } from "@drydock/spec";
 import { z } from "zod";
 import { decodeImage, type RgbImage } from "./decode-image.ts";
-import { resizeBicubic } from "./resize-bicubic.ts";
+import { resizeBicubic, type PassOrder } from "./resize-bicubic.ts";
 
 const PreprocessorFile = z.looseObject({
   patch_size: z.int().positive(),
@@ -39,12 +39,28 @@ export interface PixelBounds {
 export class ImageProcessor {
   readonly #settings: z.infer<typeof PreprocessorFile>;
   readonly #bounds: { readonly minPixels: number; readonly maxPixels: number };
+  readonly #passOrder: PassOrder;
+  /** What each byte of each channel becomes. */
+  readonly #normalised: readonly Float32Array[];
 
-  constructor(file: unknown, bounds: PixelBounds = {}) {
+  /**
+   * @param file       what `preprocessor_config.json` holds
+   * @param passOrder  of the resize; the default is that of torchvision, the reference's own default
+   * @throws InvalidError naming the field that is wrong
+   */
+  constructor(file: unknown, bounds: PixelBounds = {}, passOrder: PassOrder = "horizontal-first") {
+    this.#passOrder = passOrder;
     const parsed = PreprocessorFile.safeParse(file);
-    if (!parsed.success) throw new InvalidError("bad_preprocessor", `preprocessor_config.json: ${parsed.error.issues[0]?.path.join(".")}: ${parsed.error.issues[0]?.message}`);
+    if (!parsed.success)
+      throw new InvalidError(
+        "bad_preprocessor",
+        `preprocessor_config.json: ${parsed.error.issues[0]?.path.join(".")}: ${parsed.error.issues[0]?.message}`,
+      );
     this.#settings = parsed.data;
-    const { min_pixels: minPixels, max_pixels: maxPixels, size } = parsed.data;
+    const { min_pixels: minPixels, max_pixels: maxPixels, size, image_mean: mean, image_std: deviation } = parsed.data;
+    this.#normalised = mean.map((centre, channel) =>
+      Float32Array.from({ length: 256 }, (_, byte) => (byte / 255 - centre) / (deviation[channel] as number)),
+    );
     const factor = this.#factor;
     // Explicit pixel keys win over the older names, whose "edges" are pixel counts too.
     this.#bounds = {
@@ -52,7 +68,10 @@ export class ImageProcessor {
       maxPixels: bounds.maxPixels ?? maxPixels ?? size?.longest_edge ?? 16384 * factor ** 2,
     };
     if (this.#bounds.minPixels > this.#bounds.maxPixels)
-      throw new InvalidError("bad_pixel_bounds", `image.minPixels ${this.#bounds.minPixels} is above image.maxPixels ${this.#bounds.maxPixels}; set both`);
+      throw new InvalidError(
+        "bad_pixel_bounds",
+        `image.minPixels ${this.#bounds.minPixels} is above image.maxPixels ${this.#bounds.maxPixels}; set both`,
+      );
   }
 
   static async load(directory: string, bounds: PixelBounds = {}): Promise<ImageProcessor> {
@@ -66,15 +85,15 @@ export class ImageProcessor {
     return new ImageProcessor(file, bounds);
   }
 
-  /** @throws InvalidError for a picture that cannot be decoded or is too thin, naming it */
+  /**
+   * @param source  a path or the bytes of a file
+   * @param name    what messages call the picture
+   * @throws InvalidError for a picture that cannot be decoded, is too large or too thin, naming it
+   */
   async process(source: string | Uint8Array, name: string): Promise<ProcessedImage> {
-    return this.processPixels(await decodeImage(source, name));
-  }
-
-  /** The same for a picture that is decoded already. */
-  processPixels(image: RgbImage): ProcessedImage {
-    const resized = this.resizedSize(image);
-    const { data } = resizeBicubic(image, resized.width, resized.height);
+    const image = await decodeImage(source, name);
+    const resized = this.#namedSize(image, name);
+    const { data } = resizeBicubic(image, resized.width, resized.height, this.#passOrder);
     const { patch_size: patch, merge_size: merge } = this.#settings;
     const grid = { time: 1, height: resized.height / patch, width: resized.width / patch };
     return { patches: this.#cut(data, grid), grid, tokens: (grid.height * grid.width) / merge ** 2, resized };
@@ -85,34 +104,50 @@ export class ImageProcessor {
     return smartResize(size, this.#factor, this.#bounds);
   }
 
+  #namedSize(image: RgbImage, name: string): { width: number; height: number } {
+    try {
+      return this.resizedSize(image);
+    } catch (error) {
+      if (!(error instanceof InvalidError)) throw error;
+      throw new InvalidError(error.code, `picture ${name} cannot be used: ${error.message}`, { cause: error });
+    }
+  }
+
   get #factor(): number {
     return this.#settings.patch_size * this.#settings.merge_size;
   }
 
   /** Normalises and flattens: rows in merge-block order, each laid out (channel, time, y, x). */
   #cut(data: Uint8Array, grid: { readonly height: number; readonly width: number }): Float32Array {
-    const { patch_size: patch, merge_size: merge, temporal_patch_size: time, image_mean: mean, image_std: deviation } = this.#settings;
-    const width = grid.width * patch;
-    const rowSize = 3 * time * patch * patch;
-    const patches = new Float32Array(grid.height * grid.width * rowSize);
-    const table = [0, 1, 2].map((channel) => Float32Array.from({ length: 256 }, (_, byte) => (byte / 255 - (mean[channel] as number)) / (deviation[channel] as number)));
-    let row = 0;
-    for (let blockY = 0; blockY < grid.height; blockY += merge)
-      for (let blockX = 0; blockX < grid.width; blockX += merge)
-        for (let innerY = 0; innerY < merge; innerY++)
-          for (let innerX = 0; innerX < merge; innerX++) {
-            const top = (blockY + innerY) * patch;
-            const left = (blockX + innerX) * patch;
-            for (let channel = 0; channel < 3; channel++) {
-              const lookUp = table[channel] as Float32Array;
-              for (let frame = 0; frame < time; frame++) {
-                let target = row * rowSize + (channel * time + frame) * patch * patch;
-                for (let y = 0; y < patch; y++)
-                  for (let x = 0; x < patch; x++) patches[target++] = lookUp[data[((top + y) * width + left + x) * 3 + channel] as number] as number;
-              }
-            }
-            row++;
-          }
+    const { patch_size: patch, merge_size: merge, temporal_patch_size: time } = this.#settings;
+    const rowBytes = grid.width * patch * 3;
+    const area = patch * patch;
+    const patches = new Float32Array(grid.height * grid.width * 3 * time * area);
+    let target = 0;
+    for (const { top, left } of inMergeBlockOrder(grid, merge)) {
+      const corner = top * patch * rowBytes + left * patch * 3;
+      for (let channel = 0; channel < 3; channel++) {
+        const table = this.#normalised[channel] as Float32Array;
+        const frame = target;
+        for (let y = 0; y < patch; y++) {
+          let source = corner + y * rowBytes + channel;
+          for (let x = 0; x < patch; x++, source += 3) patches[target++] = table[data[source] as number] as number;
+        }
+        // A picture is a film of the same frame.
+        for (let copy = 1; copy < time; copy++, target += area) patches.copyWithin(target, frame, frame + area);
+      }
+    }
     return patches;
   }
+}
+
+/** Cells of a grid, in patches: the cells of one merged token follow each other. */
+function* inMergeBlockOrder(
+  grid: { readonly height: number; readonly width: number },
+  merge: number,
+): Generator<{ readonly top: number; readonly left: number }> {
+  for (let blockTop = 0; blockTop < grid.height; blockTop += merge)
+    for (let blockLeft = 0; blockLeft < grid.width; blockLeft += merge)
+      for (let top = blockTop; top < blockTop + merge; top++)
+        for (let left = blockLeft; left < blockLeft + merge; left++) yield { top, left };
 }

@@ -41,7 +41,8 @@ function digestOf({ seed, from, to }: ResizeCase, order: PassOrder): string {
 }
 
 describe.each(resizes)("$from to $to", (golden) => {
-  test("has Pillow's bytes, rows first", () => expect(digestOf(golden, "horizontal-first")).toBe(golden.horizontalFirst));
+  test("has Pillow's bytes, rows first", () =>
+    expect(digestOf(golden, "horizontal-first")).toBe(golden.horizontalFirst));
   test("has the bytes of Pillow 13", () => expect(digestOf(golden, "pillow-13")).toBe(golden.pillow13));
 });
 
@@ -51,7 +52,10 @@ test("the order of the passes matters for some of the sizes", () => {
 
 test("sizes after smart_resize are those of transformers", () => {
   for (const { factor, bounds, from, to } of smartResizes) {
-    const resized = smartResize({ width: from[0], height: from[1] }, factor, { minPixels: bounds[0], maxPixels: bounds[1] });
+    const resized = smartResize({ width: from[0], height: from[1] }, factor, {
+      minPixels: bounds[0],
+      maxPixels: bounds[1],
+    });
     expect([resized.width, resized.height], `${from.join("×")} factor ${factor}`).toEqual(to);
   }
 });

@@ -1,0 +1,96 @@
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join, resolve } from "node:path";
+import sharp from "sharp";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import {
+  readFloatTensors,
+  readSafetensorsHeader,
+  readTensorBytes,
+  type SafetensorsHeader,
+} from "../weights/safetensors.ts";
+import { ImageProcessor } from "./image-processor.ts";
+
+const golden = resolve(import.meta.dirname, "../../../../test/golden/images");
+const small = {
+  patch_size: 8,
+  merge_size: 2,
+  temporal_patch_size: 2,
+  image_mean: [0.5, 0.5, 0.5],
+  image_std: [0.5, 0.5, 0.5],
+};
+
+describe.each(["wide", "tall"])("the %s picture against transformers", (name) => {
+  let header: SafetensorsHeader;
+  beforeAll(async () => (header = await readSafetensorsHeader(join(golden, "pixel-values.safetensors"))));
+
+  test("gives the same patches within float rounding", async () => {
+    const processor = new ImageProcessor({ ...small, min_pixels: 1024, max_pixels: 4096 }, {}, "pillow-13");
+    const { patches, grid, tokens } = await processor.process(join(golden, `${name}.png`), name);
+    const expected = (await readFloatTensors(header, [`${name}.pixel_values`])).get(
+      `${name}.pixel_values`,
+    ) as Float32Array;
+    const [time, height, width] = Array.from(
+      new BigInt64Array((await readTensorBytes(header, `${name}.grid`)).slice().buffer),
+      Number,
+    );
+    expect(grid).toEqual({ time, height, width });
+    expect(tokens).toBe((grid.height * grid.width) / 4);
+    expect(patches).toHaveLength(expected.length);
+    expect(
+      patches.reduce((largest, value, index) => Math.max(largest, Math.abs(value - (expected[index] as number))), 0),
+    ).toBeLessThan(1e-6);
+  });
+});
+
+describe("bounds on the pixels", () => {
+  const picture = { width: 1000, height: 1000 };
+  test.each([
+    ["min_pixels and max_pixels", { min_pixels: 1024, max_pixels: 4096 }, 64],
+    ["size.shortest_edge and size.longest_edge", { size: { shortest_edge: 1024, longest_edge: 4096 } }, 64],
+    [
+      "both, where the pixel keys win",
+      { min_pixels: 1024, max_pixels: 16384, size: { shortest_edge: 1024, longest_edge: 4096 } },
+      128,
+    ],
+  ])("are read from %s", (_, file, side) => {
+    expect(new ImageProcessor({ ...small, ...file }).resizedSize(picture)).toEqual({ width: side, height: side });
+  });
+
+  test("are narrowed by the run spec", () => {
+    const processor = new ImageProcessor({ ...small, min_pixels: 1024, max_pixels: 16384 }, { maxPixels: 4096 });
+    expect(processor.resizedSize(picture)).toEqual({ width: 64, height: 64 });
+  });
+
+  test("that contradict each other are refused", () => {
+    expect(() => new ImageProcessor({ ...small, max_pixels: 4096 }, { minPixels: 9000 })).toThrow(
+      "image.minPixels 9000 is above image.maxPixels 4096",
+    );
+  });
+});
+
+test("a picture more than 200 times as wide as high is refused with its name", async () => {
+  const strip = await sharp({ create: { width: 402, height: 2, channels: 3, background: "#000" } })
+    .png()
+    .toBuffer();
+  await expect(new ImageProcessor(small).process(strip, "strip.png")).rejects.toThrow(
+    /^picture strip\.png cannot be used: a picture of 402×2 pixels has a side ratio of 201\.0; at most 200 is accepted/,
+  );
+});
+
+describe("preprocessor_config.json", () => {
+  let directory: string;
+  beforeAll(async () => (directory = await mkdtemp(join(tmpdir(), "drydock-preprocessor-"))));
+  afterAll(async () => await rm(directory, { recursive: true, force: true }));
+
+  test("that is missing is named", async () => {
+    await expect(ImageProcessor.load(join(directory, "none"))).rejects.toThrow(
+      /none\/preprocessor_config\.json cannot be read/,
+    );
+  });
+
+  test("with a wrong value is refused with the field", async () => {
+    await writeFile(join(directory, "preprocessor_config.json"), JSON.stringify({ patch_size: 0 }));
+    await expect(ImageProcessor.load(directory)).rejects.toThrow("preprocessor_config.json: patch_size: ");
+  });
+});
