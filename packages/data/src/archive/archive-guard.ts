@@ -71,8 +71,13 @@ export class ArchiveGuard {
     this.#check(name, entryBytes, this.#totalBytes);
   }
 
+  /** Counts bytes out of a decompressor, whether or not they belong to an entry. @throws TooLargeError `archive_bomb` */
+  countStream(totalBytes: number): void {
+    this.#checkRatio("its end", totalBytes);
+  }
+
   #check(name: string, entryBytes: number, totalBytes: number): void {
-    const { entryBytes: mostOfEntry, totalBytes: most, ratio, ratioFreeBytes } = this.#limits;
+    const { entryBytes: mostOfEntry, totalBytes: most } = this.#limits;
     if (entryBytes > mostOfEntry)
       throw tooLarge(
         `entry "${name}" of the archive unpacks to more than ${inMebibytes(mostOfEntry)}: leave it out or split it`,
@@ -81,11 +86,16 @@ export class ArchiveGuard {
       throw tooLarge(
         `the archive unpacks to more than ${inMebibytes(most)} (at entry "${name}"): split it into several data sets`,
       );
-    if (totalBytes > ratioFreeBytes && totalBytes > ratio * this.#archiveBytes)
-      throw new TooLargeError(
-        "archive_bomb",
-        `the archive unpacks to more than ${ratio} times its size (at entry "${name}"), as a decompression bomb does: pictures do not shrink so far. Leave the entry out, or upload the files themselves`,
-      );
+    this.#checkRatio(`entry "${name}"`, totalBytes);
+  }
+
+  #checkRatio(place: string, totalBytes: number): void {
+    const { ratio, ratioFreeBytes } = this.#limits;
+    if (totalBytes <= ratioFreeBytes || totalBytes <= ratio * this.#archiveBytes) return;
+    throw new TooLargeError(
+      "archive_bomb",
+      `the archive unpacks to more than ${ratio} times its size (at ${place}), as a decompression bomb does: pictures do not shrink so far. Leave the entry out, or upload the files themselves`,
+    );
   }
 }
 

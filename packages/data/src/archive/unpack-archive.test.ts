@@ -137,6 +137,11 @@ test.each<[string, () => Promise<Uint8Array>]>([
   });
 });
 
+test("zeros after the end of a tar.gz are stopped too", async () => {
+  const bytes = gzipSync(Buffer.concat([await tar(files), zeros]));
+  await expect(unpack(bytes, { ratioFreeBytes: 2 ** 20 })).rejects.toMatchObject({ code: "archive_bomb" });
+});
+
 test("an entry that declares 10 GB is refused before a byte is read", async () => {
   const archive = zip([{ name: "zeros", content: "0", declaredBytes: 0xffff_fffe }]);
   await expect(unpack(archive)).rejects.toMatchObject({

@@ -1,9 +1,7 @@
 import { createReadStream, createWriteStream } from "node:fs";
 import { mkdir, open, stat } from "node:fs/promises";
 import { dirname, join } from "node:path";
-import { Readable, Transform } from "node:stream";
 import { pipeline } from "node:stream/promises";
-import type { ReadableStream as NodeReadableStream } from "node:stream/web";
 import { createGunzip } from "node:zlib";
 import { createTarDecoder, type ParsedTarEntry } from "modern-tar";
 import { openPromise, type Entry } from "yauzl";
@@ -100,7 +98,7 @@ async function unpackZip(path: string, target: Target): Promise<void> {
           "archive_encrypted",
           `entry "${entry.fileName}" of the archive is encrypted: pack it without a password`,
         );
-      if (name !== null) await writeEntry(name, await archive.openReadStreamPromise(entry), target);
+      if (name !== null) await writeEntry(name, async () => await archive.openReadStreamPromise(entry), target);
     }
   } finally {
     archive.close();
@@ -116,20 +114,27 @@ function zipKind(entry: Entry): ArchiveEntryKind {
 }
 
 async function unpackTar(path: string, isZipped: boolean, target: Target): Promise<void> {
+  const bytes = ReadableStream.from<Uint8Array<ArrayBuffer>>(readTar(path, isZipped, target.guard));
+  const entries = bytes.pipeThrough(createTarDecoder({ strict: true }));
+  for await (const { header, body } of entries as unknown as AsyncIterable<ParsedTarEntry>) {
+    const name = target.guard.admit(header.name, tarKind(header.type), header.size);
+    if (name === null) await body.cancel();
+    else await writeEntry(name, () => body as unknown as AsyncIterable<Uint8Array>, target);
+  }
+}
+
+async function* readTar(path: string, isZipped: boolean, guard: ArchiveGuard): AsyncIterable<Uint8Array<ArrayBuffer>> {
   const file = createReadStream(path, { highWaterMark: 2 ** 18 });
   const bytes = isZipped ? file.pipe(createGunzip()) : file;
   if (isZipped) file.on("error", (error) => bytes.destroy(error));
-  const entries = (Readable.toWeb(bytes) as unknown as ReadableStream<Uint8Array>).pipeThrough(
-    createTarDecoder({ strict: true }),
-  ) as unknown as AsyncIterable<ParsedTarEntry>;
   try {
-    for await (const { header, body } of entries) {
-      const name = target.guard.admit(header.name, tarKind(header.type), header.size);
-      if (name === null) await body.cancel();
-      else await writeEntry(name, Readable.fromWeb(body as unknown as NodeReadableStream), target);
+    let totalBytes = 0;
+    for await (const chunk of bytes) {
+      totalBytes += (chunk as Buffer).length;
+      guard.countStream(totalBytes);
+      yield chunk as Uint8Array<ArrayBuffer>;
     }
   } finally {
-    bytes.destroy();
     file.destroy();
   }
 }
@@ -140,28 +145,27 @@ function tarKind(type: string | undefined): ArchiveEntryKind {
   return type === "symlink" || type === "link" ? "link" : "other";
 }
 
-async function writeEntry(name: string, content: Readable, target: Target): Promise<void> {
+/**
+ * @param open  called when the file's place is ready: a source that is open but not yet read could fail unheard
+ */
+async function writeEntry(
+  name: string,
+  open: () => AsyncIterable<Uint8Array> | Promise<AsyncIterable<Uint8Array>>,
+  target: Target,
+): Promise<void> {
   const path = join(target.destination, ...name.split("/"));
   let entryBytes = 0;
-  const counter = new Transform({
-    transform(chunk: Buffer, _encoding, done) {
-      try {
-        entryBytes += chunk.length;
-        target.guard.count(name, entryBytes, chunk.length);
-        done(null, chunk);
-      } catch (error) {
-        done(error as Error);
-      }
-    },
-  });
+  const count = async function* (chunks: AsyncIterable<Uint8Array>): AsyncIterable<Uint8Array> {
+    for await (const chunk of chunks) {
+      entryBytes += chunk.byteLength;
+      target.guard.count(name, entryBytes, chunk.byteLength);
+      yield chunk;
+    }
+  };
   try {
     await mkdir(dirname(path), { recursive: true });
-    await pipeline(
-      content,
-      counter,
-      createWriteStream(path, { flags: "wx" }),
-      ...(target.signal ? [{ signal: target.signal }] : []),
-    );
+    const file = createWriteStream(path, { flags: "wx" });
+    await pipeline(await open(), count, file, target.signal ? { signal: target.signal } : {});
   } catch (error) {
     const code = (error as NodeJS.ErrnoException).code;
     if (code === "EEXIST" || code === "ENOTDIR" || code === "EISDIR")

@@ -38,7 +38,7 @@ type CocoFile = z.infer<typeof CocoFile>;
 type Annotation = CocoFile["annotations"][number];
 
 /** Whether a JSON value looks like a COCO file. */
-export function isCoco(value: unknown): boolean {
+function isCoco(value: unknown): boolean {
   return typeof value === "object" && value !== null && "images" in value && "annotations" in value;
 }
 

@@ -131,27 +131,25 @@ function* boxRows(
     if (!first) continue;
     const phrases = new Map<string, SourceBox[]>();
     for (const row of own) {
-      const [a = 0, b = 0, c = 0, d = 0] = numbersOf(row);
       const phrase = (row.record["class"] ?? "").trim();
-      if ([a, b, c, d].some((value) => !Number.isFinite(value)) || phrase === "") {
-        yield note(
-          file,
-          row.line,
-          "broken_line",
-          `${file}, line ${row.line}: ${columns.join(", ")} must be numbers and class must not be empty; the box is left out`,
-        );
+      const box = phrase === "" ? null : toBox(shape, numbersOf(row));
+      if (box === null) {
+        const rule = `${columns.join(", ")} must be numbers and class must not be empty`;
+        yield note(file, row.line, "broken_line", `${file}, line ${row.line}: ${rule}; the box is left out`);
         continue;
       }
-      const box: Box = shape === "corners" ? [a, b, c, d] : [a, b, a + c, b + d];
-      phrases.set(phrase, [
-        ...(phrases.get(phrase) ?? []),
-        {
-          box,
-          unit: isFraction ? "fraction" : "pixels",
-          written: `line ${row.line} [${[a, b, c, d].join(", ")}] (${columns.join(", ")})`,
-        },
-      ]);
+      const written = `line ${row.line} [${numbersOf(row).join(", ")}] (${columns.join(", ")})`;
+      const boxes = phrases.get(phrase) ?? [];
+      boxes.push({ box, unit: isFraction ? "fraction" : "pixels", written });
+      phrases.set(phrase, boxes);
     }
+    if (phrases.size === 0)
+      yield rowError(
+        file,
+        first.line,
+        "picture_without_boxes",
+        `${file}, line ${first.line}: picture "${name}" has no usable box`,
+      );
     if (phrases.size === 0) continue;
     const groundings = [...phrases].map(([phrase, boxes]) => ({ phrase, boxes }));
     yield {
@@ -165,4 +163,9 @@ function* boxRows(
       groundings,
     };
   }
+}
+
+function toBox(shape: "corners" | "size", [a = 0, b = 0, c = 0, d = 0]: readonly number[]): Box | null {
+  if (![a, b, c, d].every(Number.isFinite)) return null;
+  return shape === "corners" ? [a, b, c, d] : [a, b, a + c, b + d];
 }

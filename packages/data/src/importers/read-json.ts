@@ -6,10 +6,10 @@ import type { DatasetFolder } from "./dataset-folder.ts";
 import { rowError, type SourceIssue } from "./source-row.ts";
 
 /** Longest line that is read: a row with pictures in it, base64. */
-export const maxLineCharacters = 128 * 2 ** 20;
+const maxLineCharacters = 128 * 2 ** 20;
 
 /** Largest file that is parsed as one JSON value, in bytes; V8 holds no longer text. */
-export const maxJsonBytes = 500_000_000;
+const maxJsonBytes = 500_000_000;
 
 export interface JsonRow {
   readonly kind: "json";

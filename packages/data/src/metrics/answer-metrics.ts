@@ -53,7 +53,7 @@ function joinSpaces(text: string): string {
 }
 
 function codePoints(text: string): string[] {
-  return [...text];
+  return Array.from(text);
 }
 
 /** Fewest insertions, deletions and replacements of one character that turn one text into the other. */

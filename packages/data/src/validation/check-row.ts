@@ -89,43 +89,44 @@ function checkTask(row: SourceRow, task: Task, images: number): RowProblem | nul
 }
 
 function checkTurns(row: SourceRow, task: Task): RowProblem | null {
-  const turns = row.messages.filter(({ role }) => role !== "system");
-  for (const [index, { role, content }] of row.messages.entries()) {
-    const path = `messages.${index}`;
-    if (role === "system" && index > 0)
-      return { code: "roles_out_of_order", path, message: `turn ${index + 1} is a system turn: only the first may be` };
-    if (role === "assistant" && content.trim() === "")
-      return {
-        code: "empty_answer",
-        path,
-        message: "the answer is empty: write what the model should say, or remove the row",
-      };
-    if (role === "user" && content.replaceAll(imageMark, "").trim() === "" && task !== "chat")
-      return { code: "empty_question", path, message: "the question is empty: write what is asked, or remove the row" };
-    if (role !== "user" && content.includes("<image>"))
-      return {
-        code: "image_mark_outside_question",
-        path,
-        message: `turn ${index + 1} (${role}) holds <image>: pictures may stand in user turns only`,
-      };
+  for (const [index, message] of row.messages.entries()) {
+    const problem = checkTurn(message, index, task);
+    if (problem) return problem;
   }
+  const turns = row.messages.filter(({ role }) => role !== "system");
+  if (turns.length === 0) return outOfOrder("messages", "the row has no user turn");
   for (const [index, { role }] of turns.entries()) {
     const wanted = index % 2 === 0 ? "user" : "assistant";
     if (role !== wanted)
-      return {
-        code: "roles_out_of_order",
-        path: "messages",
-        message: `user and assistant must alternate, beginning with user; turn ${index + 1} is ${role} where ${wanted} was expected`,
-      };
+      return outOfOrder(
+        "messages",
+        `user and assistant must alternate, beginning with user; turn ${index + 1} is ${role} where ${wanted} was expected`,
+      );
   }
-  if (turns.length === 0) return { code: "roles_out_of_order", path: "messages", message: "the row has no user turn" };
-  if (!row.groundings && turns.length % 2 === 1)
-    return {
-      code: "empty_answer",
-      path: "messages",
-      message: "the last turn is the user's: add the assistant's answer, or remove the row",
-    };
+  if (row.groundings || turns.length % 2 === 0) return null;
+  const message = "the last turn is the user's: add the assistant's answer, or remove the row";
+  return { code: "empty_answer", path: "messages", message };
+}
+
+function checkTurn({ role, content }: RecordMessage, index: number, task: Task): RowProblem | null {
+  const path = `messages.${index}`;
+  if (role === "system" && index > 0)
+    return outOfOrder(path, `turn ${index + 1} is a system turn: only the first may be`);
+  if (role !== "user" && content.includes("<image>")) {
+    const message = `turn ${index + 1} (${role}) holds <image>: pictures may stand in user turns only`;
+    return { code: "image_mark_outside_question", path, message };
+  }
+  if (role === "assistant" && content.trim() === "") {
+    const message = "the answer is empty: write what the model should say, or remove the row";
+    return { code: "empty_answer", path, message };
+  }
+  if (role === "user" && task !== "chat" && content.replaceAll(imageMark, "").trim() === "")
+    return { code: "empty_question", path, message: "the question is empty: write what is asked, or remove the row" };
   return null;
+}
+
+function outOfOrder(path: string, message: string): RowProblem {
+  return { code: "roles_out_of_order", path, message };
 }
 
 function checkMarks(

@@ -1,7 +1,7 @@
 import type { ValidationIssue, ValidationReport } from "@drydock/spec";
 
 /** Most findings that a report lists; its counts are of all. */
-export const maxListedIssues = 1000;
+const maxListedIssues = 1000;
 
 /** Collects the findings of one import; memory does not grow with their number. */
 export class ReportBuilder {

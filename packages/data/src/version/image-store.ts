@@ -106,10 +106,7 @@ function problemOf(name: string, code: string, message: string): RowProblem {
 }
 
 /** Why a name leads to no picture. */
-export function notFound(
-  name: string,
-  found: Exclude<ReturnType<DatasetFolder["find"]>, { problem: null }>,
-): RowProblem {
+function notFound(name: string, found: Exclude<ReturnType<DatasetFolder["find"]>, { problem: null }>): RowProblem {
   switch (found.problem) {
     case "outside":
       return {

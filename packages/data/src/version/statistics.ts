@@ -2,7 +2,7 @@ import type { DataRecord, DatasetStatistics } from "@drydock/spec";
 import { writeGroundings } from "../conventions/box-text.ts";
 
 /** Most rows that `samples` describes. */
-export const maxSamples = 10_000;
+const maxSamples = 10_000;
 
 type Sample = DatasetStatistics["samples"][number];
 
