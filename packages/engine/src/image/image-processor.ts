@@ -91,7 +91,11 @@ export class ImageProcessor {
    * @throws InvalidError for a picture that cannot be decoded, is too large or too thin, naming it
    */
   async process(source: string | Uint8Array, name: string): Promise<ProcessedImage> {
-    const image = await decodeImage(source, name);
+    return this.processPixels(await decodeImage(source, name), name);
+  }
+
+  /** As {@link process}, for a picture that is decoded already. */
+  processPixels(image: RgbImage, name: string): ProcessedImage {
     const resized = this.#namedSize(image, name);
     const { data } = resizeBicubic(image, resized.width, resized.height, this.#passOrder);
     const { patch_size: patch, merge_size: merge } = this.#settings;
