@@ -1,1 +1,1 @@
-export {};
+export { createRunActivities } from "./activities/run-activities.ts";

@@ -1,0 +1,139 @@
+import { randomBytes } from "node:crypto";
+import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { createServer } from "node:net";
+import { join, resolve } from "node:path";
+import { ConflictError, InvalidError, messageOf } from "@drydock/kit";
+import { z } from "zod";
+import { identityOf, isAlive, type ProcessIdentity } from "./process-identity.ts";
+
+const Identity = z.object({ pid: z.int(), startTime: z.string() });
+const LockFile = Identity.extend({ url: z.string(), children: z.array(Identity.extend({ name: z.string() })) });
+type LockFile = z.infer<typeof LockFile>;
+
+const SettingsFile = z.object({
+  apiKey: z.string(),
+  internalKey: z.string(),
+  ports: z.object({ api: z.int(), temporal: z.int(), controller: z.int() }),
+});
+/** Keys and ports of a state folder: made once, so that URLs and workers outlive a restart. */
+export type Settings = z.infer<typeof SettingsFile>;
+
+/** The folder in which one `drydock up` keeps everything. */
+export class StateFolder {
+  readonly path: string;
+  #lock: LockFile;
+
+  private constructor(path: string, lock: LockFile) {
+    this.path = path;
+    this.#lock = lock;
+  }
+
+  /**
+   * Takes the folder for this process, and ends what a killed `up` left behind (its api, controller and Temporal server;
+   * workers are left for the controller to adopt).
+   *
+   * @throws ConflictError `already_up` when another `up` runs on it
+   */
+  static take(folder: string): StateFolder {
+    const path = resolve(folder);
+    mkdirSync(join(path, "logs"), { recursive: true });
+    const self = identityOf(process.pid);
+    const state = new StateFolder(path, { ...(self ?? { pid: process.pid, startTime: "" }), url: "", children: [] });
+    for (;;) {
+      try {
+        writeFileSync(state.#lockPath, JSON.stringify(state.#lock), { flag: "wx" });
+        return state;
+      } catch (error) {
+        if (!(error instanceof Error && "code" in error && error.code === "EEXIST")) throw error;
+        releaseStale(state.#lockPath, path);
+      }
+    }
+  }
+
+  /** Notes the processes that run, so that a later `up` can end them if this one is killed. */
+  noteChildren(children: readonly (ProcessIdentity & { readonly name: string })[], url: string): void {
+    this.#lock = { ...this.#lock, url, children: children.map(({ pid, startTime, name }) => ({ pid, startTime, name })) };
+    replaceFile(this.#lockPath, JSON.stringify(this.#lock));
+  }
+
+  release(): void {
+    rmSync(this.#lockPath, { force: true });
+  }
+
+  /** Settings of the folder; made at the first start. `apiPort` 0 = any free one. */
+  async settings(apiPort: number | undefined): Promise<Settings> {
+    const path = join(this.path, "settings.json");
+    const saved = readJson(path, SettingsFile);
+    const ports = {
+      api: apiPort === undefined ? (saved?.ports.api ?? 7420) : apiPort === 0 ? await reusedOrFree(saved?.ports.api) : apiPort,
+      temporal: await reusedOrFree(saved?.ports.temporal),
+      controller: await reusedOrFree(saved?.ports.controller),
+    };
+    if (!(await isFree(ports.api))) throw new ConflictError("port_in_use", `port ${ports.api} on 127.0.0.1 is in use by another program: choose one with --port, e.g. --port 0 for any free one`);
+    const settings: Settings = { apiKey: saved?.apiKey ?? `dd_${randomBytes(24).toString("base64url")}`, internalKey: saved?.internalKey ?? randomBytes(24).toString("base64url"), ports };
+    replaceFile(path, JSON.stringify(settings, null, 2));
+    return settings;
+  }
+
+  writeConnection(url: string, key: string): void {
+    replaceFile(join(this.path, "connection.json"), `${JSON.stringify({ url, key }, null, 2)}\n`);
+  }
+
+  get #lockPath(): string {
+    return join(this.path, "up.json");
+  }
+}
+
+/** Removes a lock whose owner is gone. @throws ConflictError when it is not */
+function releaseStale(lockPath: string, folder: string): void {
+  const lock = readJson(lockPath, LockFile);
+  if (lock && isAlive(lock))
+    throw new ConflictError("already_up", `drydock is up on ${folder} already (process ${lock.pid}${lock.url ? `, ${lock.url}` : ""}): stop it there with Ctrl-C, or start another with --state FOLDER`);
+  for (const child of lock?.children ?? []) if (isAlive(child)) process.kill(child.pid, "SIGKILL");
+  rmSync(lockPath, { force: true });
+}
+
+function readJson<T>(path: string, schema: z.ZodType<T>): T | null {
+  let text: string;
+  try {
+    text = readFileSync(path, "utf8");
+  } catch (error) {
+    if (error instanceof Error && "code" in error && error.code === "ENOENT") return null;
+    throw error;
+  }
+  try {
+    return schema.parse(JSON.parse(text));
+  } catch (error) {
+    throw new InvalidError("bad_state_file", `${path} is damaged (${messageOf(error).split("\n")[0]}): remove it, or start with another --state FOLDER`, { cause: error });
+  }
+}
+
+function replaceFile(path: string, text: string): void {
+  const temporary = `${path}.${process.pid}.tmp`;
+  writeFileSync(temporary, text, { mode: 0o600 });
+  renameSync(temporary, path);
+}
+
+async function reusedOrFree(saved: number | undefined): Promise<number> {
+  return saved !== undefined && (await isFree(saved)) ? saved : await freePort();
+}
+
+/** A port of 127.0.0.1 that nobody listens on. */
+export async function freePort(): Promise<number> {
+  return await new Promise((resolve, reject) => {
+    const server = createServer();
+    server.once("error", reject);
+    server.listen(0, "127.0.0.1", () => {
+      const address = server.address();
+      server.close(() => resolve(typeof address === "object" && address ? address.port : 0));
+    });
+  });
+}
+
+async function isFree(port: number): Promise<boolean> {
+  return await new Promise((resolve) => {
+    const server = createServer();
+    server.once("error", () => resolve(false));
+    server.listen(port, "127.0.0.1", () => server.close(() => resolve(true)));
+  });
+}

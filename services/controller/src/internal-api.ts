@@ -1,0 +1,66 @@
+import { InvalidError, UnavailableError, messageOf } from "@drydock/kit";
+import { InternalRun, type AttemptUpdate, type DatasetVersionUpdate, type EvaluationUpdate, type ModelRegistration, type RunReportBatch, type RunTransition } from "@drydock/spec";
+import type { z } from "zod";
+
+const callTimeoutMs = 20_000;
+
+/**
+ * The controller's only way to the database: the api's internal routes. Every call is idempotent.
+ * @throws UnavailableError when the api or its database is away; InvalidError when it refuses the call
+ */
+export class InternalApi {
+  readonly #url: string;
+  readonly #key: string;
+
+  constructor(url: string, key: string) {
+    this.#url = url;
+    this.#key = key;
+  }
+
+  async run(runId: string): Promise<InternalRun> {
+    return InternalRun.parse(await this.#call("GET", `/runs/${runId}`));
+  }
+
+  async transition(runId: string, transition: RunTransition): Promise<void> {
+    await this.#call("POST", `/runs/${runId}/transitions`, transition);
+  }
+
+  async putAttempt(runId: string, attempt: z.infer<typeof AttemptUpdate>): Promise<void> {
+    await this.#call("PUT", `/runs/${runId}/attempts/${attempt.epoch}`, attempt);
+  }
+
+  async report(runId: string, batch: RunReportBatch): Promise<void> {
+    await this.#call("POST", `/runs/${runId}/reports`, batch);
+  }
+
+  async registerModel(model: ModelRegistration): Promise<void> {
+    await this.#call("POST", "/models", model);
+  }
+
+  async putEvaluation(id: string, update: EvaluationUpdate): Promise<void> {
+    await this.#call("PUT", `/evaluations/${id}`, update);
+  }
+
+  async putDatasetVersion(name: string, version: number, update: DatasetVersionUpdate): Promise<void> {
+    await this.#call("PUT", `/datasets/${name}/versions/${version}`, update);
+  }
+
+  async #call(method: string, path: string, body?: unknown): Promise<unknown> {
+    let response: Response;
+    try {
+      response = await fetch(`${this.#url}/internal/v1${path}`, {
+        method,
+        headers: { authorization: `Bearer ${this.#key}`, ...(body === undefined ? {} : { "content-type": "application/json" }) },
+        ...(body === undefined ? {} : { body: JSON.stringify(body) }),
+        signal: AbortSignal.timeout(callTimeoutMs),
+      });
+    } catch (error) {
+      throw new UnavailableError("api_unavailable", `the api does not answer: ${messageOf(error)}`, { cause: error });
+    }
+    const text = await response.text();
+    if (response.ok) return text === "" ? undefined : (JSON.parse(text) as unknown);
+    const what = `${method} ${path} was answered with ${response.status}: ${text.slice(0, 500)}`;
+    if (response.status >= 500 || response.status === 429) throw new UnavailableError("api_unavailable", what);
+    throw new InvalidError("api_refused", what);
+  }
+}
