@@ -76,9 +76,7 @@ function* rowsOf(
   coco: CocoFile,
   options: Parameters<Importer>[1],
 ): Iterable<SourceItem> {
-  const { split, isTest } = splitOfPath(file);
-  if (isTest)
-    yield note(file, null, "test_as_validation", `${file} is a test split; its rows go to the validation split`);
+  const split = splitOfPath(file);
   const names = new Map(coco.categories.map(({ id, name }) => [id, name]));
   const knownImages = new Set(coco.images.map(({ id }) => id));
   const byImage = Map.groupBy(coco.annotations, ({ image_id: image }) => image);

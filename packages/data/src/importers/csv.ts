@@ -96,7 +96,7 @@ async function* readCsv(folder: DatasetFolder, file: string): AsyncIterable<CsvR
 }
 
 function splitOf(file: string, record: CsvRow["record"]): Split | null {
-  return splitOfField(record["split"]) ?? splitOfPath(file).split;
+  return splitOfField(record["split"]) ?? splitOfPath(file);
 }
 
 function questionRow(file: string, { record, line }: CsvRow): SourceRow {

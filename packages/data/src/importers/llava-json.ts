@@ -91,7 +91,7 @@ function toRow(file: string, row: number, llava: LlavaRow, options: ImportOption
     file,
     row,
     task: taskOf(messages, names.length, options.task),
-    split: splitOfField(llava.split) ?? splitOfPath(file).split,
+    split: splitOfField(llava.split) ?? splitOfPath(file),
     images: names.map((name) => ({ kind: "file", name, namedIn: file })),
     messages,
   };

@@ -78,7 +78,7 @@ export function readMessagesRow(
     file,
     row,
     task: taskOf(messages, images.length, options.task),
-    split: splitOfField(parsed.data.split) ?? splitOfPath(file).split,
+    split: splitOfField(parsed.data.split) ?? splitOfPath(file),
     images,
     messages,
   };

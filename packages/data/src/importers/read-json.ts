@@ -3,7 +3,7 @@ import { readFile, stat } from "node:fs/promises";
 import { StringDecoder } from "node:string_decoder";
 import { messageOf, TooLargeError } from "@drydock/kit";
 import type { DatasetFolder } from "./dataset-folder.ts";
-import { rowError, type SourceIssue } from "./source-row.ts";
+import { note, rowError, type SourceIssue } from "./source-row.ts";
 
 /** Longest line that is read: a row with pictures in it, base64. */
 const maxLineCharacters = 128 * 2 ** 20;
@@ -104,7 +104,7 @@ export async function* readJsonRows(folder: DatasetFolder, file: string): AsyncI
   if (whole.kind === "issue") yield whole;
   else if (Array.isArray(whole.value)) {
     for (const [index, value] of (whole.value as unknown[]).entries()) yield { kind: "json", row: index + 1, value };
-  } else yield rowError(file, 1, "not_a_list", `${file} must hold a JSON list of rows`);
+  } else yield note(file, null, "not_a_list", `${file} is not a JSON list of rows; it is left out`);
 }
 
 /** The first problem of a zod check as path and sentence. */

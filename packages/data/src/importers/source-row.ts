@@ -83,22 +83,38 @@ export function groundingMessages(
   return [{ role: "user", content: prompt.includes("<image>") ? prompt : `<image>\n${prompt}` }];
 }
 
+const splitWords: Readonly<Record<string, Split>> = {
+  train: "train",
+  training: "train",
+  valid: "validation",
+  val: "validation",
+  validation: "validation",
+  dev: "validation",
+  test: "validation",
+};
+
 /** The split that a path says: a folder or a file named train, valid, val, validation, dev or test (also `instances_val2017`). */
-export function splitOfPath(file: string): { readonly split: Split | null; readonly isTest: boolean } {
-  for (const part of file.toLowerCase().split("/")) {
-    const words = part.replace(/\.[a-z]+$/, "").split(/[^a-z]+/);
-    if (words.includes("train") || words.includes("training")) return { split: "train", isTest: false };
-    if (words.some((word) => ["valid", "val", "validation", "dev"].includes(word)))
-      return { split: "validation", isTest: false };
-    if (words.includes("test")) return { split: "validation", isTest: true };
-  }
-  return { split: null, isTest: false };
+export function splitOfPath(file: string): Split | null {
+  const word = splitWordOf(file);
+  return word === null ? null : (splitWords[word] ?? null);
+}
+
+/** Whether a path says test: such rows go to validation, since a version has two splits. */
+export function isTestPath(file: string): boolean {
+  return splitWordOf(file) === "test";
+}
+
+function splitWordOf(file: string): string | null {
+  const words = file
+    .toLowerCase()
+    .replace(/\.[a-z]+$/, "")
+    .split(/[^a-z]+/);
+  return words.find((word) => Object.hasOwn(splitWords, word)) ?? null;
 }
 
 /** The split that a row says in its own field; null when it says none or something else. */
 export function splitOfField(value: unknown): Split | null {
   if (typeof value !== "string") return null;
   const word = value.toLowerCase();
-  if (word === "train" || word === "training") return "train";
-  return ["valid", "val", "validation", "dev", "test"].includes(word) ? "validation" : null;
+  return Object.hasOwn(splitWords, word) ? (splitWords[word] ?? null) : null;
 }

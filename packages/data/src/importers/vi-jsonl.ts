@@ -64,7 +64,7 @@ function* rowsOf(file: string, row: number, vi: ViRow, options: ImportOptions): 
     kind: "row",
     file,
     row,
-    split: splitOfField(vi.split) ?? splitOfPath(file).split,
+    split: splitOfField(vi.split) ?? splitOfPath(file),
     images: [{ kind: "file", name: asset.filename, namedIn: file }],
     ...(asset.width !== undefined && asset.height !== undefined
       ? { statedSize: { width: asset.width, height: asset.height } }

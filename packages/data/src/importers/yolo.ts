@@ -44,14 +44,7 @@ export const importYolo: Importer = async function* (folder, options) {
       );
   }
   for (const [index, picture] of pictures.entries()) {
-    const { split, isTest } = splitOfPath(picture);
-    if (isTest)
-      yield note(
-        picture,
-        null,
-        "test_as_validation",
-        `${picture} is in a test folder; it goes to the validation split`,
-      );
+    const split = splitOfPath(`${posix.dirname(picture)}/`);
     const label = labelOf(folder, picture);
     const phrases = new Map<string, SourceBox[]>();
     const problems: SourceIssue[] = label === null ? [] : await readLabel(folder, label, names, phrases);

@@ -91,3 +91,17 @@ test("the data's own splits are kept, leaks move to train, unmarked rows are tra
     isOwn: true,
   });
 });
+
+test("a data set that is all validation, or all train, is split afresh", () => {
+  for (const own of ["train", "validation"] as const) {
+    const { splits, isOwn } = assignSplits(
+      [
+        { keys: ["a"], own },
+        { keys: ["b"], own },
+      ],
+      0.5,
+      1,
+    );
+    expect([splits.toSorted(), isOwn]).toEqual([["train", "validation"], false]);
+  }
+});

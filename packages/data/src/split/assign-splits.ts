@@ -21,7 +21,7 @@ export interface AssignedSplits {
 /**
  * Puts rows into train and validation so that no picture is in both.
  *
- * Rows that share a picture, directly or through others, form a group. When the data itself has validation rows, its own
+ * Rows that share a picture, directly or through others, form a group. When the data itself has rows for both, its own
  * splits are kept; rows without one are train, and a group that is in both goes to train as a whole. Otherwise groups are
  * ordered by a hash of the seed and their smallest key, and taken for validation until `share` of the rows is reached.
  * Then with a share above 0 and two groups or more, both splits have a row. The same rows and seed always give the same
@@ -29,7 +29,8 @@ export interface AssignedSplits {
  */
 export function assignSplits(rows: readonly SplittableRow[], share: number, seed: number): AssignedSplits {
   const groups = groupByKey(rows);
-  if (rows.some(({ own }) => own === "validation")) return keepOwn(rows, groups);
+  const hasBoth = (["train", "validation"] as const).every((split) => rows.some(({ own }) => own === split));
+  if (hasBoth) return keepOwn(rows, groups);
   const splits = rows.map((): Split => "train");
   const target = Math.round(share * rows.length);
   const ordered = [...groups]

@@ -523,6 +523,21 @@ test("the same picture under two names in two splits moves to train", async () =
   );
 });
 
+test("rows marked as test go to validation with one note, and a picture's own name says nothing", async () => {
+  const result = await run({
+    "classes.txt": "weld\n",
+    "train/test1.png": await picture(1),
+    "train/test1.txt": "0 0.5 0.5 1 1\n",
+    "test/a.png": await picture(2),
+    "test/a.txt": "0 0.5 0.5 1 1\n",
+    "test/b.png": await picture(3),
+  });
+  expect((await records()).map(({ split }) => split)).toEqual(["validation", "validation", "train"]);
+  expect(found(result, "test_as_validation").map(({ message }) => message)).toEqual([
+    "rows marked as test (the first in test/a.txt) go to the validation split, since a version has no third one. Leave them out to keep them unseen",
+  ]);
+});
+
 test("reject-all refuses the version at the first bad row and writes no manifest", async () => {
   await expect(
     run({ "good.png": await picture(1), "rows.jsonl": [good, question("gone.png")] }, { onBadRow: "reject-all" }),

@@ -1,6 +1,6 @@
 import { InvalidError } from "@drydock/kit";
 import type { ImportOptions, RecordImage } from "@drydock/spec";
-import type { SourceIssue, SourceItem, SourceRow } from "../importers/source-row.ts";
+import { isTestPath, type SourceIssue, type SourceItem, type SourceRow } from "../importers/source-row.ts";
 import { checkRow, type CheckedRow, type RowProblem } from "../validation/check-row.ts";
 import type { ReportBuilder } from "../validation/report-builder.ts";
 import type { ImageStore, OpenedImage, OpenResult } from "./image-store.ts";
@@ -34,6 +34,7 @@ export async function* acceptRows(
     item,
     outcome: item.kind === "row" ? await processRow(item, images, options) : null,
   }));
+  let hasTestRows = false;
   for await (const { item, outcome } of processed) {
     if (item.kind === "issue") {
       if (item.isRow) report.rowsRead += 1;
@@ -48,6 +49,10 @@ export async function* acceptRows(
       report.add(issue);
       refuse(issue, options);
       continue;
+    }
+    if (!hasTestRows && item.split === "validation" && isTestPath(item.file)) {
+      hasTestRows = true;
+      report.add(testNote(item.file));
     }
     for (const warning of outcome.checked.warnings) report.add(issueOf(item, "warning", warning));
     yield outcome;
@@ -90,4 +95,9 @@ function refuse(issue: SourceIssue["issue"], options: ImportOptions): void {
   throw new InvalidError("bad_row", `${issue.message}. Nothing was imported, because onBadRow is "reject-all"`, {
     details: [{ path: `${issue.file}, row ${issue.row ?? 1}`, code: issue.code, message: issue.message }],
   });
+}
+
+function testNote(file: string): SourceIssue["issue"] {
+  const message = `rows marked as test (the first in ${file}) go to the validation split, since a version has no third one. Leave them out to keep them unseen`;
+  return { severity: "warning", code: "test_as_validation", file, row: null, path: null, message };
 }
