@@ -31,6 +31,6 @@ test.each([
 
 test("a diverged run is told what learning rate to try", () => {
   expect(new DivergedError(12, 3, 0.01, 10).message).toBe(
-    "the loss was not finite for 3 steps in a row, up to step 12, at a learning rate of 0.01; the best checkpoint (step 10) is kept: submit the run again with training.learningRate 0.001 or less",
+    "the loss or its gradient was not finite for 3 steps in a row, up to step 12, at a learning rate of 0.01; the best checkpoint (step 10) is kept: submit the run again with training.learningRate 0.001 or less",
   );
 });

@@ -132,12 +132,12 @@ export class EngineTrainer {
   }
 
   /** One optimizer step on the micro-batches of one global batch. */
-  async step(microBatches: readonly ModelBatch[]): Promise<StepResult> {
+  async step(microBatches: Iterable<ModelBatch> | AsyncIterable<ModelBatch>): Promise<StepResult> {
     let lossSum = 0;
     let labelTokens = 0;
     let firstRow = 0;
     let isFirst = true;
-    for (const batch of microBatches) {
+    for await (const batch of microBatches) {
       const { feeds, tokens } = lossFeeds(batch);
       if (tokens > 0) {
         lossSum += await this.#accumulate(batch, feeds, tokens, firstRow, isFirst);
@@ -157,7 +157,8 @@ export class EngineTrainer {
     const clip = Math.min(1, optimizer.maxGradientNorm / (norm + 1e-6));
     const learningRate = learningRateAt(schedule, this.#step);
     this.#step += 1;
-    adamWStep(tensors, optimizer, learningRate, this.#step, clip / labelTokens);
+    // A gradient that is not finite would spoil every weight for good; leaving the update out leaves the run a chance.
+    if (Number.isFinite(norm)) adamWStep(tensors, optimizer, learningRate, this.#step, clip / labelTokens);
     return { loss: lossSum / labelTokens, learningRate, gradientNorm: norm, labelTokens };
   }
 

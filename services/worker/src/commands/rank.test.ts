@@ -196,7 +196,7 @@ test("a rank whose loss is not finite says which learning rate to try", async ()
   expect(await runRank(settings(), controller, toyEngine(trainer))).toBe(64);
   expect(controller.reports.at(-1)?.outcome).toMatchObject({
     reason: "diverged",
-    message: expect.stringContaining("training.learningRate 0.01 or less"),
+    message: expect.stringContaining("training.learningRate 0.00001 or less"),
   });
 });
 

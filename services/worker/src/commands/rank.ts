@@ -48,6 +48,11 @@ interface Rank {
  * @returns the exit code of the process
  */
 export async function runRank(settings: RankSettings, client: WorkerClient, engine: EngineDoors): Promise<number> {
+  if (settings.rank > 0)
+    throw new InvalidError(
+      "one_rank_only",
+      `this worker trains on one rank, but was started as rank ${settings.rank}: plan the run for one GPU`,
+    );
   const logger = createLogger("worker").child({ runId: settings.runId, attempt: settings.epoch, rank: settings.rank });
   const control = new RunControl();
   const forgetSignals = stopOnSignals(control, (message) => logger.info(message));

@@ -1,8 +1,10 @@
 import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { EngineTrainer, ModelBatch } from "@drydock/engine";
+import { InvalidError } from "@drydock/kit";
 import type { DataRecord } from "@drydock/spec";
 import { UnusableCheckpointError } from "../checkpoint/unusable-checkpoint-error.ts";
+import { BadDataError } from "../failure.ts";
 import type { AnswerOptions, Question, StepMeasure, Trainer } from "../training/trainer.ts";
 import { answerWith } from "./answer-questions.ts";
 import { readOptimizer, writeOptimizer } from "./optimizer-file.ts";
@@ -29,13 +31,17 @@ export class EngineBackedTrainer implements Trainer {
   }
 
   async step(rows: readonly DataRecord[]): Promise<StepMeasure> {
-    const { microBatchSize } = this.#settings;
-    const batches: ModelBatch[] = [];
-    for (let start = 0; start < rows.length; start += microBatchSize) {
-      batches.push(await this.#encoder.trainingBatch(rows.slice(start, start + microBatchSize)));
+    let tokens = 0;
+    try {
+      const { loss, learningRate, gradientNorm } = await this.#engine.step(
+        this.#microBatches(rows, (batch) => (tokens += tokensOf(batch))),
+      );
+      return { loss, learningRate, gradientNorm, tokens };
+    } catch (error) {
+      if (!(error instanceof InvalidError) || error instanceof BadDataError) throw error;
+      const names = rows.map(({ source }) => `${source.file}, line ${source.row}`).join("; ");
+      throw new BadDataError(`${error.message} (rows of this step: ${names})`, { cause: error });
     }
-    const { loss, learningRate, gradientNorm } = await this.#engine.step(batches);
-    return { loss, learningRate, gradientNorm, tokens: batches.reduce((sum, batch) => sum + tokensOf(batch), 0) };
   }
 
   async save(directory: string): Promise<string[]> {
@@ -74,6 +80,16 @@ export class EngineBackedTrainer implements Trainer {
 
   async close(): Promise<void> {
     await this.#engine.close();
+  }
+
+  /** One micro-batch in memory at a time. */
+  async *#microBatches(rows: readonly DataRecord[], count: (batch: ModelBatch) => void): AsyncIterable<ModelBatch> {
+    const { microBatchSize } = this.#settings;
+    for (let start = 0; start < rows.length; start += microBatchSize) {
+      const batch = await this.#encoder.trainingBatch(rows.slice(start, start + microBatchSize));
+      count(batch);
+      yield batch;
+    }
   }
 
   async #writeWeights(directory: string): Promise<void> {

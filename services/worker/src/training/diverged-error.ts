@@ -6,7 +6,7 @@ export class DivergedError extends InvalidError {
     const kept = bestStep === null ? "" : `; the best checkpoint (step ${bestStep}) is kept`;
     super(
       "diverged",
-      `the loss was not finite for ${steps} steps in a row, up to step ${step}, at a learning rate of ${learningRate}${kept}: submit the run again with training.learningRate ${learningRate / 10} or less`,
+      `the loss or its gradient was not finite for ${steps} step${steps === 1 ? "" : "s"} in a row, up to step ${step}, at a learning rate of ${learningRate}${kept}: submit the run again with training.learningRate ${Number((learningRate / 10).toPrecision(3))} or less`,
     );
   }
 }

@@ -233,10 +233,19 @@ test("a loss that is not finite three times in a row stops the run, and the weig
   await expect(finish()).rejects.toMatchObject({
     code: "diverged",
     message: expect.stringMatching(
-      /^the loss was not finite for 3 steps in a row, up to step 12, at a learning rate of 0.1/,
+      /^the loss or its gradient was not finite for 3 steps in a row, up to step 12, at a learning rate of 0.0001/,
     ),
   });
   expect(await checkpointSteps(folder)).toEqual([5]);
+});
+
+test("a run whose last step is not finite is not published as if nothing had happened", async () => {
+  const trainer = new ToyTrainer();
+  trainer.losses = (step) => (step === 20 ? Number.NaN : 1);
+  await expect(aRun({ trainer }).finish()).rejects.toMatchObject({
+    code: "diverged",
+    message: expect.stringContaining("for 1 step in a row, up to step 20"),
+  });
 });
 
 test("one loss that is not finite is ridden out", async () => {

@@ -1,4 +1,4 @@
-import type { RunSpec } from "@drydock/spec";
+import { learningRateOf, type RunSpec } from "@drydock/spec";
 import type { CheckpointStore } from "../checkpoint/checkpoint-store.ts";
 import { initialState, type TrainingState } from "../checkpoint/training-state.ts";
 import type { EvaluationPhase, EvaluationResult, Evaluator } from "../evaluation/evaluator.ts";
@@ -13,7 +13,7 @@ const rememberedLosses = 20;
 
 /** Everything a run consists of, ready to go. */
 export interface TrainingRun {
-  readonly spec: Pick<RunSpec, "training" | "checkpoint" | "evaluation">;
+  readonly spec: Pick<RunSpec, "mode" | "training" | "checkpoint" | "evaluation">;
   readonly totalSteps: number;
   readonly trainer: Trainer;
   readonly rows: RowSource;
@@ -36,7 +36,7 @@ export type TrainingOutcome =
  * All that the loop remembers is `TrainingState`, the trainer's tensors and the rows' cursor; each is part of every
  * checkpoint, so a run that was killed and resumed takes the same steps as one that never was.
  *
- * @throws DivergedError when the loss is not finite for three steps in a row
+ * @throws DivergedError when the loss is not finite for three steps in a row, or at the end
  */
 export async function train(run: TrainingRun): Promise<TrainingOutcome> {
   const { control, listener } = run;
@@ -51,6 +51,7 @@ export async function train(run: TrainingRun): Promise<TrainingOutcome> {
   }
 
   if (control.request === "abort") return { kind: "aborted", state };
+  if (control.request === null && state.nonFiniteLosses > 0) throw divergence(run, state);
   await save(run, state, false);
   if (control.request === "stop") return { kind: "stopped", state };
   const after = await evaluate(run, state, "after");
@@ -87,9 +88,11 @@ async function takeStep(run: TrainingRun, state: TrainingState): Promise<void> {
     memoryBytes: run.clock.peakMemoryBytes(),
     epoch: state.rows / run.rows.rowsPerEpoch,
   });
-  if (state.nonFiniteLosses >= toleratedNonFiniteLosses) {
-    throw new DivergedError(state.step, state.nonFiniteLosses, measure.learningRate, state.best?.step ?? null);
-  }
+  if (state.nonFiniteLosses >= toleratedNonFiniteLosses) throw divergence(run, state);
+}
+
+function divergence({ spec }: TrainingRun, { step, nonFiniteLosses, best }: TrainingState): DivergedError {
+  return new DivergedError(step, nonFiniteLosses, learningRateOf(spec), best?.step ?? null);
 }
 
 function rememberLoss(state: TrainingState, { loss, gradientNorm }: StepMeasure): void {
@@ -148,9 +151,7 @@ async function saveIfDue(run: TrainingRun, state: TrainingState, isBest: boolean
 /** Saves the state, unless weights of this very step are in storage already or have gone bad. */
 async function save(run: TrainingRun, state: TrainingState, isBest: boolean): Promise<void> {
   if (run.checkpoints.lastSavedStep === state.step || state.nonFiniteLosses > 0) return;
-  run.listener.phaseChanged("saving");
   const saved = await run.checkpoints.save(run.trainer, state);
   run.control.checkpointSaved();
   run.listener.checkpointSaved(saved, isBest);
-  if (state.step < run.totalSteps) run.listener.phaseChanged("training");
 }
