@@ -4,3 +4,5 @@ set -euo pipefail
 python=$(bash scripts/python-environment.sh golden test/golden/requirements.txt)
 "$python" test/golden/make_qwen3_vl.py
 "$python" test/golden/make_images.py
+node test/golden/make-tokenizer.ts
+"$python" test/golden/make_text.py

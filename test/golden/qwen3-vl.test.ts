@@ -32,7 +32,8 @@ function largestDifference(actual: Float32Array, expected: Float32Array, batch: 
   const width = expected.length / batch.attentionMask.length;
   let largest = 0;
   for (let index = 0; index < expected.length; index++)
-    if (batch.attentionMask[Math.floor(index / width)]) largest = Math.max(largest, Math.abs((actual[index] as number) - (expected[index] as number)));
+    if (batch.attentionMask[Math.floor(index / width)])
+      largest = Math.max(largest, Math.abs((actual[index] as number) - (expected[index] as number)));
   return largest;
 }
 
@@ -75,7 +76,11 @@ describe.each(["tied", "untied"])("Qwen3-VL, %s embeddings, against transformers
   });
 
   test("logits of a PEFT adapter agree within 1e-4", async () => {
-    const { generator } = await loadModel({ directory: sample.modelDirectory, adapterDirectory: sample.adapterDirectory, threads: 2 });
+    const { generator } = await loadModel({
+      directory: sample.modelDirectory,
+      adapterDirectory: sample.adapterDirectory,
+      threads: 2,
+    });
     const expected = (await floats(join(sample.directory, "adapter-logits.safetensors"))).get("logits") as Float32Array;
     expect(largestDifference(await generator.logits(sample.batch), expected, sample.batch)).toBeLessThan(1e-4);
     await generator.close();
@@ -86,7 +91,8 @@ describe.each(["tied", "untied"])("Qwen3-VL, %s embeddings, against transformers
     expect(Math.abs(loss - curves.loss)).toBeLessThan(1e-4);
     const expected = await floats(join(sample.directory, "gradients.safetensors"));
     expect([...gradients.keys()].sort()).toEqual([...expected.keys()].sort());
-    for (const [name, values] of expected) expect(relativeDifference(gradients.get(name) as Float32Array, values), name).toBeLessThan(1e-3);
+    for (const [name, values] of expected)
+      expect(relativeDifference(gradients.get(name) as Float32Array, values), name).toBeLessThan(1e-3);
   });
 
   test.each(["full", "lora"] as const)("the loss of 20 AdamW steps, %s, agrees within 1e-3", async (mode) => {
@@ -113,7 +119,10 @@ describe.each(["tied", "untied"])("Qwen3-VL, %s embeddings, against transformers
   });
 
   test("restored from its state, a trainer goes on bit for bit, dropout included", async () => {
-    const options = { ...trainerOptions(sample, "lora", 1e-2), lora: { rank: 4, alpha: 8, dropout: 0.2, targets: "all-linear" as const } };
+    const options = {
+      ...trainerOptions(sample, "lora", 1e-2),
+      lora: { rank: 4, alpha: 8, dropout: 0.2, targets: "all-linear" as const },
+    };
     const straight = await EngineTrainer.open(options);
     for (let step = 0; step < 6; step++) await straight.step(sample.rows);
     const first = await EngineTrainer.open(options);
@@ -143,7 +152,11 @@ describe.each(["tied", "untied"])("Qwen3-VL, %s embeddings, against transformers
       const expected = await (await trainer.generator()).logits(sample.batch);
       const directory = join(scratch, shape, mode);
       await trainer.save(directory);
-      const loaded = await loadModel(mode === "lora" ? { directory: sample.modelDirectory, adapterDirectory: directory, threads: 2 } : { directory, threads: 2 });
+      const loaded = await loadModel(
+        mode === "lora"
+          ? { directory: sample.modelDirectory, adapterDirectory: directory, threads: 2 }
+          : { directory, threads: 2 },
+      );
       expect(largestDifference(await loaded.generator.logits(sample.batch), expected, sample.batch)).toBeLessThan(1e-5);
       await trainer.close();
       await loaded.generator.close();

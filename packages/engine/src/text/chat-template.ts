@@ -18,16 +18,25 @@ export class ChatTemplate {
     try {
       this.#template = new Template(source);
     } catch (error) {
-      throw new InvalidError("bad_chat_template", `the chat template cannot be parsed: ${messageOf(error)}`, { cause: error });
+      throw new InvalidError("bad_chat_template", `the chat template cannot be parsed: ${messageOf(error)}`, {
+        cause: error,
+      });
     }
   }
 
   /** The conversation as text; with `addGenerationPrompt` it ends where the model's answer begins. */
   render(messages: readonly ChatMessage[], addGenerationPrompt: boolean): string {
     try {
-      return this.#template.render({ messages: messages.map(plain), add_generation_prompt: addGenerationPrompt, add_vision_id: false, enable_thinking: false });
+      return this.#template.render({
+        messages: messages.map(plain),
+        add_generation_prompt: addGenerationPrompt,
+        add_vision_id: false,
+        enable_thinking: false,
+      });
     } catch (error) {
-      throw new InvalidError("bad_chat_template", `the chat template refuses this conversation: ${messageOf(error)}`, { cause: error });
+      throw new InvalidError("bad_chat_template", `the chat template refuses this conversation: ${messageOf(error)}`, {
+        cause: error,
+      });
     }
   }
 }

@@ -4,26 +4,42 @@ import { InvalidError, messageOf } from "@drydock/kit";
 import { Tokenizer } from "@huggingface/tokenizers";
 import { z } from "zod";
 
-const TokenizerConfig = z.looseObject({ chat_template: z.string().optional(), eos_token: z.unknown().optional() });
+const Template = z.union([z.string(), z.array(z.object({ name: z.string(), template: z.string() }))]);
+const TokenizerConfig = z.looseObject({ chat_template: Template.optional() });
+const ProcessorTemplate = z.looseObject({ chat_template: z.string() });
 
 /** The tokenizer of a model folder (`tokenizer.json`, `tokenizer_config.json`), with its chat template's source. */
 export class TextTokenizer {
   readonly #tokenizer: Tokenizer;
   /** Jinja source of the chat template. */
   readonly chatTemplate: string;
+  /** Tokens that steer the model and stand for no text, such as `<|im_end|>`. */
+  readonly specialTokens: readonly string[];
 
   private constructor(tokenizer: Tokenizer, chatTemplate: string) {
     this.#tokenizer = tokenizer;
     this.chatTemplate = chatTemplate;
+    this.specialTokens = [...tokenizer.get_added_tokens_decoder().values()]
+      .filter(({ special }) => special)
+      .map(({ content }) => content);
   }
 
-  /** @throws InvalidError naming the file that is missing or wrong */
+  /**
+   * Reads a model folder. The chat template is looked for as transformers does: `chat_template.jinja`,
+   * `chat_template.json`, then `chat_template` of `tokenizer_config.json`.
+   *
+   * @throws InvalidError naming the file that is missing or wrong
+   */
   static async load(directory: string): Promise<TextTokenizer> {
-    const tokenizer = await readJson(join(directory, "tokenizer.json"));
-    const config = TokenizerConfig.parse(await readJson(join(directory, "tokenizer_config.json")));
-    const template = (await readOptional(join(directory, "chat_template.jinja"))) ?? config.chat_template;
-    if (template === undefined) throw new InvalidError("no_chat_template", `model folder ${directory} has no chat template: neither chat_template.jinja nor chat_template in tokenizer_config.json`);
-    return new TextTokenizer(new Tokenizer(tokenizer, config), template);
+    const path = join(directory, "tokenizer.json");
+    const tokenizer = await readJson(path);
+    const config = await readShape(join(directory, "tokenizer_config.json"), TokenizerConfig);
+    const template = await chatTemplateOf(directory, config.chat_template);
+    try {
+      return new TextTokenizer(new Tokenizer(tokenizer, config), template);
+    } catch (error) {
+      throw unreadable(path, error);
+    }
   }
 
   /** Token ids of a text; special tokens written in it are recognised, none are added. */
@@ -33,56 +49,78 @@ export class TextTokenizer {
 
   /** Text of token ids, special tokens left out. */
   decode(ids: readonly number[]): string {
-    return ids.length === 0 ? "" : this.#tokenizer.decode([...ids], { skip_special_tokens: true, clean_up_tokenization_spaces: false });
+    return this.#decode(ids, true);
   }
 
   /** Text of token ids, special tokens written out. */
   decodeWithSpecials(ids: readonly number[]): string {
-    return ids.length === 0 ? "" : this.#tokenizer.decode([...ids], { skip_special_tokens: false, clean_up_tokenization_spaces: false });
+    return this.#decode(ids, false);
   }
 
   /** Id of one token. @throws InvalidError when the vocabulary lacks it */
   idOf(token: string): number {
     const id = this.#tokenizer.token_to_id(token);
-    if (id === undefined) throw new InvalidError("unknown_token", `the tokenizer has no token "${token}", which its chat template needs`);
+    if (id === undefined)
+      throw new InvalidError(
+        "unknown_token",
+        `the tokenizer has no token "${token}", which its chat template needs; use the tokenizer that came with the model`,
+      );
     return id;
+  }
+
+  #decode(ids: readonly number[], skipSpecials: boolean): string {
+    return ids.length === 0
+      ? ""
+      : this.#tokenizer.decode([...ids], { skip_special_tokens: skipSpecials, clean_up_tokenization_spaces: false });
   }
 }
 
-/** Text of a growing token list, given out only up to the last whole character: bytes of one may lie in several tokens. */
-export class StreamingDecoder {
-  readonly #tokenizer: TextTokenizer;
-  readonly #ids: number[] = [];
-  #given = "";
+async function chatTemplateOf(
+  directory: string,
+  inConfig: z.infer<typeof TokenizerConfig>["chat_template"],
+): Promise<string> {
+  const jinja = await optional(async () => await readFile(join(directory, "chat_template.jinja"), "utf8"));
+  if (jinja !== undefined) return jinja;
+  const file = await optional(async () => await readShape(join(directory, "chat_template.json"), ProcessorTemplate));
+  if (file !== undefined) return file.chat_template;
+  const own = typeof inConfig === "string" ? inConfig : inConfig?.find(({ name }) => name === "default")?.template;
+  if (own !== undefined) return own;
+  throw new InvalidError(
+    "no_chat_template",
+    `model folder ${directory} has no chat template: neither chat_template.jinja, chat_template.json nor chat_template in tokenizer_config.json; copy it from the model's makers`,
+  );
+}
 
-  constructor(tokenizer: TextTokenizer) {
-    this.#tokenizer = tokenizer;
-  }
-
-  /** Text that is new with this token, perhaps empty. */
-  push(id: number): string {
-    this.#ids.push(id);
-    const text = this.#tokenizer.decode(this.#ids);
-    if (text.endsWith("\uFFFD")) return "";
-    const fresh = text.slice(this.#given.length);
-    this.#given = text;
-    return fresh;
-  }
+async function readShape<Shape extends z.ZodType>(path: string, shape: Shape): Promise<z.infer<Shape>> {
+  const parsed = shape.safeParse(await readJson(path));
+  if (parsed.success) return parsed.data;
+  const issue = parsed.error.issues[0];
+  throw new InvalidError("bad_model_folder", `${path}: ${issue?.path.join(".") ?? ""}: ${issue?.message ?? ""}`);
 }
 
 async function readJson(path: string): Promise<object> {
   try {
     return JSON.parse(await readFile(path, "utf8")) as object;
   } catch (error) {
-    throw new InvalidError("bad_model_folder", `${path} cannot be read: ${messageOf(error)}`, { cause: error });
+    throw unreadable(path, error);
   }
 }
 
-async function readOptional(path: string): Promise<string | undefined> {
+function unreadable(path: string, error: unknown): InvalidError {
+  return new InvalidError(
+    "bad_model_folder",
+    `${path} cannot be read: ${messageOf(error)}; copy it again from the model's makers`,
+    { cause: error },
+  );
+}
+
+/** undefined when the file is not there. */
+async function optional<T>(read: () => Promise<T>): Promise<T | undefined> {
   try {
-    return await readFile(path, "utf8");
+    return await read();
   } catch (error) {
-    if (error instanceof Error && "code" in error && error.code === "ENOENT") return undefined;
+    const cause = error instanceof InvalidError ? error.cause : error;
+    if (cause instanceof Error && "code" in cause && cause.code === "ENOENT") return undefined;
     throw error;
   }
 }

@@ -1,12 +1,22 @@
+import { InvalidError } from "@drydock/kit";
+
 /**
  * Splits text before merging: words with their leading space, numbers of up to three digits, runs of other signs.
  * As Qwen's expression, except that numbers keep up to three digits, so that a coordinate of 0-1000 costs few tokens.
  */
-const pattern = "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+";
+const pattern =
+  "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+";
+
+/** The same for JavaScript, whose expressions know no inline flags. */
+const expression = new RegExp(
+  pattern.replace("(?i:'s|'t|'re|'ve|'m|'ll|'d)", "'[sSdDmMtT]|'(?:[rR][eE]|[vV][eE]|[lL][lL])"),
+  "gu",
+);
 
 /** The characters that stand for the 256 bytes in byte-level vocabularies (GPT-2's table: printable bytes as they are). */
 function byteCharacters(): string[] {
-  const printable = (byte: number): boolean => (byte >= 33 && byte <= 126) || (byte >= 161 && byte <= 172) || (byte >= 174 && byte <= 255);
+  const printable = (byte: number): boolean =>
+    (byte >= 33 && byte <= 126) || (byte >= 161 && byte <= 172) || (byte >= 174 && byte <= 255);
   let next = 256;
   return Array.from({ length: 256 }, (_, byte) => String.fromCodePoint(printable(byte) ? byte : next++));
 }
@@ -16,67 +26,140 @@ interface Word {
   readonly count: number;
 }
 
+interface Pair {
+  readonly left: string;
+  readonly right: string;
+  count: number;
+  /** Words that hold the pair, or held it: merging looks again. */
+  readonly words: Set<Word>;
+}
+
 /**
  * Learns a byte-level BPE vocabulary and answers it as the object of a `tokenizer.json`.
  *
- * @param texts           the corpus
+ * @param texts           the corpus; special tokens in it are left out
  * @param vocabularySize  bytes, merges and special tokens together; fewer when the corpus has no more pairs
  * @param specialTokens   get the ids after the merges, in order
+ * @throws InvalidError when the size leaves no room for the 256 bytes and the special tokens
  * Source: Sennrich et al. 2016 (arXiv 1508.07909), algorithm 1; ties are broken by the pair's text, so that the result is
  * the same everywhere.
  */
-export function trainByteLevelBpe(texts: Iterable<string>, vocabularySize: number, specialTokens: readonly string[]): object {
+export function trainByteLevelBpe(
+  texts: Iterable<string>,
+  vocabularySize: number,
+  specialTokens: readonly string[],
+): object {
   const characters = byteCharacters();
-  const words = countWords(texts, characters);
-  const vocabulary = [...characters].sort();
+  if (vocabularySize < characters.length + specialTokens.length)
+    throw new InvalidError(
+      "vocabulary_too_small",
+      `a vocabulary of ${vocabularySize} is too small: bytes and special tokens alone are ${characters.length + specialTokens.length}`,
+    );
+  const pairs = new PairTable(countWords(texts, characters, specialTokens));
+  // Two ways to merge can give the same piece; it counts once.
+  const vocabulary = new Set([...characters].sort());
   const merges: [string, string][] = [];
-  while (vocabulary.length + specialTokens.length < vocabularySize) {
-    const pair = mostFrequentPair(words);
+  while (vocabulary.size + specialTokens.length < vocabularySize) {
+    const pair = pairs.mostFrequent();
     if (!pair) break;
-    merges.push(pair);
-    vocabulary.push(pair[0] + pair[1]);
-    for (const word of words) word.symbols = mergePair(word.symbols, pair);
+    merges.push([pair.left, pair.right]);
+    vocabulary.add(pair.left + pair.right);
+    pairs.merge(pair);
   }
-  const unique = [...new Set(vocabulary)];
-  return tokenizerFile(unique, merges, specialTokens);
+  return tokenizerFile([...vocabulary], merges, specialTokens);
 }
 
-function countWords(texts: Iterable<string>, characters: readonly string[]): Word[] {
-  const expression = new RegExp(pattern.replace("(?i:'s|'t|'re|'ve|'m|'ll|'d)", "'[sSdDmMtT]|'(?:[rR][eE]|[vV][eE]|[lL][lL])"), "gu");
+function countWords(texts: Iterable<string>, characters: readonly string[], specialTokens: readonly string[]): Word[] {
   const counts = new Map<string, number>();
-  for (const text of texts) for (const [piece] of text.matchAll(expression)) counts.set(piece, (counts.get(piece) ?? 0) + 1);
-  return [...counts].map(([piece, count]) => ({ symbols: Array.from(Buffer.from(piece), (byte) => characters[byte] as string), count }));
+  for (const text of texts)
+    for (const part of splitAt(text.normalize("NFC"), specialTokens))
+      for (const [piece] of part.matchAll(expression)) counts.set(piece, (counts.get(piece) ?? 0) + 1);
+  return [...counts].map(([piece, count]) => ({
+    symbols: Array.from(Buffer.from(piece), (byte) => characters[byte] as string),
+    count,
+  }));
 }
 
-function mostFrequentPair(words: readonly Word[]): [string, string] | null {
-  const counts = new Map<string, { pair: [string, string]; count: number }>();
-  for (const { symbols, count } of words) {
-    for (let index = 0; index + 1 < symbols.length; index++) {
-      const pair: [string, string] = [symbols[index] as string, symbols[index + 1] as string];
-      const key = pair.join(" ");
-      const known = counts.get(key);
-      if (known) known.count += count;
-      else counts.set(key, { pair, count });
+function splitAt(text: string, separators: readonly string[]): string[] {
+  return separators.reduce((parts, separator) => parts.flatMap((part) => part.split(separator)), [text]);
+}
+
+/** Counts of all neighbouring symbols, kept up to date while words change. */
+class PairTable {
+  readonly #pairs = new Map<string, Pair>();
+
+  constructor(words: readonly Word[]) {
+    for (const word of words) this.#count(word, 1);
+  }
+
+  /** The pair seen most often, at least twice; of equal ones the first by its text. */
+  mostFrequent(): Pair | null {
+    let best: Pair | null = null;
+    for (const pair of this.#pairs.values())
+      if (
+        pair.count > 1 &&
+        (!best || pair.count > best.count || (pair.count === best.count && comesBefore(pair, best)))
+      )
+        best = pair;
+    return best;
+  }
+
+  merge(pair: Pair): void {
+    for (const word of pair.words) {
+      this.#count(word, -1);
+      word.symbols = merged(word.symbols, pair);
+      this.#count(word, 1);
+    }
+    this.#pairs.delete(keyOf(pair.left, pair.right));
+  }
+
+  #count(word: Word, sign: 1 | -1): void {
+    for (let index = 0; index + 1 < word.symbols.length; index++) {
+      const left = word.symbols[index] as string;
+      const right = word.symbols[index + 1] as string;
+      const key = keyOf(left, right);
+      let pair = this.#pairs.get(key);
+      if (!pair) this.#pairs.set(key, (pair = { left, right, count: 0, words: new Set() }));
+      pair.count += sign * word.count;
+      pair.words.add(word);
     }
   }
-  let best: { key: string; pair: [string, string]; count: number } | null = null;
-  for (const [key, { pair, count }] of counts) if (!best || count > best.count || (count === best.count && key < best.key)) best = { key, pair, count };
-  return best && best.count > 1 ? best.pair : null;
 }
 
-function mergePair(symbols: readonly string[], [left, right]: readonly [string, string]): string[] {
-  const merged: string[] = [];
+/** Byte characters have no space among them, so the key is unambiguous. */
+function keyOf(left: string, right: string): string {
+  return `${left} ${right}`;
+}
+
+function comesBefore(pair: Pair, other: Pair): boolean {
+  return keyOf(pair.left, pair.right) < keyOf(other.left, other.right);
+}
+
+function merged(symbols: readonly string[], { left, right }: Pair): string[] {
+  const result: string[] = [];
   for (let index = 0; index < symbols.length; index++) {
     if (symbols[index] === left && symbols[index + 1] === right) {
-      merged.push(left + right);
+      result.push(left + right);
       index++;
-    } else merged.push(symbols[index] as string);
+    } else result.push(symbols[index] as string);
   }
-  return merged;
+  return result;
 }
 
-function tokenizerFile(vocabulary: readonly string[], merges: readonly [string, string][], specialTokens: readonly string[]): object {
-  const added = specialTokens.map((content, index) => ({ id: vocabulary.length + index, content, single_word: false, lstrip: false, rstrip: false, normalized: false, special: true }));
+function tokenizerFile(
+  vocabulary: readonly string[],
+  merges: readonly [string, string][],
+  specialTokens: readonly string[],
+): object {
+  const added = specialTokens.map((content, index) => ({
+    id: vocabulary.length + index,
+    content,
+    single_word: false,
+    lstrip: false,
+    rstrip: false,
+    normalized: false,
+    special: true,
+  }));
   return {
     version: "1.0",
     truncation: null,
