@@ -1,0 +1,69 @@
+import multipart from "@fastify/multipart";
+import { newId } from "@drydock/kit";
+import fastify, { type FastifyBaseLogger, type FastifyInstance } from "fastify";
+import { serializerCompiler, type ZodTypeProvider } from "fastify-type-provider-zod";
+import { requireApiKey, requireInternalKey } from "./authentication.ts";
+import { installConditionalRequests } from "./conditional-requests.ts";
+import { installErrorHandling } from "./errors.ts";
+import { documentRoutes } from "./openapi.ts";
+import { datasetVersionRoutes } from "./routes/dataset-versions.ts";
+import { datasetRoutes } from "./routes/datasets.ts";
+import { healthRoutes } from "./routes/health.ts";
+import { internalRoutes } from "./routes/internal.ts";
+import { planRoutes } from "./routes/plans.ts";
+import { runDetailRoutes } from "./routes/run-details.ts";
+import { runRoutes } from "./routes/runs.ts";
+import { uploadRoutes } from "./routes/uploads.ts";
+import { createServices, type ServiceOptions, type Services } from "./services.ts";
+import { requestValidatorCompiler } from "./validation-issues.ts";
+
+export interface App {
+  readonly server: FastifyInstance;
+  readonly services: Services;
+}
+
+/** Bodies of the internal routes: a version's statistics and report are megabytes, a batch of a thousand metrics less. */
+const internalBodyBytes = 64 * 2 ** 20;
+
+/** The whole api as one Fastify instance, not listening yet. Closing it ends open streams and the outbox, not the database. */
+export async function buildApp(options: ServiceOptions): Promise<App> {
+  const closing = new AbortController();
+  const services = createServices(options, closing.signal);
+  const server = fastify({
+    loggerInstance: options.logger as FastifyBaseLogger,
+
+    genReqId: () => newId("request"),
+    bodyLimit: services.limits.bodyBytes,
+    // Slow uploads are fine, slow headers are not.
+    http: { headersTimeout: 30_000, requestTimeout: 0 },
+    forceCloseConnections: "idle",
+    routerOptions: { maxParamLength: 200 },
+  });
+  server.setValidatorCompiler(requestValidatorCompiler);
+  server.setSerializerCompiler(serializerCompiler);
+  installErrorHandling(server, options.logger);
+  installConditionalRequests(server);
+  server.addHook("onSend", async (request, reply) => void reply.header("x-request-id", request.id));
+  server.addHook("preClose", async () => closing.abort());
+  server.addHook("onClose", async () => await services.outbox.close());
+
+  await documentRoutes(server);
+  await server.register(multipart);
+  await server.register(healthRoutes, { services });
+  await server.register(
+    async (v1) => {
+      requireApiKey(v1, services.keys);
+      for (const routes of [datasetRoutes, uploadRoutes, datasetVersionRoutes, planRoutes, runRoutes, runDetailRoutes])
+        await v1.withTypeProvider<ZodTypeProvider>().register(routes, { services });
+    },
+    { prefix: "/v1" },
+  );
+  await server.register(
+    async (internal) => {
+      requireInternalKey(internal, services.internalKey);
+      await internal.register(internalRoutes, { services });
+    },
+    { prefix: "/internal/v1", bodyLimit: internalBodyBytes },
+  );
+  return { server: server as unknown as FastifyInstance, services };
+}

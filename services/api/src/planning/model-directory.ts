@@ -1,0 +1,128 @@
+import { readFile, stat } from "node:fs/promises";
+import { isAbsolute, join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { InvalidError, NotFoundError, messageOf, openStorage, type ObjectStorage } from "@drydock/kit";
+import {
+  drydockTinyVl,
+  drydockTinyVlName,
+  findModel,
+  modelFactsFromConfig,
+  type ModelFacts,
+  type ModelFolderConfig,
+  type RunSpec,
+} from "@drydock/spec";
+import type { ModelStore } from "../store/model-store.ts";
+
+export interface ModelDirectoryOptions {
+  /** Folder of base models on this machine: `drydock-tiny-vl` and others in Hugging Face layout. */
+  readonly modelsDirectory: string;
+  readonly storage: ObjectStorage;
+  readonly models: ModelStore;
+}
+
+/** What a folder holds, read by name: null when there is no such file. */
+type ReadFile = (name: string) => Promise<string | null>;
+
+/** Finds the facts of the model that a run spec names. */
+export class ModelDirectory {
+  readonly #options: ModelDirectoryOptions;
+
+  constructor(options: ModelDirectoryOptions) {
+    this.#options = options;
+  }
+
+  /**
+   * Facts of a catalogue name, of a `name@version` that Drydock made, or of a Hugging Face folder; undefined when there is
+   * no such model, so that the planner says so.
+   *
+   * @throws InvalidError when the folder's files make no sense, or the model is an adapter
+   */
+  async find(reference: RunSpec["model"]): Promise<ModelFacts | undefined> {
+    if (typeof reference !== "string") return await this.#fromUri(reference.uri);
+    if (reference.toLowerCase() === drydockTinyVlName) return await this.#tiny();
+    return findModel(reference) ?? (await this.#fromVersion(reference));
+  }
+
+  async #tiny(): Promise<ModelFacts | undefined> {
+    const folder = await readConfigs(
+      drydockTinyVlName,
+      localReader(join(this.#options.modelsDirectory, drydockTinyVlName)),
+    );
+    return folder === null ? undefined : drydockTinyVl(folder);
+  }
+
+  async #fromVersion(reference: string): Promise<ModelFacts | undefined> {
+    const [name = "", number] = reference.split("@");
+    const model = await this.#options.models.find(name, number === undefined ? null : Number(number));
+    if (model === null) return undefined;
+    if (model.kind === "adapter") {
+      const message = `${model.name}@${model.version} is an adapter, which cannot be the base of a run: use its base, ${model.lineage.base}, or a model of mode "full"`;
+      throw new InvalidError("adapter_as_base", message, {
+        details: [{ path: "model", code: "adapter_as_base", message }],
+      });
+    }
+    const folder = await readConfigs(
+      reference,
+      storageReader(this.#options.storage, `models/${model.name}/${model.version}/`),
+    );
+    return folder === null ? undefined : modelFactsFromConfig(`${model.name}@${model.version}`, folder);
+  }
+
+  async #fromUri(uri: string): Promise<ModelFacts | undefined> {
+    const folder = await readConfigs(uri, readerOf(uri));
+    return folder === null ? undefined : modelFactsFromConfig(uri, folder);
+  }
+}
+
+function readerOf(uri: string): ReadFile {
+  if (uri.startsWith("file:")) return localReader(fileURLToPath(uri));
+  if (isAbsolute(uri)) return localReader(uri);
+  if (uri.startsWith("s3://")) return storageReader(openStorage(uri), "");
+  const message = `"${uri}" is not a place that models are read from: use file:///folder, an absolute path, or s3://bucket/folder`;
+  throw new InvalidError("unknown_model_uri", message, {
+    details: [{ path: "model.uri", code: "unknown_model_uri", message }],
+  });
+}
+
+function localReader(directory: string): ReadFile {
+  return async (name) => {
+    const path = join(directory, name);
+    const found = await stat(path).catch(() => null);
+    return found === null || !found.isFile() || found.size > maximumConfigBytes ? null : await readFile(path, "utf8");
+  };
+}
+
+/** A `config.json` is a few kilobytes; something else is not one. */
+const maximumConfigBytes = 4 * 2 ** 20;
+
+function storageReader(storage: ObjectStorage, prefix: string): ReadFile {
+  return async (name) => {
+    try {
+      return new TextDecoder().decode(await storage.get(`${prefix}${name}`));
+    } catch (error) {
+      if (error instanceof NotFoundError) return null;
+      throw error;
+    }
+  };
+}
+
+async function readConfigs(model: string, read: ReadFile): Promise<ModelFolderConfig | null> {
+  const [config, preprocessor] = await Promise.all([read("config.json"), read("preprocessor_config.json")]);
+  if (config === null) return null;
+  return {
+    config: parse(model, "config.json", config),
+    preprocessor: preprocessor === null ? undefined : parse(model, "preprocessor_config.json", preprocessor),
+  };
+}
+
+function parse(model: string, file: string, content: string): unknown {
+  try {
+    return JSON.parse(content);
+  } catch (cause) {
+    const message = `${file} of ${model} is not JSON (${messageOf(cause)}): use the folder as it was saved, or repair the file`;
+    throw new InvalidError("bad_model_config", message, {
+      cause,
+      details: [{ path: "model", code: "bad_model_config", message }],
+    });
+  }
+}

@@ -1,0 +1,149 @@
+import { Name, PageQuery, pageOf, Plan, Run, RunState, RunSubmission, RunSummary } from "@drydock/spec";
+import type { FastifyPluginAsyncZod } from "fastify-type-provider-zod";
+import { z } from "zod";
+import { callerOf } from "../authentication.ts";
+import { problems } from "../problem-responses.ts";
+import { checkPlan, submitRun } from "../runs/submit-run.ts";
+import { steerRun, type RunAction } from "../runs/steer-run.ts";
+import type { Services } from "../services.ts";
+import { writeOnce } from "../writes.ts";
+
+export const RunParams = z.object({ runId: z.string().max(64) });
+
+const RunQuery = PageQuery.extend({
+  state: z
+    .string()
+    .transform((text) => text.split(","))
+    .pipe(z.array(RunState))
+    .optional()
+    .meta({ description: "One state, or several with commas between" }),
+  name: Name.optional(),
+  queue: Name.optional(),
+  dataset: Name.optional(),
+});
+
+const actions: readonly { readonly action: RunAction; readonly summary: string }[] = [
+  { action: "pause", summary: "Finish the step, write a checkpoint, free the worker" },
+  { action: "resume", summary: "Go on from the last checkpoint" },
+  { action: "cancel", summary: "End a run; its checkpoints are kept" },
+];
+
+/** `/v1/runs`: submit, read and steer fine-tuning runs. */
+export const runRoutes: FastifyPluginAsyncZod<{ services: Services }> = async (app, { services }) => {
+  const { runs, writes, planner, outbox, feed, datasets } = services;
+
+  app.post(
+    "/runs",
+    {
+      schema: {
+        operationId: "submitRun",
+        summary: "Submit a run",
+        description:
+          "Refused with 422 when its plan has refusals, with 409 when `expect.planDigest` is no longer the plan's.",
+        tags: ["runs"],
+        body: RunSubmission,
+        response: { 201: Run, ...problems(404, 409, 413, 415, 422) },
+      },
+    },
+    async (request, reply) => {
+      const { expect, ...spec } = request.body;
+      const run = await writeOnce(writes, request, reply, {
+        prepare: async () => {
+          const planned = await planner.planToRun(spec);
+          checkPlan(planned, expect?.planDigest);
+          return planned;
+        },
+        write: async (tx, planned) => {
+          const answer = await submitRun(tx, planned, callerOf(request).id);
+          return { answer, object: answer.id };
+        },
+      });
+      outbox.kick();
+      return await reply.code(201).header("location", `/v1/runs/${run.id}`).header("etag", run.etag).send(run);
+    },
+  );
+
+  app.get(
+    "/runs",
+    {
+      schema: {
+        operationId: "listRuns",
+        summary: "List runs, newest first",
+        tags: ["runs"],
+        querystring: RunQuery,
+        response: { 200: pageOf(RunSummary), ...problems(404) },
+      },
+    },
+    async (request) => {
+      const { dataset, ...filter } = request.query;
+      return await runs.list({
+        ...filter,
+        datasetId: dataset === undefined ? undefined : (await datasets.get(dataset)).id,
+      });
+    },
+  );
+
+  app.get(
+    "/runs/:runId",
+    {
+      schema: {
+        operationId: "getRun",
+        summary: "Read a run",
+        tags: ["runs"],
+        params: RunParams,
+        response: { 200: Run, ...problems(404) },
+      },
+    },
+    async (request, reply) => {
+      const run = await runs.get(request.params.runId);
+      return await reply.header("etag", run.etag).send(run);
+    },
+  );
+
+  app.get(
+    "/runs/:runId/plan",
+    {
+      schema: {
+        operationId: "getRunPlan",
+        summary: "Read the plan that a run was submitted with",
+        tags: ["runs"],
+        params: RunParams,
+        response: { 200: Plan, ...problems(404) },
+      },
+    },
+    async (request) => (await runs.get(request.params.runId)).plan,
+  );
+
+  for (const { action, summary } of actions)
+    app.post(
+      `/runs/:runId/${action}`,
+      {
+        schema: {
+          ...{ operationId: `${action}Run`, summary, tags: ["runs"], params: RunParams },
+          body: z.strictObject({}).nullish(),
+          headers: z.object({
+            "if-match": z.string().max(200).optional().meta({ description: "ETag of the run as you know it" }),
+          }),
+          response: { 200: Run, ...problems(404, 409, 412, 415, 422) },
+        },
+      },
+      async (request, reply) => {
+        const { runId } = request.params;
+        const run = await writeOnce(writes, request, reply, {
+          prepare: async () => null,
+          write: async (tx) => {
+            const { run: answer, isChanged } = await steerRun(tx, {
+              runId,
+              action,
+              actor: callerOf(request).id,
+              ifMatch: request.headers["if-match"],
+            });
+            return { answer, object: isChanged ? runId : null };
+          },
+        });
+        outbox.kick();
+        feed.notify(runId);
+        return await reply.header("etag", run.etag).send(run);
+      },
+    );
+};

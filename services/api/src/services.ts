@@ -1,0 +1,87 @@
+import type { Logger, ObjectStorage } from "@drydock/kit";
+import type { AcceleratorSupply } from "@drydock/spec";
+import { ModelDirectory } from "./planning/model-directory.ts";
+import { RunPlanner } from "./planning/run-planner.ts";
+import { RunFeed } from "./runs/run-feed.ts";
+import type { Database, OpenDatabase } from "./store/database.ts";
+import { DatasetStore } from "./store/dataset-store.ts";
+import { EvaluationStore } from "./store/evaluation-store.ts";
+import { KeyStore } from "./store/key-store.ts";
+import { ModelStore } from "./store/model-store.ts";
+import { RunReportStore } from "./store/run-report-store.ts";
+import { RunStore } from "./store/run-store.ts";
+import { WriteUnit } from "./store/write-unit.ts";
+import { Outbox, type OutboxTiming } from "./workflows/outbox.ts";
+import type { Workflows } from "./workflows/workflows.ts";
+
+/** What the api is made from; a test gives its own. */
+export interface ServiceOptions {
+  readonly database: OpenDatabase;
+  readonly storage: ObjectStorage;
+  readonly workflows: Workflows;
+  readonly logger: Logger;
+  readonly modelsDirectory: string;
+  readonly supply: readonly AcceleratorSupply[] | undefined;
+  readonly internalKey: string;
+  readonly outboxTiming?: OutboxTiming;
+  readonly limits?: Partial<Limits>;
+}
+
+export interface Limits {
+  readonly bodyBytes: number;
+  readonly uploadFileBytes: number;
+  readonly uploadTotalBytes: number;
+  readonly uploadFiles: number;
+}
+
+const defaultLimits: Limits = {
+  bodyBytes: 1 << 20,
+  uploadFileBytes: 20 * 2 ** 30,
+  uploadTotalBytes: 50 * 2 ** 30,
+  uploadFiles: 50_000,
+};
+
+/** Everything that routes may depend on, wired. */
+export interface Services {
+  readonly database: Database;
+  readonly pingDatabase: () => Promise<void>;
+  readonly storage: ObjectStorage;
+  readonly workflows: Workflows;
+  readonly logger: Logger;
+  readonly outbox: Outbox;
+  readonly feed: RunFeed;
+  readonly writes: WriteUnit;
+  readonly runs: RunStore;
+  readonly reports: RunReportStore;
+  readonly datasets: DatasetStore;
+  readonly models: ModelStore;
+  readonly evaluations: EvaluationStore;
+  readonly keys: KeyStore;
+  readonly planner: RunPlanner;
+  readonly supply: readonly AcceleratorSupply[] | undefined;
+  readonly internalKey: string;
+  readonly limits: Limits;
+  /** Fires when the server closes, so that open streams end. */
+  readonly closing: AbortSignal;
+}
+
+export function createServices(options: ServiceOptions, closing: AbortSignal): Services {
+  const { storage, workflows, logger, supply, internalKey } = options;
+  const { database, ping } = options.database;
+  const models = new ModelStore(database);
+  const datasets = new DatasetStore(database);
+  const directory = new ModelDirectory({ modelsDirectory: options.modelsDirectory, storage, models });
+  return {
+    ...{ database, storage, workflows, logger, supply, internalKey, closing, models, datasets },
+    pingDatabase: ping,
+    outbox: new Outbox(database, workflows, logger, options.outboxTiming),
+    feed: new RunFeed(),
+    writes: new WriteUnit(database),
+    runs: new RunStore(database),
+    reports: new RunReportStore(database),
+    evaluations: new EvaluationStore(database),
+    keys: new KeyStore(database),
+    planner: new RunPlanner({ datasets, models: directory, supply }),
+    limits: { ...defaultLimits, ...options.limits },
+  };
+}

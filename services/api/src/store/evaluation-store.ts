@@ -1,0 +1,80 @@
+import { NotFoundError, newId } from "@drydock/kit";
+import type { Evaluation, EvaluationSpec, EvaluationUpdate } from "@drydock/spec";
+import { and, desc, eq, lt } from "drizzle-orm";
+import { decodeCursor, pageFrom, type Page } from "../pages.ts";
+import type { Database } from "./database.ts";
+import type { ListPage } from "./dataset-store.ts";
+import { evaluations } from "./schema.ts";
+
+/** Evaluations: those of runs, written by the controller, and those that users ask for. */
+export class EvaluationStore {
+  readonly #database: Database;
+
+  constructor(database: Database) {
+    this.#database = database;
+  }
+
+  async insert(spec: EvaluationSpec): Promise<Evaluation> {
+    const values = {
+      id: newId("evaluation"),
+      phase: "standalone" as const,
+      state: "queued" as const,
+      message: "The evaluation waits to start.",
+      spec,
+      samples: 0,
+    };
+    const [row] = await this.#database.insert(evaluations).values(values).returning();
+    return toEvaluation(row!);
+  }
+
+  async list(
+    page: ListPage & { readonly runId?: string | undefined; readonly state?: Evaluation["state"] | undefined },
+  ): Promise<Page<Evaluation>> {
+    const before = decodeCursor(page.cursor);
+    const rows = await this.#database
+      .select()
+      .from(evaluations)
+      .where(
+        and(
+          before === null ? undefined : lt(evaluations.id, before),
+          page.runId === undefined ? undefined : eq(evaluations.runId, page.runId),
+          page.state === undefined ? undefined : eq(evaluations.state, page.state),
+        ),
+      )
+      .orderBy(desc(evaluations.id))
+      .limit(page.limit + 1);
+    return pageFrom(rows, page.limit, toEvaluation, (row) => row.id);
+  }
+
+  /** @throws NotFoundError `evaluation_not_found` */
+  async get(id: string): Promise<Evaluation> {
+    const [row] = await this.#database.select().from(evaluations).where(eq(evaluations.id, id));
+    if (row === undefined)
+      throw new NotFoundError(
+        "evaluation_not_found",
+        `there is no evaluation "${id}": list them with GET /v1/evaluations`,
+      );
+    return toEvaluation(row);
+  }
+
+  /** Inserts or replaces an evaluation under the caller's id; one that has succeeded stays as it is. */
+  async put(id: string, update: EvaluationUpdate): Promise<void> {
+    await this.#database.transaction(async (tx) => {
+      const [known] = await tx
+        .select({ state: evaluations.state })
+        .from(evaluations)
+        .where(eq(evaluations.id, id))
+        .for("update");
+      if (known?.state === "succeeded") return;
+      const set = { ...update, updatedAt: new Date() };
+      await tx
+        .insert(evaluations)
+        .values({ id, ...update })
+        .onConflictDoUpdate({ target: evaluations.id, set });
+    });
+  }
+}
+
+function toEvaluation(row: typeof evaluations.$inferSelect): Evaluation {
+  return { ...row, createdAt: row.createdAt.toISOString(), updatedAt: row.updatedAt.toISOString() };
+}

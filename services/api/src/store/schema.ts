@@ -1,0 +1,288 @@
+import type {
+  Attempt,
+  DatasetStatistics,
+  EvaluationSpec,
+  ImportOptions,
+  ModelRegistration,
+  Plan,
+  Run,
+  RunEvent,
+  RunReason,
+  RunSpec,
+  RunState,
+  Scores,
+  ValidationReport,
+} from "@drydock/spec";
+import { sql } from "drizzle-orm";
+import {
+  bigint,
+  boolean,
+  doublePrecision,
+  index,
+  integer,
+  jsonb,
+  pgTable,
+  primaryKey,
+  text,
+  timestamp,
+  unique,
+} from "drizzle-orm/pg-core";
+
+const time = (name: string) => timestamp(name, { withTimezone: true, precision: 3, mode: "date" });
+const createdAt = () => time("created_at").notNull().defaultNow();
+const updatedAt = () => time("updated_at").notNull().defaultNow();
+const bytes = (name: string) => bigint(name, { mode: "number" });
+
+export type Scope = "read" | "submit" | "admin";
+
+/** Keys are kept as SHA-256 of a random secret: a slow hash would protect nothing that 160 random bits do not. */
+export const apiKeys = pgTable("api_keys", {
+  id: text("id").primaryKey(),
+  name: text("name").notNull(),
+  hash: text("hash").notNull().unique(),
+  scopes: jsonb("scopes").$type<Scope[]>().notNull(),
+  createdAt: createdAt(),
+  revokedAt: time("revoked_at"),
+});
+
+export const datasets = pgTable("datasets", {
+  id: text("id").primaryKey(),
+  name: text("name").notNull().unique(),
+  description: text("description").notNull(),
+  latestVersion: integer("latest_version").notNull().default(0),
+  createdAt: createdAt(),
+  updatedAt: updatedAt(),
+});
+
+/** Files that arrived, under the key prefix `uploads/<id>/`. */
+export const uploads = pgTable("uploads", {
+  id: text("id").primaryKey(),
+  datasetId: text("dataset_id")
+    .notNull()
+    .references(() => datasets.id),
+  files: integer("files").notNull(),
+  sizeBytes: bytes("size_bytes").notNull(),
+  createdAt: createdAt(),
+});
+
+export const datasetVersions = pgTable(
+  "dataset_versions",
+  {
+    id: text("id").primaryKey(),
+    datasetId: text("dataset_id")
+      .notNull()
+      .references(() => datasets.id),
+    version: integer("version").notNull(),
+    state: text("state").$type<"validating" | "ready" | "failed">().notNull(),
+    reason: text("reason"),
+    options: jsonb("options").$type<ImportOptions>().notNull(),
+    uploadId: text("upload_id")
+      .notNull()
+      .references(() => uploads.id),
+    digest: text("digest"),
+    statistics: jsonb("statistics").$type<DatasetStatistics>(),
+    report: jsonb("report").$type<ValidationReport>(),
+    createdAt: createdAt(),
+    updatedAt: updatedAt(),
+  },
+  (table) => [unique("dataset_versions_number").on(table.datasetId, table.version)],
+);
+
+export const runs = pgTable(
+  "runs",
+  {
+    id: text("id").primaryKey(),
+    name: text("name").notNull(),
+    state: text("state").$type<RunState>().notNull(),
+    reason: text("reason").$type<RunReason>().notNull(),
+    message: text("message").notNull(),
+    queue: text("queue").notNull(),
+    spec: jsonb("spec").$type<RunSpec>().notNull(),
+    plan: jsonb("plan").$type<Plan>().notNull(),
+    progress: jsonb("progress").$type<Run["progress"]>().notNull(),
+    scoresBefore: jsonb("scores_before").$type<Scores>(),
+    scoresAfter: jsonb("scores_after").$type<Scores>(),
+    model: text("model"),
+    datasetId: text("dataset_id")
+      .notNull()
+      .references(() => datasets.id),
+    datasetVersion: integer("dataset_version").notNull(),
+    /** Grows with each change that a user may want to guard against (state, attempts); progress has its own. */
+    revision: integer("revision").notNull().default(1),
+    progressRevision: integer("progress_revision").notNull().default(0),
+    lastEvent: integer("last_event").notNull().default(0),
+    lastMetric: integer("last_metric").notNull().default(0),
+    createdAt: createdAt(),
+    updatedAt: updatedAt(),
+    startedAt: time("started_at"),
+    endedAt: time("ended_at"),
+  },
+  (table) => [index("runs_state").on(table.state, table.id), index("runs_queue").on(table.queue, table.state)],
+);
+
+const runId = () =>
+  text("run_id")
+    .notNull()
+    .references(() => runs.id);
+
+export const attempts = pgTable(
+  "attempts",
+  {
+    runId: runId(),
+    epoch: integer("epoch").notNull(),
+    state: text("state").$type<Attempt["state"]>().notNull(),
+    failureClass: text("failure_class").$type<RunReason>(),
+    message: text("message"),
+    exitCode: integer("exit_code"),
+    fromStep: integer("from_step").notNull(),
+    lastStep: integer("last_step").notNull(),
+    microBatchSize: integer("micro_batch_size"),
+    startedAt: time("started_at").notNull(),
+    endedAt: time("ended_at"),
+  },
+  (table) => [primaryKey({ columns: [table.runId, table.epoch] })],
+);
+
+/** One row per change of state and per notable happening; `key` makes the controller's retries harmless. */
+export const runEvents = pgTable(
+  "run_events",
+  {
+    runId: runId(),
+    sequence: integer("sequence").notNull(),
+    key: text("key").notNull(),
+    time: time("time").notNull(),
+    actor: text("actor").notNull(),
+    type: text("type").$type<RunEvent["type"]>().notNull(),
+    from: text("from_state").$type<RunState>(),
+    to: text("to_state").$type<RunState>(),
+    reason: text("reason").$type<RunReason>().notNull(),
+    message: text("message").notNull(),
+    attempt: integer("attempt"),
+    step: integer("step"),
+  },
+  (table) => [
+    primaryKey({ columns: [table.runId, table.sequence] }),
+    unique("run_events_key").on(table.runId, table.key),
+  ],
+);
+
+export const stepMetrics = pgTable(
+  "step_metrics",
+  {
+    runId: runId(),
+    sequence: integer("sequence").notNull(),
+    step: integer("step").notNull(),
+    attempt: integer("attempt").notNull(),
+    time: time("time").notNull(),
+    loss: doublePrecision("loss").notNull(),
+    learningRate: doublePrecision("learning_rate").notNull(),
+    gradientNorm: doublePrecision("gradient_norm").notNull(),
+    tokens: integer("tokens").notNull(),
+    seconds: doublePrecision("seconds").notNull(),
+    memoryBytes: doublePrecision("memory_bytes").notNull(),
+  },
+  (table) => [
+    primaryKey({ columns: [table.runId, table.attempt, table.step] }),
+    unique("step_metrics_sequence").on(table.runId, table.sequence),
+  ],
+);
+
+export const checkpoints = pgTable(
+  "checkpoints",
+  {
+    runId: runId(),
+    step: integer("step").notNull(),
+    attempt: integer("attempt").notNull(),
+    key: text("key").notNull(),
+    sizeBytes: bytes("size_bytes").notNull(),
+    manifestSha256: text("manifest_sha256").notNull(),
+    isBest: boolean("is_best").notNull(),
+    scores: jsonb("scores").$type<Scores>(),
+    createdAt: createdAt(),
+  },
+  (table) => [primaryKey({ columns: [table.runId, table.step] })],
+);
+
+export const models = pgTable(
+  "models",
+  {
+    name: text("name").notNull(),
+    version: integer("version").notNull(),
+    kind: text("kind").$type<ModelRegistration["kind"]>().notNull(),
+    task: text("task").$type<ModelRegistration["task"]>().notNull(),
+    systemPrompt: text("system_prompt").notNull(),
+    files: jsonb("files").$type<ModelRegistration["files"]>().notNull(),
+    lineage: jsonb("lineage").$type<ModelRegistration["lineage"]>().notNull(),
+    createdAt: createdAt(),
+    updatedAt: updatedAt(),
+  },
+  (table) => [primaryKey({ columns: [table.name, table.version] })],
+);
+
+export const evaluations = pgTable(
+  "evaluations",
+  {
+    id: text("id").primaryKey(),
+    runId: text("run_id"),
+    phase: text("phase").$type<"before" | "during" | "after" | "standalone">().notNull(),
+    step: integer("step"),
+    state: text("state").$type<"queued" | "running" | "succeeded" | "failed">().notNull(),
+    message: text("message").notNull(),
+    spec: jsonb("spec").$type<EvaluationSpec>().notNull(),
+    scores: jsonb("scores").$type<Scores>(),
+    samples: integer("samples").notNull(),
+    seconds: doublePrecision("seconds"),
+    resultsKey: text("results_key"),
+    createdAt: createdAt(),
+    updatedAt: updatedAt(),
+  },
+  (table) => [index("evaluations_run").on(table.runId, table.id)],
+);
+
+/** Answers of POSTs that carried an `Idempotency-Key`, written in the transaction of the work itself. */
+export const idempotencyKeys = pgTable(
+  "idempotency_keys",
+  {
+    actor: text("actor").notNull(),
+    key: text("key").notNull(),
+    bodyDigest: text("body_digest").notNull(),
+    answer: jsonb("answer").$type<unknown>(),
+    createdAt: createdAt(),
+  },
+  (table) => [primaryKey({ columns: [table.actor, table.key] }), index("idempotency_keys_age").on(table.createdAt)],
+);
+
+/** Who wrote what, one row per write. */
+export const auditEntries = pgTable(
+  "audit_entries",
+  {
+    id: text("id").primaryKey(),
+    time: time("time").notNull().defaultNow(),
+    actor: text("actor").notNull(),
+    action: text("action").notNull(),
+    object: text("object").notNull(),
+    requestId: text("request_id").notNull(),
+  },
+  (table) => [index("audit_entries_object").on(table.object, table.time)],
+);
+
+/** Calls to Temporal that are still to be made, in order per workflow; a row goes when its call has been answered. */
+export const outbox = pgTable(
+  "outbox",
+  {
+    id: bigint("id", { mode: "number" }).primaryKey().generatedAlwaysAsIdentity(),
+    workflowId: text("workflow_id").notNull(),
+    kind: text("kind").$type<"start" | "signal">().notNull(),
+    /** Workflow type of a start, name of a signal. */
+    name: text("name").notNull(),
+    input: jsonb("input").$type<unknown>(),
+    tries: integer("tries").notNull().default(0),
+    /** Not before this time; also the lease of the process that is delivering it. */
+    dueAt: time("due_at")
+      .notNull()
+      .default(sql`now()`),
+    lastError: text("last_error"),
+    createdAt: createdAt(),
+  },
+  (table) => [index("outbox_workflow").on(table.workflowId, table.id), index("outbox_due").on(table.dueAt)],
+);
