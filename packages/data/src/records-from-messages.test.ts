@@ -103,3 +103,24 @@ test.each([
     message: expect.stringContaining(message),
   });
 });
+
+test("rows of phrase grounding keep their boxes as text, and a row without a picture is one too", async () => {
+  const boxes = '[{"bbox_2d": [1, 2, 3, 4], "label": "bus"}]';
+  await writeFiles(root, {
+    "a.png": await picture(1),
+    "rows.jsonl": [
+      question(`file://${join(root, "a.png")}`, boxes),
+      {
+        messages: [
+          { role: "user", content: "Hello" },
+          { role: "assistant", content: "Hi" },
+        ],
+      },
+    ],
+  });
+  const records = await Array.fromAsync(recordsFromMessages(join(root, "rows.jsonl"), { task: "phrase-grounding" }));
+  expect(records.map(({ task, images, messages }) => [task, images.length, messages[1]?.content])).toEqual([
+    ["phrase-grounding", 1, boxes],
+    ["phrase-grounding", 0, "Hi"],
+  ]);
+});

@@ -23,6 +23,7 @@ export interface MessagesOptions {
 
 /**
  * The rows of an OpenAI-messages JSONL file as records of the training split, in file order, without copying pictures.
+ * A `phrase-grounding` row holds its boxes as text in the answer, in the model's own convention, and has no `groundings`.
  * Paths are taken from the file's folder, then from the working directory. Unlike an import, the first bad row ends it.
  *
  * @throws InvalidError `bad_data` naming file and line
@@ -72,19 +73,19 @@ async function toRecord(
   const checked = checkRow(
     row,
     opened.map(({ inspected }) => inspected),
-    options.task ? { task: options.task } : {},
+    { task: opened.length === 0 ? "chat" : "vqa" },
   );
   if ("code" in checked) throw badData(file, row.row, checked.message);
   const images = opened.map(({ image }) => image);
   const digest = contentDigest(
-    canonicalJson({ task: checked.task, messages: checked.messages, images: images.map((image) => image.sha256) }),
+    canonicalJson({ task: row.task, messages: checked.messages, images: images.map((image) => image.sha256) }),
   );
   const count = counts.get(digest) ?? 0;
   counts.set(digest, count + 1);
   return {
     rowId: count === 0 ? digest : `${digest}-${count}`,
     split: row.split ?? "train",
-    task: checked.task,
+    task: row.task,
     source: { file, row: row.row },
     images,
     messages: checked.messages,

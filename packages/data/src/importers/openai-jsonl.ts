@@ -132,29 +132,19 @@ class PictureList {
   }
 
   #add(source: string): void {
-    const place = `image ${this.#images.length + 1}`;
-    if (/^data:/i.test(source)) {
-      const matched = /^data:image\/[a-z0-9.+-]+;base64,/i.exec(source.slice(0, 100));
-      if (matched)
-        this.#images.push({
-          kind: "bytes",
-          name: `${this.#file}, line ${this.#row}, ${place}`,
-          base64: source.slice(matched[0].length),
-        });
-      else
-        this.problem ??= rowError(
-          this.#file,
-          this.#row,
-          "invalid_data_uri",
-          `${this.#file}, line ${this.#row}, ${place}: "${source.slice(0, 40)}…" is not data:image/…;base64,…`,
-        );
-    } else if (/^[a-z][a-z0-9+.-]+:\/\//i.test(source)) {
-      this.problem ??= rowError(
-        this.#file,
-        this.#row,
+    const place = `${this.#file}, line ${this.#row}, image ${this.#images.length + 1}`;
+    const refuse = (code: string, message: string): void => {
+      this.problem ??= rowError(this.#file, this.#row, code, `${place}: ${message}`);
+    };
+    const encoded = /^data:image\/[a-z0-9.+-]+;base64,/i.exec(source.slice(0, 100));
+    if (encoded) this.#images.push({ kind: "bytes", name: place, base64: source.slice(encoded[0].length) });
+    else if (/^data:/i.test(source))
+      refuse("invalid_data_uri", `"${source.slice(0, 40)}…" is not data:image/…;base64,…`);
+    else if (/^(?!file:)[a-z][a-z0-9+.-]+:\/\//i.test(source))
+      refuse(
         "image_url_refused",
-        `${this.#file}, line ${this.#row}, ${place}: "${source.slice(0, 120)}" is a web address, and importing fetches nothing. Download the picture and name its file, or put it into the row as data:image/…;base64,…`,
+        `"${source.slice(0, 120)}" is a web address, and importing fetches nothing. Download the picture and name its file, or put it into the row as data:image/…;base64,…`,
       );
-    } else this.#images.push({ kind: "file", name: source, namedIn: this.#file });
+    else this.#images.push({ kind: "file", name: source.replace(/^file:\/\//i, ""), namedIn: this.#file });
   }
 }

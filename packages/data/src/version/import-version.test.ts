@@ -1,9 +1,10 @@
-import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { mkdtemp, readdir, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { FolderStorage } from "@drydock/kit";
 import { DatasetStatistics, ImportOptions, ValidationReport, type DataRecord } from "@drydock/spec";
+import { zip } from "../../test/archives.ts";
 import { picture, pngBomb, writeFiles } from "../../test/pictures.ts";
 import { importVersion, type ImportVersionInput } from "./import-version.ts";
 import type { ImportedVersion } from "./manifest.ts";
@@ -622,4 +623,27 @@ test("an import that was aborted leaves no version, and a retry completes it", a
 test("records that were damaged name the line", async () => {
   await storage.put("records.jsonl", '{"rowId": "x"}\n');
   await expect(Array.fromAsync(readRecords(storage, "records.jsonl"))).rejects.toThrow("records.jsonl, line 1: split:");
+});
+
+test("an archive is imported as its folder is, and leaves nothing behind", async () => {
+  const files = { "a.png": await picture(1), "rows.jsonl": `${JSON.stringify(question("a.png"))}\n` };
+  const folder = await run(files);
+  await writeFiles(root, {
+    "data.zip": zip(Object.entries(files).map(([name, content]) => ({ name: `weld/${name}`, content }))),
+    "work/.keep": "",
+  });
+  const archive = await run({}, {}, { path: join(root, "data.zip"), version: 2, workDirectory: join(root, "work") });
+  expect(archive.statistics).toEqual(folder.statistics);
+  expect(archive.digest).toBe(folder.digest);
+  expect(await readdir(join(root, "work"))).toEqual([".keep"]);
+});
+
+test("a hostile archive stops the import before anything is stored", async () => {
+  await writeFiles(root, { "data.zip": zip([{ name: "../rows.jsonl", content: "{}" }]) });
+  await expect(run({}, {}, { path: join(root, "data.zip") })).rejects.toMatchObject({ code: "unsafe_archive_entry" });
+  expect(await Array.fromAsync(storage.list(""))).toEqual([]);
+});
+
+test("a path that is not there is said to be so", async () => {
+  await expect(run({}, {}, { path: join(root, "gone.zip") })).rejects.toMatchObject({ code: "path_not_found" });
 });
