@@ -1,12 +1,8 @@
-import { createReadStream } from "node:fs";
 import { readFile, stat } from "node:fs/promises";
-import { StringDecoder } from "node:string_decoder";
 import { messageOf, TooLargeError } from "@drydock/kit";
+import { readLines } from "../text-lines.ts";
 import type { DatasetFolder } from "./dataset-folder.ts";
 import { note, rowError, type SourceIssue } from "./source-row.ts";
-
-/** Longest line that is read: a row with pictures in it, base64. */
-const maxLineCharacters = 128 * 2 ** 20;
 
 /** Largest file that is parsed as one JSON value, in bytes; V8 holds no longer text. */
 const maxJsonBytes = 500_000_000;
@@ -15,38 +11,6 @@ export interface JsonRow {
   readonly kind: "json";
   readonly row: number;
   readonly value: unknown;
-}
-
-/** Lines of a text file with their 1-based numbers, one in memory at a time. A byte-order mark is dropped. */
-export async function* readLines(
-  path: string,
-  name: string,
-): AsyncIterable<{ readonly line: number; readonly text: string }> {
-  const decoder = new StringDecoder("utf8");
-  let rest: string[] = [];
-  let restLength = 0;
-  let line = 0;
-  const finish = (tail: string): { line: number; text: string } => {
-    line += 1;
-    const text = rest.length === 0 ? tail : rest.join("") + tail;
-    rest = [];
-    restLength = 0;
-    return { line, text: (line === 1 ? text.replace(/^\uFEFF/, "") : text).replace(/\r$/, "") };
-  };
-  for await (const chunk of createReadStream(path, { highWaterMark: 2 ** 18 })) {
-    const pieces = decoder.write(chunk as Buffer).split("\n");
-    for (const piece of pieces.slice(0, -1)) yield finish(piece);
-    const tail = pieces.at(-1) ?? "";
-    rest.push(tail);
-    restLength += tail.length;
-    if (restLength > maxLineCharacters)
-      throw new TooLargeError(
-        "line_too_long",
-        `${name}, line ${line + 1} is longer than ${maxLineCharacters / 2 ** 20} Mi characters: put one row on a line, and large pictures into files`,
-      );
-  }
-  const last = finish(decoder.end());
-  if (last.text !== "") yield last;
 }
 
 /** The values of a JSONL file with their line numbers; a line that is not JSON becomes a finding. Blank lines are skipped. */

@@ -5,7 +5,7 @@ import { z } from "zod";
 import { InvalidError, messageOf } from "@drydock/kit";
 import type { Box } from "@drydock/spec";
 import { isPictureName, stemOf, type DatasetFolder } from "./dataset-folder.ts";
-import { readLines } from "./read-json.ts";
+import { readLines } from "../text-lines.ts";
 import {
   groundingMessages,
   note,

@@ -1,8 +1,6 @@
-import { createReadStream } from "node:fs";
 import { mkdtemp, open, rm, stat, type FileHandle } from "node:fs/promises";
 import { availableParallelism, tmpdir } from "node:os";
 import { join } from "node:path";
-import { createInterface } from "node:readline";
 import { canonicalJson, InvalidError, NotFoundError, UnavailableError, type ObjectStorage } from "@drydock/kit";
 import { dataMinimums, type DataRecord, type DatasetStatistics, type ImportOptions } from "@drydock/spec";
 import type { ArchiveLimits } from "../archive/archive-guard.ts";
@@ -11,6 +9,7 @@ import { DatasetFolder } from "../importers/dataset-folder.ts";
 import { detectFormat, type DetectedFormat } from "../importers/detect-format.ts";
 import { importers } from "../importers/importers.ts";
 import { assignSplits, type AssignedSplits, type SplittableRow } from "../split/assign-splits.ts";
+import { readLines } from "../text-lines.ts";
 import { defaultImageLimits, type ImageLimits } from "../validation/inspect-image.ts";
 import { ReportBuilder } from "../validation/report-builder.ts";
 import { contentDigest, ImageStore, lineHasher } from "./image-store.ts";
@@ -154,7 +153,13 @@ async function writeCandidates(
   const seen = new Map<string, { count: number; file: string; row: number }>();
   const rows: SplittableRow[] = [];
   await writeLines(path, async function* () {
-    for await (const accepted of acceptRows(importers[format](folder, options), images, report, options, concurrency)) {
+    for await (const accepted of acceptRows(
+      untilAborted(importers[format](folder, options), signal),
+      images,
+      report,
+      options,
+      concurrency,
+    )) {
       signal?.throwIfAborted();
       const candidate = toCandidate(accepted, seen, report);
       rows.push({ keys: splitKeys(candidate), own: accepted.source.split });
@@ -171,6 +176,13 @@ async function writeCandidates(
   });
   signal?.throwIfAborted();
   return rows;
+}
+
+async function* untilAborted<Item>(items: AsyncIterable<Item>, signal: AbortSignal | undefined): AsyncIterable<Item> {
+  for await (const item of items) {
+    signal?.throwIfAborted();
+    yield item;
+  }
 }
 
 function splitKeys(candidate: Candidate): string[] {
@@ -221,10 +233,7 @@ async function writeRecords(
   const moved = new Set(assigned.moved);
   await writeLines(path, async function* () {
     let index = 0;
-    for await (const text of createInterface({
-      input: createReadStream(candidates),
-      crlfDelay: Number.POSITIVE_INFINITY,
-    })) {
+    for await (const { text } of readLines(candidates, "work file")) {
       signal?.throwIfAborted();
       const { rowId, ...rest } = JSON.parse(text) as Candidate;
       const record: DataRecord = { rowId, split: assigned.splits[index] ?? "train", ...rest };

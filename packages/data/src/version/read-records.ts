@@ -1,7 +1,7 @@
-import { createInterface } from "node:readline";
 import { InvalidError, messageOf, type ObjectStorage } from "@drydock/kit";
 import { DataRecord } from "@drydock/spec";
 import { firstProblem } from "../importers/read-json.ts";
+import { splitLines } from "../text-lines.ts";
 
 /**
  * The records of a version in file order, one in memory at a time.
@@ -10,9 +10,7 @@ import { firstProblem } from "../importers/read-json.ts";
  * @throws NotFoundError `object_not_found`; InvalidError `bad_records` naming the line
  */
 export async function* readRecords(storage: ObjectStorage, key: string): AsyncIterable<DataRecord> {
-  let line = 0;
-  for await (const text of createInterface({ input: await storage.read(key), crlfDelay: Number.POSITIVE_INFINITY })) {
-    line += 1;
+  for await (const { line, text } of splitLines(await storage.read(key), key)) {
     if (text.trim() !== "") yield parseRecord(text, `${key}, line ${line}`);
   }
 }
