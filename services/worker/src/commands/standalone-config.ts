@@ -35,7 +35,9 @@ export async function readStandaloneConfig(path: string): Promise<StandaloneConf
       .join("; ");
     throw new InvalidError("invalid_config", `${path}: ${sentence}`, { details });
   }
-  return { spec: parsed.data, modelDirectory: await modelDirectoryOf(path, parsed.data) };
+  const modelDirectory = await modelDirectoryOf(path, parsed.data);
+  // Absolute, so that the adapter and the card name a base that is found from anywhere.
+  return { spec: { ...parsed.data, model: { uri: modelDirectory } }, modelDirectory };
 }
 
 async function readText(path: string): Promise<string> {
