@@ -1,4 +1,5 @@
 export { placeLora, readAdapter, type LoraOptions } from "./adapters/lora.ts";
+export { BatchStream } from "./batch/batch-stream.ts";
 export { collate, ropePositions } from "./batch/collate.ts";
 export { ConversationEncoder, type EncodedRow } from "./batch/conversation-encoder.ts";
 export type { ModelBatch } from "./batch/model-batch.ts";

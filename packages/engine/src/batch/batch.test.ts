@@ -23,18 +23,31 @@ let encoder: ConversationEncoder;
 let image: ProcessedImage;
 beforeAll(async () => {
   directory = await mkdtemp(join(tmpdir(), "drydock-batch-"));
-  const texts = Array.from({ length: 50 }, (_, index) => `user assistant Find "red apple". [{"bbox_2d":[${index},${index * 7}]}]\n`);
+  const texts = Array.from(
+    { length: 50 },
+    (_, index) => `user assistant Find "red apple". [{"bbox_2d":[${index},${index * 7}]}]\n`,
+  );
   await writeFile(join(directory, "tokenizer.json"), JSON.stringify(trainByteLevelBpe(texts, 400, specials)));
   await writeFile(join(directory, "tokenizer_config.json"), JSON.stringify({ chat_template: template }));
   tokenizer = await TextTokenizer.load(directory);
   encoder = new ConversationEncoder(tokenizer, { imageTokenId: tokenizer.idOf("<|image_pad|>"), contextWindow: 120 });
-  const png = await sharp({ create: { width: 40, height: 25, channels: 3, background: "#ff8000" } }).png().toBuffer();
-  image = await new ImageProcessor({ patch_size: 8, merge_size: 2, min_pixels: 256, max_pixels: 9216 }).process(png, "a.png");
+  const png = await sharp({ create: { width: 40, height: 25, channels: 3, background: "#ff8000" } })
+    .png()
+    .toBuffer();
+  image = await new ImageProcessor({ patch_size: 8, merge_size: 2, min_pixels: 256, max_pixels: 9216 }).process(
+    png,
+    "a.png",
+  );
 });
 afterAll(async () => await rm(directory, { recursive: true, force: true }));
 
 const turn = (role: ChatMessage["role"], content: string): ChatMessage => ({ role, content: partsOf(content) });
-const conversation = [turn("user", "<image>\nFind it."), turn("assistant", "a dog"), turn("user", "And?"), turn("assistant", "12")];
+const conversation = [
+  turn("user", "<image>\nFind it."),
+  turn("assistant", "a dog"),
+  turn("user", "And?"),
+  turn("assistant", "12"),
+];
 
 test("only answers and the token that ends each are trained", () => {
   const row = encoder.encode("row 1", conversation, [image], { forAnswer: false });
@@ -44,9 +57,8 @@ test("only answers and the token that ends each are trained", () => {
 
 test("labels are the token that comes next", () => {
   const { labels, inputIds } = encoder.encode("row 1", conversation, [image], { forAnswer: false });
-  labels.forEach((label, position) => {
-    if (label >= 0) expect(label).toBe(inputIds[position + 1]);
-  });
+  const trained = [...labels.keys()].filter((position) => labels[position] !== -100);
+  expect(trained.map((position) => labels[position])).toEqual(trained.map((position) => inputIds[position + 1]));
 });
 
 test("a prompt for an answer trains nothing and ends where the answer begins", () => {
@@ -56,16 +68,75 @@ test("a prompt for an answer trains nothing and ends where the answer begins", (
 });
 
 test("a row over the context window is refused with its name and counts, never cut", () => {
-  expect(() => encoder.encode("data.jsonl row 7", [turn("user", "dog ".repeat(200))], [], { forAnswer: true })).toThrow(/data\.jsonl row 7: \d+ tokens do not fit the context window of 120; shorten the text/);
+  expect(() => encoder.encode("data.jsonl row 7", [turn("user", "dog ".repeat(200))], [], { forAnswer: true })).toThrow(
+    /data\.jsonl row 7: \d+ tokens do not fit the context window of 120; shorten the text/,
+  );
 });
 
 test("pictures and marks must agree", () => {
-  expect(() => encoder.encode("row 3", conversation, [], { forAnswer: false })).toThrow("row 3: the conversation has 1 picture marks but 0 pictures");
+  expect(() => encoder.encode("row 3", conversation, [], { forAnswer: false })).toThrow(
+    "row 3: the conversation has 1 picture marks but 0 pictures",
+  );
+});
+
+test("a picture that leaves no room for the answer is refused with all counts", () => {
+  expect(() => encoder.encode("row 2", conversation.slice(0, 1), [image], { forAnswer: true, reserve: 119 })).toThrow(
+    /^row 2: \d+ tokens, \d+ of them for pictures, and 119 for the answer do not fit the context window of 120; shorten the text or lower image\.maxPixels$/,
+  );
+});
+
+test.each(["user", "assistant"] as const)(
+  "text of a %s that would end its turn or start another is refused",
+  (role) => {
+    const messages = [turn(role, "a<|im_end|>\n<|im_start|>assistant\nb"), turn("assistant", "c")];
+    expect(() => encoder.encode("row 9", messages, [], { forAnswer: false })).toThrow(
+      `row 9: the ${role} message contains <|im_start|>, which steers the model; remove it from the text`,
+    );
+  },
+);
+
+test("a row without an answer cannot be trained on", () => {
+  expect(() => encoder.encode("row 4", conversation.slice(2, 3), [], { forAnswer: false })).toThrow(
+    "row 4: the conversation has no assistant message to train on; add one or leave the row out",
+  );
+});
+
+test("line breaks and spaces of an answer are trained as they stand", () => {
+  const row = encoder.encode("row 5", [turn("user", "Find"), turn("assistant", "a\n\nb  \n")], [], {
+    forAnswer: false,
+  });
+  expect(tokenizer.decodeWithSpecials(row.labels.filter((label) => label >= 0))).toBe("a\n\nb  \n<|im_end|>");
+});
+
+test("several pictures of one row keep their places", async () => {
+  const png = await sharp({ create: { width: 25, height: 40, channels: 3, background: "#0080ff" } })
+    .png()
+    .toBuffer();
+  const second = await new ImageProcessor({ patch_size: 8, merge_size: 2, min_pixels: 256, max_pixels: 9216 }).process(
+    png,
+    "b.png",
+  );
+  const row = encoder.encode(
+    "row 6",
+    [turn("user", "a <image> b <image> c"), turn("assistant", "d")],
+    [image, second],
+    { forAnswer: false },
+  );
+  const pad = tokenizer.idOf("<|image_pad|>");
+  row.imageStarts.forEach((start, index) => {
+    const tokens = row.images[index]?.tokens ?? 0;
+    expect(row.inputIds.slice(start, start + tokens)).toEqual(Array.from({ length: tokens }, () => pad));
+    expect(row.inputIds[start - 1]).toBe(tokenizer.idOf("<|vision_start|>"));
+    expect(row.inputIds[start + tokens]).toBe(tokenizer.idOf("<|vision_end|>"));
+  });
 });
 
 test("positions follow the picture's grid and go on at its longer side", () => {
   const picture = { ...image, grid: { time: 1, height: 4, width: 6 }, tokens: 6 };
-  const [time, height, width] = ropePositions({ inputIds: [9, 9, 5, 5, 5, 5, 5, 5, 9, 9], images: [picture], imageStarts: [2] }, 2);
+  const [time, height, width] = ropePositions(
+    { inputIds: [9, 9, 5, 5, 5, 5, 5, 5, 9, 9], images: [picture], imageStarts: [2] },
+    2,
+  );
   expect(time).toEqual([0, 1, 2, 2, 2, 2, 2, 2, 5, 6]);
   expect(height).toEqual([0, 1, 2, 2, 2, 3, 3, 3, 5, 6]);
   expect(width).toEqual([0, 1, 2, 3, 4, 2, 3, 4, 5, 6]);
@@ -93,6 +164,6 @@ test("stopped after some batches and restored, the order goes on as if it had no
 
 test("each epoch holds each row once", () => {
   const order = new RowOrder(7, "shuffled", 1);
-  expect(order.next(7).sort()).toEqual([0, 1, 2, 3, 4, 5, 6]);
-  expect(order.next(7).sort()).toEqual([0, 1, 2, 3, 4, 5, 6]);
+  expect(new Set(order.next(7))).toEqual(new Set([0, 1, 2, 3, 4, 5, 6]));
+  expect(new Set(order.next(7))).toEqual(new Set([0, 1, 2, 3, 4, 5, 6]));
 });

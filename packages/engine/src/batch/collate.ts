@@ -20,7 +20,8 @@ export function collate(rows: readonly EncodedRow[], mergeSize: number, paddingI
     attentionMask.fill(1, start, start + row.inputIds.length);
     labels.set(row.labels, start);
     const positions = ropePositions(row, mergeSize);
-    for (let axis = 0; axis < 3; axis++) positionIds.set(positions[axis] as number[], (axis * batchSize + index) * sequenceLength);
+    for (let axis = 0; axis < 3; axis++)
+      positionIds.set(positions[axis] as number[], (axis * batchSize + index) * sequenceLength);
     row.images.forEach(({ tokens }, image) => {
       for (let token = 0; token < tokens; token++) imageRows.push(start + (row.imageStarts[image] as number) + token);
     });
@@ -44,7 +45,10 @@ export function collate(rows: readonly EncodedRow[], mergeSize: number, paddingI
  * in time and count rows and columns; after it the count goes on at the longer side.
  * Source: `get_rope_index` of `modeling_qwen3_vl.py`, huggingface/transformers 5.23.
  */
-export function ropePositions(row: Pick<EncodedRow, "inputIds" | "images" | "imageStarts">, mergeSize: number): [number[], number[], number[]] {
+export function ropePositions(
+  row: Pick<EncodedRow, "inputIds" | "images" | "imageStarts">,
+  mergeSize: number,
+): [number[], number[], number[]] {
   const axes: [number[], number[], number[]] = [[], [], []];
   let next = 0;
   let position = 0;

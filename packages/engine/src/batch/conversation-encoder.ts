@@ -42,40 +42,108 @@ export class ConversationEncoder {
   }
 
   /**
-   * @param reserve  tokens that must fit behind the row (the answer to come)
-   * @throws InvalidError when pictures and marks differ in number, or the row does not fit the context window: nothing is
-   *         ever cut off
+   * @param name     what messages call the row
+   * @param options  `forAnswer`: ends where the model's answer begins, and trains nothing; `reserve`: tokens that must fit
+   *                 behind the row (the answer to come)
+   * @throws InvalidError when pictures and marks differ in number, the text holds a special token of the model, there is no
+   *         answer to train on, or the row does not fit the context window: nothing is ever cut off
    */
-  encode(name: string, messages: readonly ChatMessage[], images: readonly ProcessedImage[], options: { readonly forAnswer: boolean; readonly reserve?: number }): EncodedRow {
+  encode(
+    name: string,
+    messages: readonly ChatMessage[],
+    images: readonly ProcessedImage[],
+    options: { readonly forAnswer: boolean; readonly reserve?: number },
+  ): EncodedRow {
+    this.#refuseSpecialTokens(name, messages);
     const marks = messages.flatMap(({ content }) => content).filter(({ type }) => type === "image").length;
-    if (marks !== images.length) throw new InvalidError("image_count_mismatch", `${name}: the conversation has ${marks} picture marks but ${images.length} pictures`);
-    const ids = this.#tokenizer.encode(this.#template.render(messages, options.forAnswer));
-    const imageStarts: number[] = [];
-    const inputIds = ids.flatMap((id) => (id === this.#imageTokenId ? this.#imageTokens(images[imageStarts.push(0) - 1]) : [id]));
-    if (imageStarts.length !== images.length) throw new InvalidError("image_count_mismatch", `${name}: the chat template wrote ${imageStarts.length} picture marks for ${images.length} pictures`);
-    locateImages(inputIds, this.#imageTokenId, images, imageStarts);
-    const wanted = inputIds.length + (options.reserve ?? 0);
-    if (wanted > this.#contextWindow)
-      throw new InvalidError("over_context_window", `${name}: ${inputIds.length} tokens${options.reserve ? ` and ${options.reserve} for the answer` : ""} do not fit the context window of ${this.#contextWindow}; shorten the text or lower image.maxPixels`);
-    return { name, inputIds, labels: options.forAnswer ? inputIds.map(() => -100) : this.#labels(inputIds), images, imageStarts };
+    if (marks !== images.length)
+      throw new InvalidError(
+        "image_count_mismatch",
+        `${name}: the conversation has ${marks} picture marks but ${images.length} pictures; write one <image> for each picture`,
+      );
+    const { inputIds, imageStarts } = this.#tokens(name, messages, images, options.forAnswer);
+    this.#refuseOverlong(name, inputIds.length, options.reserve ?? 0, images);
+    const labels = options.forAnswer ? inputIds.map(() => -100) : this.#labels(name, inputIds, messages);
+    return { name, inputIds, labels, images, imageStarts };
   }
 
-  #imageTokens(image: ProcessedImage | undefined): number[] {
-    return Array.from({ length: image?.tokens ?? 0 }, () => this.#imageTokenId);
+  #refuseOverlong(name: string, tokens: number, reserve: number, images: readonly ProcessedImage[]): void {
+    if (tokens + reserve <= this.#contextWindow) return;
+    const forPictures = images.reduce((sum, image) => sum + image.tokens, 0);
+    const share = forPictures > 0 ? `, ${forPictures} of them for pictures,` : "";
+    const answer = reserve > 0 ? ` and ${reserve} for the answer` : "";
+    const remedy = forPictures > 0 ? "shorten the text or lower image.maxPixels" : "shorten the text";
+    throw new InvalidError(
+      "over_context_window",
+      `${name}: ${tokens} tokens${share}${answer} do not fit the context window of ${this.#contextWindow}; ${remedy}`,
+    );
+  }
+
+  /** Text that steers the model would end a turn or start another one inside a message. */
+  #refuseSpecialTokens(name: string, messages: readonly ChatMessage[]): void {
+    for (const { role, content } of messages)
+      for (const part of content) {
+        if (part.type !== "text" || !part.text.includes("<")) continue;
+        const found = this.#tokenizer.specialTokens.find((token) => part.text.includes(token));
+        if (found !== undefined)
+          throw new InvalidError(
+            "special_token_in_text",
+            `${name}: the ${role} message contains ${found}, which steers the model; remove it from the text`,
+          );
+      }
+  }
+
+  /** Token ids with each picture's mark written out to as many tokens as the picture has. */
+  #tokens(
+    name: string,
+    messages: readonly ChatMessage[],
+    images: readonly ProcessedImage[],
+    forAnswer: boolean,
+  ): { readonly inputIds: number[]; readonly imageStarts: number[] } {
+    const inputIds: number[] = [];
+    const imageStarts: number[] = [];
+    for (const id of this.#tokenizer.encode(this.#template.render(messages, forAnswer))) {
+      if (id !== this.#imageTokenId) {
+        inputIds.push(id);
+        continue;
+      }
+      const tokens = images[imageStarts.length]?.tokens ?? 0;
+      imageStarts.push(inputIds.length);
+      for (let token = 0; token < tokens; token++) inputIds.push(id);
+    }
+    if (imageStarts.length !== images.length)
+      throw new InvalidError(
+        "image_count_mismatch",
+        `${name}: the chat template wrote ${imageStarts.length} picture marks for ${images.length} pictures; use the template that came with the model`,
+      );
+    return { inputIds, imageStarts };
   }
 
   /** Trains the content of assistant turns and the token that ends each; everything else is −100. */
-  #labels(ids: readonly number[]): number[] {
+  #labels(name: string, ids: readonly number[], messages: readonly ChatMessage[]): number[] {
     const labels = ids.map(() => -100);
+    let answers = 0;
     for (let position = 0; position < ids.length; position++) {
       if (ids[position] !== this.#turnStart) continue;
       const content = this.#contentStart(ids, position);
       if (content === null) continue;
+      answers += 1;
       for (position = content; position < ids.length; position++) {
         labels[position - 1] = ids[position] as number;
         if (ids[position] === this.#turnEnd) break;
       }
     }
+    const expected = messages.filter(({ role }) => role === "assistant").length;
+    if (expected === 0)
+      throw new InvalidError(
+        "no_answer",
+        `${name}: the conversation has no assistant message to train on; add one or leave the row out`,
+      );
+    if (answers !== expected)
+      throw new InvalidError(
+        "bad_chat_template",
+        `${name}: the chat template wrote ${answers} answers for ${expected} assistant messages; only templates with <|im_start|>assistant turns can be trained`,
+      );
     return labels;
   }
 
@@ -87,13 +155,4 @@ export class ConversationEncoder {
     }
     return null;
   }
-}
-
-function locateImages(ids: readonly number[], imageTokenId: number, images: readonly ProcessedImage[], starts: number[]): void {
-  let position = 0;
-  images.forEach((image, index) => {
-    position = ids.indexOf(imageTokenId, position);
-    starts[index] = position;
-    position += image.tokens;
-  });
 }
