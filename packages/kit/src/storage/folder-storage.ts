@@ -67,6 +67,10 @@ export class FolderStorage implements ObjectStorage {
     });
   }
 
+  localPath(key: string): string {
+    return this.#path(key);
+  }
+
   async head(key: string): Promise<ObjectInfo | null> {
     try {
       const found = await stat(this.#path(key));

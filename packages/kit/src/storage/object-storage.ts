@@ -30,6 +30,8 @@ export interface ObjectStorage {
   read(key: string, range?: { readonly start: number; readonly endExclusive: number }): Promise<Readable>;
   /** Copies an object to a local file, streaming; the file appears whole or not at all. */
   getFile(key: string, path: string): Promise<void>;
+  /** Path of the object on this machine, for reading only; absent in a storage that is elsewhere. */
+  localPath?(key: string): string;
   /** Null when there is no such object. */
   head(key: string): Promise<ObjectInfo | null>;
   /** All objects whose key starts with `prefix`, sorted by key. */

@@ -100,3 +100,10 @@ test("an aborted signal ends the retries with the last error", async () => {
   });
   await expect(storage.put("x", "1")).rejects.toMatchObject({ code: "storage_full" });
 });
+
+test("objects of a folder have a path on this machine", async () => {
+  const { inner, storage } = setUp("local");
+  await storage.put("a/b", "1");
+  expect(storage.localPath?.("a/b")).toBe(join(root, "local", "a", "b"));
+  expect(() => inner.localPath("../x")).toThrow("not a plain relative path");
+});

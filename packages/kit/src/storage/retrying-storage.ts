@@ -18,6 +18,7 @@ import type { ObjectInfo, ObjectStorage, PutOptions } from "./object-storage.ts"
  */
 export class RetryingStorage implements ObjectStorage {
   readonly url: string;
+  readonly localPath?: (key: string) => string;
   readonly #inner: ObjectStorage;
   readonly #policy: RetryPolicy;
 
@@ -25,6 +26,7 @@ export class RetryingStorage implements ObjectStorage {
     this.#inner = inner;
     this.#policy = policy;
     this.url = inner.url;
+    if (inner.localPath) this.localPath = inner.localPath.bind(inner);
   }
 
   async put(key: string, content: Uint8Array | string, options: PutOptions = {}): Promise<void> {

@@ -19,7 +19,7 @@ export function checkpointKey(folder: RunFolder, step: number): string {
 }
 
 /** The step of a checkpoint's manifest key; null for any other key. */
-export function stepOfManifestKey(key: string): number | null {
+function stepOfManifestKey(key: string): number | null {
   const matched = /(?:^|\/)checkpoints\/step-(\d{8,})\/manifest\.json$/.exec(key);
   return matched?.[1] === undefined ? null : Number(matched[1]);
 }

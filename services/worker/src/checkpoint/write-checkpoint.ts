@@ -10,7 +10,7 @@ import { checkpointKey, manifestName, type RunFolder } from "./run-folder.ts";
 import { UnusableCheckpointError } from "./unusable-checkpoint-error.ts";
 
 /** A file on this machine that becomes a file of the checkpoint. */
-export interface LocalFile {
+interface LocalFile {
   readonly name: string;
   readonly path: string;
 }

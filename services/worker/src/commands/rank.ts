@@ -1,3 +1,4 @@
+import { rm } from "node:fs/promises";
 import { join } from "node:path";
 import {
   InvalidError,
@@ -146,12 +147,23 @@ async function outcomeOf(rank: Rank, config: RankConfig, logger: Logger): Promis
   }
 }
 
+/** Takes away what attempts before ours left on the disk: halves of checkpoints, as large as the model. */
+async function forgetOlderAttempts({ scratchDirectory, epoch }: RankSettings): Promise<void> {
+  for (let older = epoch - 1; older > 0; older--)
+    await rm(scratchOf(scratchDirectory, older), { recursive: true, force: true });
+}
+
+function scratchOf(scratchDirectory: string, epoch: number): string {
+  return join(scratchDirectory, `attempt-${epoch}`);
+}
+
 async function trainOutcome(
   { settings, engine, storage, diskRetry, control, reporter }: Rank,
   config: WorkerConfig,
 ): Promise<Outcome> {
   const images = new ImageCache(storage, join(settings.scratchDirectory, "images"), diskRetry);
   const key = modelKey(config.modelName, config.modelVersion);
+  await forgetOlderAttempts(settings);
   const outcome = await runTraining({
     config,
     folder: { storage, prefix: `runs/${config.runId}/`, runId: config.runId, epoch: settings.epoch },
@@ -159,7 +171,7 @@ async function trainOutcome(
     records: await readRecords(storage, config.recordsKey),
     pathOf: async (image) => await images.pathOf(image),
     engine,
-    scratchDirectory: join(settings.scratchDirectory, `attempt-${settings.epoch}`),
+    scratchDirectory: scratchOf(settings.scratchDirectory, settings.epoch),
     diskRetry,
     listener: reporter,
     control,

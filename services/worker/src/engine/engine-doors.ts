@@ -1,5 +1,6 @@
 import { availableParallelism } from "node:os";
 import { EngineTrainer } from "@drydock/engine";
+import { InvalidError } from "@drydock/kit";
 import { learningRateOf } from "@drydock/spec";
 import type { EngineDoors } from "../training/engine-doors.ts";
 import { answerWith } from "./answer-questions.ts";
@@ -11,6 +12,12 @@ import { RecordRows } from "./record-rows.ts";
 /** The real engine. */
 export const engineDoors: EngineDoors = {
   openTrainer: async ({ spec, ...config }, pathOf) => {
+    if (spec.training.baseWeights !== "bf16") {
+      throw new InvalidError(
+        "unsupported_base_weights",
+        `training.baseWeights "${spec.training.baseWeights}" is planned for, but this worker trains on the base's own weights only: use "bf16"`,
+      );
+    }
     const { betas, epsilon, weightDecay, maxGradientNorm, schedule, warmupRatio, seed, lora } = spec.training;
     const engine = await EngineTrainer.open({
       directory: config.modelDirectory,

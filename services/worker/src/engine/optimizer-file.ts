@@ -2,7 +2,7 @@ import { join } from "node:path";
 import { readFloatTensors, readSafetensorsHeader, writeSafetensors, type TrainerState } from "@drydock/engine";
 
 /** Rank 0's optimizer. */
-export const optimizerName = "optimizer-0.safetensors";
+const optimizerName = "optimizer-0.safetensors";
 
 const firstMoment = ".first_moment";
 const secondMoment = ".second_moment";

@@ -5,7 +5,7 @@ import type { RecordImage } from "@drydock/spec";
 import { translateDiskError } from "../disk-error.ts";
 import { BadDataError } from "../failure.ts";
 
-/** Pictures of a data set as files on this machine; each is fetched from storage once. */
+/** Pictures of a data set as files on this machine: those of a folder where they lie, others fetched from storage once. */
 export class ImageCache {
   readonly #storage: ObjectStorage;
   readonly #directory: string;
@@ -32,23 +32,33 @@ export class ImageCache {
     }
   }
 
+  async #inPlace(image: RecordImage, path: string): Promise<string> {
+    if ((await this.#storage.head(image.key)) === null) throw missing(image);
+    return path;
+  }
+
   async #fetch(image: RecordImage): Promise<string> {
+    const { localPath } = this.#storage;
+    if (localPath) return await this.#inPlace(image, localPath.call(this.#storage, image.key));
     const path = join(this.#directory, ...image.key.split("/"));
     if (await hasSize(path, image.sizeBytes)) return path;
     await retryUnavailable(`fetch picture ${image.fileName}`, this.#diskRetry, async () => {
       try {
         await this.#storage.getFile(image.key, path);
       } catch (error) {
-        if (error instanceof NotFoundError)
-          throw new BadDataError(
-            `picture ${image.fileName} (${image.key}) is not in storage: import the data set again`,
-            { cause: error },
-          );
+        if (error instanceof NotFoundError) throw missing(image, error);
         throw translateDiskError(path, error);
       }
     });
     return path;
   }
+}
+
+function missing({ fileName, key }: RecordImage, cause?: unknown): BadDataError {
+  return new BadDataError(
+    `picture ${fileName} (${key}) is not in storage: import the data set again`,
+    cause === undefined ? {} : { cause },
+  );
 }
 
 async function hasSize(path: string, sizeBytes: number): Promise<boolean> {

@@ -96,6 +96,6 @@ function evaluatorOf({ config: { spec }, folder, records }: TrainingSetup): Eval
 }
 
 /** Peak resident memory of this process since it started. */
-export function peakMemoryBytes(): number {
+function peakMemoryBytes(): number {
   return process.resourceUsage().maxRSS * 1024;
 }
