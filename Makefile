@@ -4,7 +4,7 @@ export PATH := $(CURDIR)/node_modules/.bin:$(PATH)
 export ONNXRUNTIME_NODE_INSTALL := skip
 INSTALLED := node_modules/.package-lock.json
 
-.PHONY: help install demo up test check fix golden tiny-base bench bench-train bench-api bench-plan clean
+.PHONY: help install demo up test check fix golden fidelity tiny-base bench bench-train bench-api bench-plan clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  %-12s %s\n", $$1, $$2 }'
@@ -31,6 +31,9 @@ fix: install ## Repair format and lint
 
 golden: install ## Make the golden files again (needs Python; pinned versions)
 	bash scripts/golden.sh
+
+fidelity: install ## Load what Drydock writes in PEFT and transformers, compare logits (needs Python)
+	bash scripts/check-fidelity.sh
 
 tiny-base: install ## Train models/drydock-tiny-vl from random weights
 	node demo/tiny-base/train-tiny-base.ts
