@@ -23,6 +23,7 @@ export * from "./tokens/tile-grid.ts";
 export * from "./tokens/token-monitor.ts";
 export * from "./tokens/visual-tokens.ts";
 export { dataMinimums } from "./planner/data-advice.ts";
+export { refuseUnknownModel } from "./planner/checks.ts";
 export * from "./planner/explain.ts";
 export * from "./planner/format.ts";
 export * from "./planner/plan-digest.ts";

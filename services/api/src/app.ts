@@ -6,11 +6,17 @@ import { requireApiKey, requireInternalKey } from "./authentication.ts";
 import { installConditionalRequests } from "./conditional-requests.ts";
 import { installErrorHandling } from "./errors.ts";
 import { documentRoutes } from "./openapi.ts";
+import { catalogueRoutes } from "./routes/catalogue.ts";
 import { datasetVersionRoutes } from "./routes/dataset-versions.ts";
 import { datasetRoutes } from "./routes/datasets.ts";
+import { evaluationRoutes } from "./routes/evaluations.ts";
 import { healthRoutes } from "./routes/health.ts";
 import { internalRoutes } from "./routes/internal.ts";
+import { keyRoutes } from "./routes/keys.ts";
+import { modelRoutes } from "./routes/models.ts";
 import { planRoutes } from "./routes/plans.ts";
+import { installMetrics } from "./routes/prometheus.ts";
+import { queueRoutes } from "./routes/queues.ts";
 import { runDetailRoutes } from "./routes/run-details.ts";
 import { runRoutes } from "./routes/runs.ts";
 import { uploadRoutes } from "./routes/uploads.ts";
@@ -24,6 +30,20 @@ export interface App {
 
 /** Bodies of the internal routes: a version's statistics and report are megabytes, a batch of a thousand metrics less. */
 const internalBodyBytes = 64 * 2 ** 20;
+
+const publicRoutes = [
+  datasetRoutes,
+  uploadRoutes,
+  datasetVersionRoutes,
+  planRoutes,
+  runRoutes,
+  runDetailRoutes,
+  evaluationRoutes,
+  modelRoutes,
+  catalogueRoutes,
+  queueRoutes,
+  keyRoutes,
+];
 
 /** The whole api as one Fastify instance, not listening yet. Closing it ends open streams and the outbox, not the database. */
 export async function buildApp(options: ServiceOptions): Promise<App> {
@@ -48,13 +68,13 @@ export async function buildApp(options: ServiceOptions): Promise<App> {
   server.addHook("onClose", async () => await services.outbox.close());
 
   await documentRoutes(server);
+  await installMetrics(server as unknown as FastifyInstance, services);
   await server.register(multipart);
   await server.register(healthRoutes, { services });
   await server.register(
     async (v1) => {
       requireApiKey(v1, services.keys);
-      for (const routes of [datasetRoutes, uploadRoutes, datasetVersionRoutes, planRoutes, runRoutes, runDetailRoutes])
-        await v1.withTypeProvider<ZodTypeProvider>().register(routes, { services });
+      for (const routes of publicRoutes) await v1.withTypeProvider<ZodTypeProvider>().register(routes, { services });
     },
     { prefix: "/v1" },
   );

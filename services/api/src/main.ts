@@ -21,7 +21,11 @@ async function run(config: ApiConfig, log: Logger): Promise<void> {
   const database = await openDatabase(config.database, log);
   const workflows = connectTemporal(config.temporal);
   const { server, services } = await buildApp({
-    ...{ database, workflows, logger: log, modelsDirectory: config.modelsDirectory, internalKey: config.internalKey },
+    database,
+    workflows,
+    logger: log,
+    modelsDirectory: config.modelsDirectory,
+    internalKey: config.internalKey,
     storage: openStorage(config.storageUrl),
     supply: config.accelerators === "any" ? undefined : processorSupply(thisComputer()),
   });

@@ -58,6 +58,7 @@ export interface Services {
   readonly evaluations: EvaluationStore;
   readonly keys: KeyStore;
   readonly planner: RunPlanner;
+  readonly modelDirectory: ModelDirectory;
   readonly supply: readonly AcceleratorSupply[] | undefined;
   readonly internalKey: string;
   readonly limits: Limits;
@@ -70,9 +71,18 @@ export function createServices(options: ServiceOptions, closing: AbortSignal): S
   const { database, ping } = options.database;
   const models = new ModelStore(database);
   const datasets = new DatasetStore(database);
-  const directory = new ModelDirectory({ modelsDirectory: options.modelsDirectory, storage, models });
+  const modelDirectory = new ModelDirectory({ modelsDirectory: options.modelsDirectory, storage, models });
   return {
-    ...{ database, storage, workflows, logger, supply, internalKey, closing, models, datasets },
+    database,
+    storage,
+    workflows,
+    logger,
+    supply,
+    internalKey,
+    closing,
+    models,
+    datasets,
+    modelDirectory,
     pingDatabase: ping,
     outbox: new Outbox(database, workflows, logger, options.outboxTiming),
     feed: new RunFeed(),
@@ -81,7 +91,14 @@ export function createServices(options: ServiceOptions, closing: AbortSignal): S
     reports: new RunReportStore(database),
     evaluations: new EvaluationStore(database),
     keys: new KeyStore(database),
-    planner: new RunPlanner({ datasets, models: directory, supply }),
-    limits: { ...defaultLimits, ...options.limits },
+    planner: new RunPlanner({
+      datasets,
+      models: modelDirectory,
+      supply,
+    }),
+    limits: {
+      ...defaultLimits,
+      ...options.limits,
+    },
   };
 }

@@ -7,6 +7,7 @@ import {
   drydockTinyVlName,
   findModel,
   modelFactsFromConfig,
+  refuseUnknownModel,
   type ModelFacts,
   type ModelFolderConfig,
   type RunSpec,
@@ -43,6 +44,24 @@ export class ModelDirectory {
     return findModel(reference) ?? (await this.#fromVersion(reference));
   }
 
+  /** @throws NotFoundError `model_not_found` when nothing is known of the model */
+  async requireModel(reference: RunSpec["model"]): Promise<void> {
+    const isKnown =
+      typeof reference === "string" && (await this.#options.models.find(...nameAndVersion(reference))) !== null
+        ? true
+        : (await this.find(reference)) !== undefined;
+    if (isKnown) return;
+    const { message } = refuseUnknownModel(reference);
+    throw new NotFoundError("model_not_found", message, {
+      details: [{ path: "model", code: "model_not_found", message }],
+    });
+  }
+
+  /** Facts of the model that comes with Drydock, when its folder is here. */
+  async shipped(): Promise<ModelFacts | undefined> {
+    return await this.#tiny();
+  }
+
   async #tiny(): Promise<ModelFacts | undefined> {
     const folder = await readConfigs(
       drydockTinyVlName,
@@ -52,8 +71,7 @@ export class ModelDirectory {
   }
 
   async #fromVersion(reference: string): Promise<ModelFacts | undefined> {
-    const [name = "", number] = reference.split("@");
-    const model = await this.#options.models.find(name, number === undefined ? null : Number(number));
+    const model = await this.#options.models.find(...nameAndVersion(reference));
     if (model === null) return undefined;
     if (model.kind === "adapter") {
       const message = `${model.name}@${model.version} is an adapter, which cannot be the base of a run: use its base, ${model.lineage.base}, or a model of mode "full"`;
@@ -72,6 +90,11 @@ export class ModelDirectory {
     const folder = await readConfigs(uri, readerOf(uri));
     return folder === null ? undefined : modelFactsFromConfig(uri, folder);
   }
+}
+
+function nameAndVersion(reference: string): [string, number | null] {
+  const [name = "", number] = reference.split("@");
+  return [name, number === undefined ? null : Number(number)];
 }
 
 function readerOf(uri: string): ReadFile {

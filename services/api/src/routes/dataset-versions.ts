@@ -140,14 +140,15 @@ export const datasetVersionRoutes: FastifyPluginAsyncZod<{ services: Services }>
     "/datasets/:name/versions/:version/preview",
     {
       schema: {
-        ...{
-          operationId: "previewDataset",
-          summary: "Rows as stored, with their pictures",
-          tags: ["datasets"],
-          params: VersionParams,
-          querystring: PreviewQuery,
+        operationId: "previewDataset",
+        summary: "Rows as stored, with their pictures",
+        tags: ["datasets"],
+        params: VersionParams,
+        querystring: PreviewQuery,
+        response: {
+          200: DatasetPreview,
+          ...problems(404, 409),
         },
-        response: { 200: DatasetPreview, ...problems(404, 409) },
       },
     },
     async (request) => {
@@ -171,11 +172,16 @@ export const datasetVersionRoutes: FastifyPluginAsyncZod<{ services: Services }>
     "/datasets/:name/images/:file",
     {
       schema: {
-        ...{ operationId: "getDatasetImage", summary: "One picture, by its content", tags: ["datasets"] },
+        operationId: "getDatasetImage",
+        summary: "One picture, by its content",
+        tags: ["datasets"],
         params: DatasetParams.extend({
           file: z.string().regex(/^[0-9a-f]{64}\.[a-z0-9]{1,8}$/, "use the file name that the preview gives"),
         }),
-        response: { 200: binaryResponse("image/*", "The picture"), ...problems(404) },
+        response: {
+          200: binaryResponse("image/*", "The picture"),
+          ...problems(404),
+        },
       },
     },
     async (request, reply) => {

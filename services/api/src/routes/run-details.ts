@@ -36,13 +36,16 @@ export const runDetailRoutes: FastifyPluginAsyncZod<{ services: Services }> = as
     "/runs/:runId/events",
     {
       schema: {
-        ...{
-          operationId: "listRunEvents",
-          summary: "What happened to a run, in order",
-          description: streamNote,
-          tags: ["runs"],
+        operationId: "listRunEvents",
+        summary: "What happened to a run, in order",
+        description: streamNote,
+        tags: ["runs"],
+        params: RunParams,
+        querystring: PageQuery,
+        response: {
+          200: listOrStream(RunEvent),
+          ...problems(404),
         },
-        ...{ params: RunParams, querystring: PageQuery, response: { 200: listOrStream(RunEvent), ...problems(404) } },
       },
     },
     async (request, reply) => {
@@ -61,17 +64,16 @@ export const runDetailRoutes: FastifyPluginAsyncZod<{ services: Services }> = as
     "/runs/:runId/metrics",
     {
       schema: {
-        ...{
-          operationId: "listRunMetrics",
-          summary: "What each step measured",
-          description: streamNote,
-          tags: ["runs"],
+        operationId: "listRunMetrics",
+        summary: "What each step measured",
+        description: streamNote,
+        tags: ["runs"],
+        params: RunParams,
+        querystring: PageQuery.extend({ limit: z.coerce.number().int().min(1).max(1e4).default(1e3) }),
+        response: {
+          200: listOrStream(StepMetric),
+          ...problems(404),
         },
-        ...{
-          params: RunParams,
-          querystring: PageQuery.extend({ limit: z.coerce.number().int().min(1).max(10_000).default(1_000) }),
-        },
-        response: { 200: listOrStream(StepMetric), ...problems(404) },
       },
     },
     async (request, reply) => {
@@ -126,19 +128,20 @@ export const runDetailRoutes: FastifyPluginAsyncZod<{ services: Services }> = as
     "/runs/:runId/logs",
     {
       schema: {
-        ...{
-          operationId: "getRunLogs",
-          summary: "What the worker of an attempt wrote",
-          tags: ["runs"],
-          params: RunParams,
-          querystring: LogQuery,
-        },
+        operationId: "getRunLogs",
+        summary: "What the worker of an attempt wrote",
+        tags: ["runs"],
+        params: RunParams,
+        querystring: LogQuery,
         description:
           "The last lines as JSON; with `Accept: text/event-stream` one event a line, new ones as they come. The id of an event is the place in the log after its line.",
         response: {
           200: {
             description: "Lines, or a stream",
-            content: { "application/json": { schema: Log }, "text/event-stream": { schema: streamSchema } },
+            content: {
+              "application/json": { schema: Log },
+              "text/event-stream": { schema: streamSchema },
+            },
           },
           ...problems(404),
         },

@@ -119,12 +119,18 @@ export const runRoutes: FastifyPluginAsyncZod<{ services: Services }> = async (a
       `/runs/:runId/${action}`,
       {
         schema: {
-          ...{ operationId: `${action}Run`, summary, tags: ["runs"], params: RunParams },
+          operationId: `${action}Run`,
+          summary,
+          tags: ["runs"],
+          params: RunParams,
           body: z.strictObject({}).nullish(),
           headers: z.object({
             "if-match": z.string().max(200).optional().meta({ description: "ETag of the run as you know it" }),
           }),
-          response: { 200: Run, ...problems(404, 409, 412, 415, 422) },
+          response: {
+            200: Run,
+            ...problems(404, 409, 412, 415, 422),
+          },
         },
       },
       async (request, reply) => {

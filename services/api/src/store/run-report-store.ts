@@ -37,7 +37,10 @@ export class RunReportStore {
       await tx
         .update(runs)
         .set({
-          ...{ lastMetric, lastEvent, progressRevision: lock.progressRevision + 1, updatedAt: new Date() },
+          lastMetric,
+          lastEvent,
+          progressRevision: lock.progressRevision + 1,
+          updatedAt: new Date(),
           ...(batch.progress === undefined ? {} : { progress: batch.progress }),
           ...(batch.scores?.before === undefined ? {} : { scoresBefore: batch.scores.before }),
           ...(batch.scores?.after === undefined ? {} : { scoresAfter: batch.scores.after }),

@@ -123,8 +123,16 @@ export class RunStore {
       })
       .returning();
     await this.#database.insert(runEvents).values({
-      ...{ runId: id, sequence: 1, key: "submitted", time: row!.createdAt, actor: run.actor, type: "state.changed" },
-      ...{ from: null, to: "validating", reason: "submitted", message },
+      runId: id,
+      sequence: 1,
+      key: "submitted",
+      time: row!.createdAt,
+      actor: run.actor,
+      type: "state.changed",
+      from: null,
+      to: "validating",
+      reason: "submitted",
+      message,
     });
     return toRun(row!, []);
   }
@@ -150,33 +158,29 @@ export class RunStore {
       const isNews = from !== to || row.reason !== reason;
       const sequence = row.lastEvent + 1;
       if (isNews)
-        await tx
-          .insert(runEvents)
-          .values({
-            runId: id,
-            sequence,
-            key,
-            time: now,
-            actor,
-            type: "state.changed",
-            from,
-            to,
-            reason,
-            message,
-            attempt,
-            step,
-          });
+        await tx.insert(runEvents).values({
+          runId: id,
+          sequence,
+          key,
+          time: now,
+          actor,
+          type: "state.changed",
+          from,
+          to,
+          reason,
+          message,
+          attempt,
+          step,
+        });
       await tx
         .update(runs)
         .set({
-          ...{
-            state: to,
-            reason,
-            message,
-            updatedAt: now,
-            revision: row.revision + 1,
-            lastEvent: isNews ? sequence : row.lastEvent,
-          },
+          state: to,
+          reason,
+          message,
+          updatedAt: now,
+          revision: row.revision + 1,
+          lastEvent: isNews ? sequence : row.lastEvent,
           startedAt: row.startedAt ?? (to === "running" || to === "evaluating" ? now : null),
           endedAt: isTerminal(to) ? now : null,
         })

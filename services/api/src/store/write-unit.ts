@@ -60,15 +60,13 @@ export class WriteUnit {
         return null;
       const { answer, object } = await work.write(tx, prepared);
       if (object !== null)
-        await tx
-          .insert(auditEntries)
-          .values({
-            id: newId("event"),
-            actor: caller.actor,
-            action: caller.action,
-            object,
-            requestId: caller.requestId,
-          });
+        await tx.insert(auditEntries).values({
+          id: newId("event"),
+          actor: caller.actor,
+          action: caller.action,
+          object,
+          requestId: caller.requestId,
+        });
       if (caller.idempotencyKey !== null)
         await tx.update(idempotencyKeys).set({ answer }).where(rowOf(caller, caller.idempotencyKey));
       return { answer, isReplay: false };

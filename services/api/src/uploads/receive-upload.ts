@@ -131,7 +131,7 @@ export function safePath(name: string): string {
   const parts = path.split("/");
   const isUnsafe =
     path.length > 512 ||
-    /[\0-\x1f]|^[a-zA-Z]:/.test(path) ||
+    /\p{Cc}|^[a-zA-Z]:/u.test(path) ||
     parts.some((part) => part === "" || part === "." || part === "..");
   if (isUnsafe)
     throw new InvalidError(

@@ -30,9 +30,12 @@ export function connectTemporal(options: { readonly address: string; readonly na
         await call(
           async () =>
             await client.workflow.start(workflow, {
-              ...{ taskQueue: temporalNames.taskQueue, workflowId, args: [input] },
+              taskQueue: temporalNames.taskQueue,
+              workflowId,
+              args: [input],
               // One object, one workflow, ever: a start that is repeated after a crash must not run it twice.
-              ...{ workflowIdReusePolicy: "REJECT_DUPLICATE", workflowIdConflictPolicy: "FAIL" },
+              workflowIdReusePolicy: "REJECT_DUPLICATE",
+              workflowIdConflictPolicy: "FAIL",
             }),
         );
       } catch (error) {

@@ -5,7 +5,7 @@ import { FolderStorage, createLogger, newId, type ObjectStorage } from "@drydock
 import type { DatasetStatistics, Problem, RunSpecInput } from "@drydock/spec";
 import type { FastifyInstance, LightMyRequestResponse } from "fastify";
 import pg from "pg";
-import { afterAll, beforeAll, describe, test } from "vitest";
+import { afterAll, beforeAll, describe } from "vitest";
 import { buildApp } from "../../src/app.ts";
 import type { Limits, Services } from "../../src/services.ts";
 import { openDatabase, type DatabaseLocation, type OpenDatabase } from "../../src/store/database.ts";
@@ -169,7 +169,13 @@ export function useApi(location: () => Promise<DatabaseLocation>, options: ApiOp
     const workflows = new FakeWorkflows();
     const storage = new FolderStorage(join(folder, "storage"));
     const { server, services } = await buildApp({
-      ...{ database, storage, workflows, logger, internalKey, supply: undefined, outboxTiming: quickTiming },
+      database,
+      storage,
+      workflows,
+      logger,
+      internalKey,
+      supply: undefined,
+      outboxTiming: quickTiming,
       modelsDirectory: options.modelsDirectory ?? join(folder, "models"),
       ...(options.limits === undefined ? {} : { limits: options.limits }),
     });
@@ -190,14 +196,13 @@ export const inMemory = async (): Promise<DatabaseLocation> => ({ kind: "pglite"
 
 /** Runs the same tests on PGlite and on PostgreSQL; without PostgreSQL they name themselves as skipped (an error with CI=true). */
 export function onEachDatabase(title: string, tests: (location: () => Promise<DatabaseLocation>) => void): void {
-  describe(`${title} on PGlite`, () => tests(inMemory));
+  describe(`${title} on PGlite`, () => {
+    tests(inMemory);
+  });
   const programs = findPostgres();
-  if (programs === null && process.env["CI"] !== "true") {
-    test.skip(`${title} on PostgreSQL (no PostgreSQL found: install Debian's postgresql package or run npm install)`, () =>
-      undefined);
-    return;
-  }
-  describe(`${title} on PostgreSQL`, () => {
+  const isMissing = programs === null && process.env["CI"] !== "true";
+  const note = isMissing ? " (no PostgreSQL found: install Debian's postgresql package, or run npm install)" : "";
+  describe.skipIf(isMissing)(`${title} on PostgreSQL${note}`, () => {
     let postgres: TestPostgres | undefined;
     beforeAll(async () => {
       if (programs === null)

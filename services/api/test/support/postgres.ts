@@ -49,7 +49,7 @@ export async function startPostgres(programs: string): Promise<TestPostgres> {
   await chmod(folder, 0o711);
   await chmod(data, 0o700);
   if (user !== null) await chown(data, user.uid, user.gid);
-  const as = { ...(user ?? {}), cwd: "/", env: { PATH: process.env["PATH"] ?? "", LC_ALL: "C" } };
+  const as = { ...user, cwd: "/", env: { PATH: process.env["PATH"] ?? "", LC_ALL: "C" } };
   await run(
     join(programs, "initdb"),
     ["-D", data, "-U", "drydock", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"],
@@ -81,10 +81,14 @@ export async function startPostgres(programs: string): Promise<TestPostgres> {
   await start();
   return {
     url: `postgresql://drydock@127.0.0.1:${port}/postgres`,
-    ...{ start, stop },
+    start,
+    stop,
     remove: async () => {
       await stop();
-      await rm(folder, { recursive: true, force: true });
+      await rm(folder, {
+        recursive: true,
+        force: true,
+      });
     },
   };
 }

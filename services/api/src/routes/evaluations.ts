@@ -1,0 +1,146 @@
+import { NotFoundError } from "@drydock/kit";
+import {
+  Evaluation,
+  EvaluationSpec,
+  PageQuery,
+  SampleResult,
+  pageOf,
+  temporalNames,
+  type EvaluationInput,
+} from "@drydock/spec";
+import type { FastifyPluginAsyncZod } from "fastify-type-provider-zod";
+import { z } from "zod";
+import { readSamplesPage } from "../evaluations/read-samples-page.ts";
+import { binaryResponse, sendObject } from "../object-responses.ts";
+import { problems } from "../problem-responses.ts";
+import type { Services } from "../services.ts";
+import { EvaluationStore } from "../store/evaluation-store.ts";
+import { enqueue } from "../workflows/outbox.ts";
+import { writeOnce } from "../writes.ts";
+
+const EvaluationParams = z.object({ evaluationId: z.string().max(128) });
+
+const EvaluationQuery = PageQuery.extend({
+  runId: z.string().max(64).optional(),
+  state: Evaluation.shape.state.optional(),
+});
+
+const SamplesQuery = z.strictObject({
+  offset: z.coerce.number().int().min(0).default(0),
+  limit: z.coerce.number().int().min(1).max(200).default(50),
+});
+
+const Samples = z
+  .object({ items: z.array(SampleResult.extend({ imageUrl: z.string().nullable() })), total: z.int() })
+  .meta({ id: "EvaluationSamples" });
+
+/** `/v1/evaluations`: scores of models on the validation split of a data-set version, row by row. */
+export const evaluationRoutes: FastifyPluginAsyncZod<{ services: Services }> = async (app, { services }) => {
+  const { evaluations, datasets, storage, writes, outbox } = services;
+
+  app.post(
+    "/evaluations",
+    {
+      schema: {
+        operationId: "createEvaluation",
+        summary: "Score a model on the validation split of a data set",
+        tags: ["evaluations"],
+        body: EvaluationSpec,
+        response: { 201: Evaluation, ...problems(404, 409, 413, 415, 422) },
+      },
+    },
+    async (request, reply) => {
+      const evaluation = await writeOnce(writes, request, reply, {
+        prepare: async () => {
+          await services.modelDirectory.requireModel(request.body.model);
+          return await datasets.resolve(request.body.dataset);
+        },
+        write: async (tx, { datasetId, version }) => {
+          const spec = { ...request.body, dataset: `${request.body.dataset.split("@")[0]}@${version}` };
+          const answer = await new EvaluationStore(tx).insert(spec);
+          const input: EvaluationInput = { evaluationId: answer.id, spec, datasetId, datasetVersion: version };
+          await enqueue(tx, { kind: "start", workflowId: answer.id, name: temporalNames.evaluationRun, input });
+          return { answer, object: answer.id };
+        },
+      });
+      outbox.kick();
+      return await reply.code(201).header("location", `/v1/evaluations/${evaluation.id}`).send(evaluation);
+    },
+  );
+
+  app.get(
+    "/evaluations",
+    {
+      schema: {
+        operationId: "listEvaluations",
+        summary: "List evaluations, newest first",
+        tags: ["evaluations"],
+        querystring: EvaluationQuery,
+        response: { 200: pageOf(Evaluation), ...problems() },
+      },
+    },
+    async (request) => await evaluations.list(request.query),
+  );
+
+  app.get(
+    "/evaluations/:evaluationId",
+    {
+      schema: {
+        operationId: "getEvaluation",
+        summary: "Read an evaluation",
+        tags: ["evaluations"],
+        params: EvaluationParams,
+        response: { 200: Evaluation, ...problems(404) },
+      },
+    },
+    async (request) => await evaluations.get(request.params.evaluationId),
+  );
+
+  app.get(
+    "/evaluations/:evaluationId/samples",
+    {
+      schema: {
+        operationId: "listEvaluationSamples",
+        summary: "Row by row: question, right answer, the model's answer, scores, picture",
+        tags: ["evaluations"],
+        params: EvaluationParams,
+        querystring: SamplesQuery,
+        response: { 200: Samples, ...problems(404) },
+      },
+    },
+    async (request) => {
+      const { id, resultsKey } = await evaluations.get(request.params.evaluationId);
+      if (resultsKey === null) return { items: [], total: 0 };
+      const { offset, limit } = request.query;
+      const page = await readSamplesPage(storage, resultsKey, offset, limit);
+      const items = page.items.map((sample, index) => ({
+        ...sample,
+        imageUrl: sample.imageKey === null ? null : `/v1/evaluations/${id}/samples/${offset + index}/image`,
+      }));
+      return { items, total: page.total };
+    },
+  );
+
+  app.get(
+    "/evaluations/:evaluationId/samples/:index/image",
+    {
+      schema: {
+        operationId: "getEvaluationImage",
+        summary: "The picture of a sample",
+        tags: ["evaluations"],
+        params: EvaluationParams.extend({ index: z.coerce.number().int().min(0) }),
+        response: { 200: binaryResponse("image/*", "The picture"), ...problems(404) },
+      },
+    },
+    async (request, reply) => {
+      const { evaluationId, index } = request.params;
+      const { resultsKey } = await evaluations.get(evaluationId);
+      const sample = resultsKey === null ? undefined : (await readSamplesPage(storage, resultsKey, index, 1)).items[0];
+      // Results are written by workers: only pictures of data sets may be shown through them.
+      const key = sample?.imageKey ?? null;
+      if (key === null || !/^datasets\/[\w-]+\/images\/[\w.-]+$/.test(key))
+        throw new NotFoundError("image_not_found", `sample ${index} of evaluation ${evaluationId} has no picture`);
+      return await sendObject(request, reply, storage, { key, isImmutable: true });
+    },
+  );
+};
