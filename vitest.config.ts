@@ -1,6 +1,7 @@
 import { defineConfig } from "vitest/config";
 
-const shared = { pool: "forks", testTimeout: 60_000, hookTimeout: 120_000, exclude: ["**/node_modules/**", "**/.drydock/**", "**/.cache/**"] } as const;
+const exclude = ["**/node_modules/**", "**/.drydock/**", "**/.cache/**"];
+const unitTests = ["packages", "services", "workflows", "proto", "demo"].map((folder) => `${folder}/**/*.test.ts`);
 
 export default defineConfig({
   test: {
@@ -8,13 +9,27 @@ export default defineConfig({
     projects: [
       {
         test: {
-          ...shared,
           name: "unit",
-          include: ["packages/**/*.test.ts", "services/**/*.test.ts", "workflows/**/*.test.ts", "proto/**/*.test.ts", "demo/**/*.test.ts", "test/*.test.ts", "test/golden/**/*.test.ts"],
+          pool: "forks",
+          include: [...unitTests, "test/*.test.ts", "test/golden/**/*.test.ts"],
+          exclude,
+          testTimeout: 60_000,
+          hookTimeout: 120_000,
         },
       },
-      // Starts whole servers, one file after the other: on two cores they would only slow each other down.
-      { test: { ...shared, name: "e2e", include: ["test/e2e/**/*.test.ts"], testTimeout: 300_000, hookTimeout: 300_000, fileParallelism: false, sequence: { groupOrder: 1 } } },
+      {
+        // Starts whole servers, one file after the other: on two cores they would only slow each other down.
+        test: {
+          name: "e2e",
+          pool: "forks",
+          include: ["test/e2e/**/*.test.ts"],
+          exclude,
+          testTimeout: 300_000,
+          hookTimeout: 300_000,
+          fileParallelism: false,
+          sequence: { groupOrder: 1 },
+        },
+      },
     ],
   },
 });
