@@ -17,7 +17,7 @@ export function askBox({ name }: SceneObject): string {
   return `Find "${name}".`;
 }
 
-/** The answer to {@link askBox}: a JSON list of boxes with their label. */
+/** The answer to {@link askBox}: a JSON list of boxes with their label, spaced as Drydock writes its training answers. */
 export function answerBox(scene: Scene, object: SceneObject): string {
-  return JSON.stringify([{ bbox_2d: thousandths(scene, object), label: object.name }]);
+  return `[{"bbox_2d": [${thousandths(scene, object).join(", ")}], "label": ${JSON.stringify(object.name)}}]`;
 }

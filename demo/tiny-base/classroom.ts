@@ -2,14 +2,17 @@ import { ConversationEncoder, ImageProcessor, partsOf, TextTokenizer, type Encod
 import { domainConcepts, nameOf } from "../artwork/concepts.ts";
 import type { Random } from "../artwork/random.ts";
 import { composeScene, stampSize, type Scene } from "../artwork/scene.ts";
-import { makeLesson, type Turn } from "./lessons.ts";
+import { makeLesson, systemPrompts, type Turn } from "./lessons.ts";
 import { pickSubjects, type DrawnConcept } from "./pictures.ts";
 
 /**
  * What a step of pre-training is about. `cards`: one drawing, its name, nothing else: the image tower learns to see.
  * `lessons`: conversations about scenes of one to four drawings.
  */
-export type Subjectmatter = "cards" | "lessons";
+export type SubjectMatter = "cards" | "lessons";
+
+/** Objects in a scene, by how often. */
+export const objectCounts: readonly number[] = [1, 2, 3, 3, 4];
 
 /** Makes the rows of each step out of nothing but the seed. */
 export class Classroom {
@@ -37,8 +40,11 @@ export class Classroom {
     return new Classroom(concepts, await TextTokenizer.load(directory), images, imageTokenId);
   }
 
-  rows(matter: Subjectmatter, count: number, random: Random): EncodedRow[] {
-    return Array.from({ length: count }, () => (matter === "cards" ? this.#card(random) : this.#lesson(random)));
+  /** The rows of one step, short ones first, so that micro-batches need little padding. */
+  rows(matter: SubjectMatter, count: number, random: Random): EncodedRow[] {
+    const system = random.pick(systemPrompts);
+    const rows = Array.from({ length: count }, () => (matter === "cards" ? this.#card(random) : this.#lesson(system, random)));
+    return rows.toSorted((a, b) => a.inputIds.length - b.inputIds.length);
   }
 
   /** `<|vision_start|>` picture `<|vision_end|>` name `<|im_end|>`: no words around, so that all there is to attend to is the picture. */
@@ -51,9 +57,9 @@ export class Classroom {
     return { name: "card", inputIds, labels: [...before.map(() => -100), ...answer, -100], images: [image], imageStarts: [1] };
   }
 
-  #lesson(random: Random): EncodedRow {
-    const scene = composeScene(pickSubjects(this.#concepts, random.pick([1, 2, 3, 3, 4]), random), random);
-    return this.encode(makeLesson(scene, this.#names, this.#words, random), scene);
+  #lesson(system: string | null, random: Random): EncodedRow {
+    const scene = composeScene(pickSubjects(this.#concepts, random.pick(objectCounts), random), random);
+    return this.encode(makeLesson(scene, { names: this.#names, words: this.#words, system }, random), scene);
   }
 
   /** A conversation about one scene; the picture goes before the first question. */
@@ -64,7 +70,7 @@ export class Classroom {
   }
 
   #process({ width, height, pixels }: Scene): ProcessedImage {
-    return this.#images.processPixels({ width, height, data: pixels });
+    return this.#images.processPixels({ width, height, data: pixels }, "scene");
   }
 
   decode(ids: readonly number[]): string {

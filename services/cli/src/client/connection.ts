@@ -61,7 +61,7 @@ function readConnection(path: string): Connection {
 
 function checkUrl(url: string): string {
   if (!URL.canParse(url) || !/^https?:$/.test(new URL(url).protocol)) {
-    throw new InvalidError("invalid_connection", `"${url}" is not an http or https URL, e.g. http://127.0.0.1:8787`);
+    throw new InvalidError("invalid_connection", `"${url}" is not an http or https URL, e.g. http://127.0.0.1:7420`);
   }
   return url.replace(/\/+$/, "");
 }

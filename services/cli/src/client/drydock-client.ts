@@ -1,3 +1,6 @@
+import { openAsBlob } from "node:fs";
+import { basename } from "node:path";
+import { NotFoundError } from "@drydock/kit";
 import {
   Checkpoint,
   Dataset,
@@ -23,8 +26,27 @@ import { followEvents } from "./server-events.ts";
 
 export type RunAction = "pause" | "resume" | "cancel";
 
-/** An item of a run's live stream. */
-export type RunUpdate = { readonly kind: "run"; readonly run: Run } | { readonly kind: "event"; readonly event: RunEvent } | { readonly kind: "metric"; readonly metric: StepMetric };
+/** Files that the server holds until a version is made of them. */
+const Upload = z.object({ id: z.string(), dataset: z.string(), files: z.int(), sizeBytes: z.int() });
+export type Upload = z.infer<typeof Upload>;
+
+const EvaluationSamples = z.object({ items: z.array(SampleResult.extend({ imageUrl: z.string().nullable() })), total: z.int() });
+export type EvaluationSamples = z.infer<typeof EvaluationSamples>;
+
+const CatalogueModel = z.looseObject({ name: z.string(), title: z.string(), family: z.string(), license: z.string(), parameters: z.number(), contextWindow: z.int(), modes: z.array(z.string()), modeRefusal: z.string().nullable() });
+export type CatalogueModel = z.infer<typeof CatalogueModel>;
+
+const CatalogueAccelerator = z.looseObject({ name: z.string(), title: z.string(), kind: z.string(), memoryBytes: z.number(), isHere: z.boolean(), maxDevices: z.int().nullable() });
+export type CatalogueAccelerator = z.infer<typeof CatalogueAccelerator>;
+
+const RunLog = z.object({ attempt: z.int(), lines: z.array(z.string()), sizeBytes: z.int() });
+export type RunLog = z.infer<typeof RunLog>;
+
+/** A file to send, and the name (folders included) under which it is kept. */
+export interface UploadFile {
+  readonly path: string;
+  readonly name: string;
+}
 
 /** The REST API, one method a route. Every method throws a DrydockError with the server's own sentence. */
 export class DrydockClient {
@@ -48,6 +70,28 @@ export class DrydockClient {
 
   getDataset(name: string): Promise<Dataset> {
     return this.#http.getJson(`/v1/datasets/${segment(name)}`, Dataset);
+  }
+
+  /** Sends files as one upload; each try reads them anew. */
+  async uploadFiles(name: string, files: readonly UploadFile[]): Promise<Upload> {
+    const content = async (): Promise<FormData> => {
+      const form = new FormData();
+      for (const { path, name: fileName } of files) form.append("files", await openAsBlob(path), fileName);
+      return form;
+    };
+    const response = await this.#http.send("POST", `/v1/datasets/${segment(name)}/uploads`, { raw: { content } });
+    return Upload.parse(await response.json());
+  }
+
+  /** Sends one archive as an upload. */
+  async uploadArchive(name: string, path: string): Promise<Upload> {
+    const raw = { content: () => openAsBlob(path), type: "application/octet-stream" };
+    const response = await this.#http.send("POST", `/v1/datasets/${segment(name)}/uploads`, { raw, query: { name: basename(path) } });
+    return Upload.parse(await response.json());
+  }
+
+  createVersion(name: string, uploadId: string, options: z.input<typeof ImportOptions>): Promise<DatasetVersion> {
+    return this.#http.postJson(`/v1/datasets/${segment(name)}/versions`, DatasetVersion, { uploadId, options });
   }
 
   listVersions(name: string, query: Query): Promise<{ items: DatasetVersion[]; nextCursor: string | null }> {
@@ -98,9 +142,17 @@ export class DrydockClient {
     return this.#http.getJson(`/v1/runs/${segment(id)}/checkpoints`, pageOf(Checkpoint), query);
   }
 
-  /** The run's log as text. */
-  async getLogs(id: string, query: Query): Promise<string> {
-    return await (await this.#http.send("GET", `/v1/runs/${segment(id)}/logs`, { query, accept: "text/plain, application/json" })).text();
+  /** The last lines of an attempt's log. */
+  getLog(id: string, query: Query): Promise<RunLog> {
+    return this.#http.getJson(`/v1/runs/${segment(id)}/logs`, RunLog, query);
+  }
+
+  /** Lines of a run's log as they are written; ends when the run is over. */
+  async *followLog(id: string, signal: AbortSignal): AsyncGenerator<string> {
+    for await (const event of followEvents(this.#http, `/v1/runs/${segment(id)}/logs`, { signal })) {
+      const parsed = z.object({ line: z.string() }).safeParse(JSON.parse(event.data));
+      if (parsed.success) yield parsed.data.line;
+    }
   }
 
   /** Changes of state, attempts, checkpoints and evaluations as they happen; ends when the run is over. */
@@ -131,23 +183,44 @@ export class DrydockClient {
     return this.#http.getJson("/v1/evaluations", pageOf(Evaluation), query);
   }
 
-  listResults(id: string, query: Query): Promise<{ items: SampleResult[]; nextCursor: string | null }> {
-    return this.#http.getJson(`/v1/evaluations/${segment(id)}/results`, pageOf(SampleResult), query);
+  /** Rows of an evaluation: question, right answer, given answer, scores. */
+  listSamples(id: string, query: Query): Promise<EvaluationSamples> {
+    return this.#http.getJson(`/v1/evaluations/${segment(id)}/samples`, EvaluationSamples, query);
+  }
+
+  listRunEvaluations(id: string, query: Query): Promise<{ items: Evaluation[]; nextCursor: string | null }> {
+    return this.#http.getJson(`/v1/runs/${segment(id)}/evaluations`, pageOf(Evaluation), query);
+  }
+
+  /** A picture or another file that an answer points at by its path. */
+  async getBytes(path: string): Promise<Uint8Array> {
+    return new Uint8Array(await (await this.#http.send("GET", path, { accept: "*/*" })).arrayBuffer());
   }
 
   listModels(query: Query): Promise<{ items: Model[]; nextCursor: string | null }> {
     return this.#http.getJson("/v1/models", pageOf(Model), query);
   }
 
-  /** One version of a model, or its newest. */
-  getModel(name: string, version: number | null): Promise<Model> {
-    return this.#http.getJson(version === null ? `/v1/models/${segment(name)}` : `/v1/models/${segment(name)}/versions/${version}`, Model);
+  /** One version of a model, or its newest. @throws NotFoundError when there is none */
+  async getModel(name: string, version: number | null): Promise<Model> {
+    if (version !== null) return await this.#http.getJson(`/v1/models/${segment(name)}/versions/${version}`, Model);
+    const { items } = await this.listModels({ name, limit: 1 });
+    if (items[0] === undefined) throw new NotFoundError("model_not_found", `there is no model "${name}": list them with drydock model list`);
+    return items[0];
   }
 
   /** One file of a model, as a stream. */
   downloadModelFile(model: Model, file: string): Promise<Response> {
     const path = file.split("/").map(segment).join("/");
     return this.#http.send("GET", `/v1/models/${segment(model.name)}/versions/${model.version}/files/${path}`, { accept: "*/*" });
+  }
+
+  async listCatalogueModels(): Promise<CatalogueModel[]> {
+    return (await this.#http.getJson("/v1/catalogue/models", z.object({ items: z.array(CatalogueModel) }))).items;
+  }
+
+  async listAccelerators(): Promise<CatalogueAccelerator[]> {
+    return (await this.#http.getJson("/v1/catalogue/accelerators", z.object({ items: z.array(CatalogueAccelerator) }))).items;
   }
 }
 

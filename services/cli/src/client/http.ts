@@ -8,9 +8,10 @@ export type Query = Readonly<Record<string, string | number | undefined>>;
 
 export interface SendOptions {
   readonly query?: Query;
-  /** Sent as JSON, unless it is bytes or a stream. */
+  /** Sent as JSON. */
   readonly body?: unknown;
-  readonly raw?: { readonly content: ReadableStream<Uint8Array> | Uint8Array; readonly type: string; readonly sizeBytes?: number };
+  /** Sent as it is. Made anew for each try, since a stream can be read once only; a form names its own type. */
+  readonly raw?: { readonly content: () => Promise<Blob | FormData>; readonly type?: string };
   readonly signal?: AbortSignal;
   readonly accept?: string;
   readonly headers?: Readonly<Record<string, string>>;
@@ -42,13 +43,12 @@ export class HttpClient {
   /** @throws DrydockError of the kind that the answer's status stands for; UnavailableError when nobody answers */
   async send(method: "GET" | "POST" | "PUT" | "DELETE", path: string, options: SendOptions = {}): Promise<Response> {
     const idempotencyKey = method === "POST" ? { "idempotency-key": randomUUID() } : {};
-    const isRepeatable = options.raw === undefined || options.raw.content instanceof Uint8Array;
     for (let attempt = 0; ; attempt += 1) {
       try {
         return await this.#sendOnce(method, path, { ...options, headers: { ...idempotencyKey, ...options.headers } });
       } catch (error) {
         const delayMs = retryDelaysMs[attempt];
-        if (!(error instanceof UnavailableError) || delayMs === undefined || !isRepeatable || options.signal?.aborted) throw error;
+        if (!(error instanceof UnavailableError) || delayMs === undefined || options.signal?.aborted) throw error;
         await new Promise((resolve) => setTimeout(resolve, delayMs));
       }
     }
@@ -60,13 +60,11 @@ export class HttpClient {
       if (value !== undefined) url.searchParams.set(name, String(value));
     }
     const headers: Record<string, string> = { authorization: `Bearer ${this.#connection.key}`, accept: options.accept ?? "application/json", ...options.headers };
-    const request: RequestInit & { duplex?: "half" } = { method, headers };
+    const request: RequestInit = { method, headers };
     if (options.signal !== undefined) request.signal = options.signal;
     if (options.raw !== undefined) {
-      headers["content-type"] = options.raw.type;
-      if (options.raw.sizeBytes !== undefined) headers["content-length"] = String(options.raw.sizeBytes);
-      request.body = options.raw.content as BodyInit;
-      request.duplex = "half";
+      if (options.raw.type !== undefined) headers["content-type"] = options.raw.type;
+      request.body = await options.raw.content();
     } else if (options.body !== undefined) {
       headers["content-type"] = "application/json";
       request.body = JSON.stringify(options.body);

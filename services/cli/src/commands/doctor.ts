@@ -4,7 +4,7 @@ import { examine, type Finding } from "../doctor/checks.ts";
 import { cliExitCodes } from "../exit-codes.ts";
 import { contextOf, wholeNumber } from "./context.ts";
 
-const defaultPort = 8787;
+const defaultPort = 7420;
 const marks: Readonly<Record<Finding["status"], string>> = { ok: "ok     ", warning: "warning", missing: "MISSING" };
 
 /** `drydock doctor`: what is missing on this computer and how to get it. */

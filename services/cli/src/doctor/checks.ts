@@ -3,9 +3,10 @@ import { createServer } from "node:net";
 import { access, constants, mkdir, statfs } from "node:fs/promises";
 import { createRequire } from "node:module";
 import { availableParallelism, freemem, totalmem } from "node:os";
-import { delimiter, dirname, join, resolve } from "node:path";
+import { dirname, resolve } from "node:path";
 import { messageOf } from "@drydock/kit";
 import { formatBytes } from "../output/quantities.ts";
+import { findTemporal } from "../up/temporal-server.ts";
 
 /** What one check found. `missing` stops Drydock from working, `warning` does not. */
 export interface Finding {
@@ -50,30 +51,22 @@ function checkNode(): Finding {
   return { name: "node", status: "missing", found: process.version, remedy: `Node ${oldestNode} or newer is needed: run npm install in the repository, which brings it, then npx drydock` };
 }
 
-/** In the order in which `drydock up` looks: an address, the program on PATH, or Go to build it. */
+/** In the order in which `drydock up` looks: an address, a program, or Go to build one. */
 async function checkTemporal(environment: DoctorOptions["environment"]): Promise<Finding> {
   const address = environment["TEMPORAL_ADDRESS"];
   if (address !== undefined && address !== "") return ok("temporal", `server at ${address} (TEMPORAL_ADDRESS)`);
-  const program = await findProgram("temporal", environment);
+  const program = await findTemporal(environment);
   if (program !== null) return ok("temporal", `${program} (${await versionOf(program, ["--version"])})`);
-  const cached = await findCached(environment);
-  if (cached !== null) return ok("temporal", cached);
-  const go = await findProgram("go", environment);
-  if (go !== null) return ok("temporal", `not installed; the first drydock up downloads it, or builds it with ${await versionOf(go, ["version"])}`);
-  return {
-    name: "temporal",
-    status: "warning",
-    found: "neither temporal nor go on PATH, no TEMPORAL_ADDRESS",
-    remedy: "the first drydock up downloads the Temporal dev server; without a network install it (https://docs.temporal.io/cli) or Go (apt-get install golang-go), or set TEMPORAL_ADDRESS",
-  };
-}
-
-async function findCached(environment: DoctorOptions["environment"]): Promise<string | null> {
-  const root = environment["DRYDOCK_TOOLS"] ?? join(environment["XDG_CACHE_HOME"] ?? join(environment["HOME"] ?? "/", ".cache"), "drydock");
-  for (const path of [join(root, "temporal"), join(root, "tools", "temporal"), join(root, "bin", "temporal")]) {
-    if (await isExecutable(path)) return path;
+  try {
+    return ok("temporal", `not there yet; the first drydock up builds it with ${await run("go", ["version"])}, once`);
+  } catch {
+    return {
+      name: "temporal",
+      status: "missing",
+      found: "no temporal on PATH, no TEMPORAL_ADDRESS, and no go to build it with",
+      remedy: "put the temporal command line tool on PATH, set TEMPORAL_ADDRESS to a running server, or install Go 1.26 or newer",
+    };
   }
-  return null;
 }
 
 async function checkDisk(stateDirectory: string): Promise<Finding> {
@@ -147,22 +140,6 @@ async function checkPort(port: number): Promise<Finding> {
   });
   server.listen(port, "127.0.0.1", () => server.close(() => settle(ok("port", `${port} is free`))));
   return await promise;
-}
-
-async function findProgram(name: string, environment: DoctorOptions["environment"]): Promise<string | null> {
-  for (const folder of (environment["PATH"] ?? "").split(delimiter)) {
-    if (folder !== "" && (await isExecutable(join(folder, name)))) return join(folder, name);
-  }
-  return null;
-}
-
-async function isExecutable(path: string): Promise<boolean> {
-  try {
-    await access(path, constants.X_OK);
-    return true;
-  } catch {
-    return false;
-  }
 }
 
 async function versionOf(program: string, values: readonly string[]): Promise<string> {

@@ -1,0 +1,28 @@
+import { readdir, stat } from "node:fs/promises";
+import { basename, join, relative, sep } from "node:path";
+import { InvalidError } from "@drydock/kit";
+import type { DrydockClient, Upload, UploadFile } from "../client/drydock-client.ts";
+
+const archivePattern = /\.(zip|tar|tar\.gz|tgz)$/i;
+
+/** Sends a folder, an archive or one file as one upload. @throws InvalidError when the path holds nothing to send */
+export async function sendFiles(client: DrydockClient, dataset: string, path: string): Promise<Upload> {
+  const info = await stat(path).catch((cause: unknown) => {
+    throw new InvalidError("unreadable_file", `${path} cannot be read: does it exist?`, { cause });
+  });
+  if (info.isFile() && archivePattern.test(path)) return await client.uploadArchive(dataset, path);
+  const files = info.isFile() ? [{ path, name: basename(path) }] : await filesBelow(path);
+  if (files.length === 0) throw new InvalidError("nothing_to_upload", `${path} holds no files`);
+  return await client.uploadFiles(dataset, files);
+}
+
+/** All files below a folder but hidden ones; links are not followed. */
+async function filesBelow(folder: string): Promise<UploadFile[]> {
+  const entries = await readdir(folder, { recursive: true, withFileTypes: true });
+  return entries
+    .filter((entry) => entry.isFile())
+    .map((entry) => join(entry.parentPath, entry.name))
+    .map((path) => ({ path, name: relative(folder, path).split(sep).join("/") }))
+    .filter(({ name }) => !name.split("/").some((part) => part.startsWith(".")))
+    .toSorted((a, b) => (a.name < b.name ? -1 : 1));
+}
