@@ -54,7 +54,7 @@ function trainConfig(changes: object = {}): object {
   return {
     kind: "train",
     runId: "r1",
-    spec: RunSpec.parse({ name: "weld", model: "base", dataset: "weld@1", task: "vqa", checkpoint: { everySteps: 5 } }),
+    spec: RunSpec.parse({ name: "weld", model: "base", dataset: "weld@1", task: "vqa", image: { maxPixels: 4096 }, checkpoint: { everySteps: 5 } }),
     layout,
     totalSteps: 12,
     modelDirectory: root,
@@ -261,6 +261,37 @@ test("an evaluation of its own is scored and stored", async () => {
     { phase: "standalone", samples: 1, scores: { "exact-match": 100 }, resultsKey: "evaluations/eval_1/results.jsonl" },
   ]);
   expect(await storage.head("evaluations/eval_1/results.jsonl")).not.toBeNull();
+});
+
+test("an evaluation uses the picture settings that the model was trained with, and warns about another prompt", async () => {
+  const trained = new FakeController(trainConfig({ totalSteps: 1 }));
+  await runRank(settings(), trained, toyEngine());
+  await storage.getFile("models/weld/1/drydock.json", join(root, "adapter", "drydock.json"));
+  const spec = { model: "weld@1", dataset: "weld@1", task: "vqa", maxNewTokens: 8, image: {} };
+  const config = {
+    kind: "evaluate",
+    evaluationId: "eval_2",
+    spec,
+    modelDirectory: root,
+    adapterDirectory: join(root, "adapter"),
+    recordsKey: "datasets/d/records.jsonl",
+    systemPrompt: "Be wordy.",
+  };
+  const controller = new FakeController(config);
+  let image: object = {};
+  const engine = toyEngine();
+  const doors = {
+    ...engine,
+    openAnswerer: async (...given: Parameters<typeof engine.openAnswerer>) => {
+      image = given[0].spec.image;
+      return await engine.openAnswerer(...given);
+    },
+  };
+  expect(await runRank(settings(), controller, doors)).toBe(0);
+  expect(image).toEqual({ maxPixels: 4096 });
+  expect(controller.reports.flatMap(({ logLines }) => logLines.map(({ message }) => message))).toEqual([
+    expect.stringContaining('is used with "Be wordy."'),
+  ]);
 });
 
 test("missing environment variables are named", () => {

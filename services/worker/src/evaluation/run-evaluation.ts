@@ -2,6 +2,7 @@ import type { ObjectStorage } from "@drydock/kit";
 import type { DataRecord, EvaluationWorkerConfig, RecordImage } from "@drydock/spec";
 import { BadDataError } from "../failure.ts";
 import { scorerOf } from "./score-answers.ts";
+import { chooseImageSettings, choosePrompt, readModelCard } from "../publish/model-card.ts";
 import type { EngineDoors } from "../training/engine-doors.ts";
 import type { TrainingListener } from "../training/training-listener.ts";
 import type { EvaluationResult } from "./evaluator.ts";
@@ -40,7 +41,7 @@ export async function runEvaluation(setup: EvaluationSetup): Promise<EvaluationR
     score,
     nowMs: () => performance.now(),
   });
-  const model = await setup.engine.openAnswerer(config, setup.pathOf);
+  const model = await setup.engine.openAnswerer(await withStoredSettings(config, listener), setup.pathOf);
   try {
     listener.phaseChanged("evaluating-after");
     const result = await evaluator.evaluate(model, "after", 0, setup.signal);
@@ -57,4 +58,16 @@ export async function runEvaluation(setup: EvaluationSetup): Promise<EvaluationR
   } finally {
     await model.close();
   }
+}
+
+/** The picture settings that the model was trained with, where the evaluation names none; what differs is warned about. */
+async function withStoredSettings(
+  config: EvaluationWorkerConfig,
+  listener: TrainingListener,
+): Promise<EvaluationWorkerConfig> {
+  const card = await readModelCard(config.adapterDirectory ?? config.modelDirectory);
+  const { image, warnings } = chooseImageSettings(card, config.spec.image);
+  for (const warning of [...choosePrompt(card, config.systemPrompt).warnings, ...warnings])
+    listener.log("warn", warning);
+  return { ...config, spec: { ...config.spec, image } };
 }
