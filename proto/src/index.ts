@@ -1,6 +1,9 @@
 export {
   Directive,
+  JoinResponseSchema,
   Phase,
+  ReportRequestSchema,
+  ReportResponseSchema,
   WorkerService,
   type JoinRequest,
   type JoinResponse,

@@ -21,7 +21,8 @@ export interface AttemptInput {
 /** How an attempt ended. `reason` is one of the closed list. */
 export interface AttemptOutcome {
   readonly kind: "succeeded" | "stopped" | "failed";
-  readonly epoch: number;
+  /** Null when no worker was started. */
+  readonly epoch: number | null;
   readonly reason: RunReason;
   readonly message: string;
   readonly lastStep: number;
@@ -34,6 +35,13 @@ export interface TransitionInput {
   /** Makes the transition idempotent. */
   readonly key: string;
   readonly to: RunState;
+  readonly reason: RunReason;
+  readonly message: string;
+  readonly attempt: number | null;
+}
+
+export interface RequeueInput {
+  readonly runId: string;
   readonly reason: RunReason;
   readonly message: string;
   readonly attempt: number | null;
@@ -52,7 +60,8 @@ export interface RunActivities {
   /** Waits for capacity, starts or adopts a worker, and watches it to its end. Cancelled = stop after a checkpoint. */
   runAttempt(input: AttemptInput): Promise<AttemptOutcome>;
   publishRun(input: PublishInput): Promise<void>;
-  recordRemedy(input: { readonly runId: string; readonly key: string; readonly reason: RunReason; readonly message: string; readonly attempt: number }): Promise<void>;
+  /** Writes the remedy of a failed attempt down and puts the run back into the queue. */
+  requeue(input: RequeueInput): Promise<void>;
 }
 
 export interface DatasetActivities {

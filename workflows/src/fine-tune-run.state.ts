@@ -7,8 +7,10 @@ export interface Progress {
   /** Failures that count against `retries` of the run spec. */
   readonly failures: number;
   readonly outOfMemory: number;
-  /** Losses of a worker: not the run's fault, so they have a budget of their own. */
+  /** Losses of a worker in a row without a step beyond the last loss: not the run's fault, so they have a budget of their own. */
   readonly losses: number;
+  /** Last step of the attempt that was lost last. */
+  readonly lossStep: number;
   readonly storageFailures: number;
 }
 
@@ -21,11 +23,11 @@ export type Decision =
   | { readonly kind: "retry"; readonly progress: Progress; readonly delayMs: number; readonly reason: RunReason; readonly remedy: string };
 
 export const maxOutOfMemoryRemedies = 3;
-export const maxLosses = 20;
+export const maxLosses = 10;
 export const maxStorageFailures = 10;
 
 export function initialProgress(facts: Pick<RunFacts, "microBatchSize">): Progress {
-  return { microBatchSize: facts.microBatchSize, failures: 0, outOfMemory: 0, losses: 0, storageFailures: 0 };
+  return { microBatchSize: facts.microBatchSize, failures: 0, outOfMemory: 0, losses: 0, lossStep: 0, storageFailures: 0 };
 }
 
 /** What the user asked for while the attempt ran. */
@@ -75,13 +77,14 @@ function halve(outcome: AttemptOutcome, progress: Progress): Decision {
   };
 }
 
-/** The worker went away: go on from the last checkpoint, without touching the retry budget. */
+/** The worker went away: go on from the last checkpoint, without touching the retry budget. Bounded while no step is gained. */
 function lost(outcome: AttemptOutcome, progress: Progress): Decision {
-  if (progress.losses >= maxLosses) return { kind: "fail", reason: "retries-exhausted", message: `the worker was lost ${progress.losses + 1} times; the last time: ${outcome.message}` };
+  const losses = outcome.lastStep > progress.lossStep ? 1 : progress.losses + 1;
+  if (losses > maxLosses) return { kind: "fail", reason: "retries-exhausted", message: `the worker was lost ${losses} times without getting past step ${progress.lossStep}; the last time: ${outcome.message}` };
   return {
     kind: "retry",
-    progress: { ...progress, losses: progress.losses + 1 },
-    delayMs: Math.min(30_000, 250 * 2 ** Math.min(progress.losses, 8)),
+    progress: { ...progress, losses, lossStep: Math.max(progress.lossStep, outcome.lastStep) },
+    delayMs: losses === 1 ? 0 : Math.min(30_000, 250 * 2 ** losses),
     reason: outcome.kind === "stopped" ? "preempted" : outcome.reason,
     remedy: `${outcome.message}; going on from the last checkpoint (does not use the retry budget)`,
   };

@@ -1,5 +1,6 @@
 import {
   ActivityCancellationType,
+  ActivityFailure,
   CancellationScope,
   condition,
   defineSignal,
@@ -10,7 +11,8 @@ import {
   setHandler,
   sleep,
 } from "@temporalio/workflow";
-import type { AttemptOutcome, RunActivities, RunFacts } from "./activities.ts";
+import type { RunReason, RunState } from "@drydock/spec";
+import type { AttemptOutcome, RunActivities } from "./activities.ts";
 import { decide, initialProgress, type Decision, type Progress, type Request } from "./fine-tune-run.state.ts";
 
 // One long heartbeating activity watches an attempt; it is retried for ever because starting it again adopts the worker.
@@ -21,7 +23,7 @@ const { runAttempt } = proxyActivities<RunActivities>({
   retry: { initialInterval: "1 second", maximumInterval: "15 seconds" },
 });
 // Short calls to the api: local, so that a run costs few server transitions; they wait out an api that is away.
-const { loadRun, transitionRun, recordRemedy } = proxyLocalActivities<RunActivities>({
+const { loadRun, transitionRun, requeue } = proxyLocalActivities<RunActivities>({
   startToCloseTimeout: "30 seconds",
   localRetryThreshold: "1 minute",
   retry: { initialInterval: "500 milliseconds", maximumInterval: "10 seconds" },
@@ -32,31 +34,44 @@ export const pauseSignal = defineSignal("pause");
 export const resumeSignal = defineSignal("resume");
 export const cancelSignal = defineSignal("cancel");
 
+/** What the signals of the user and the deadline act on. */
 interface RunControl {
   request: Request;
-  attempts: number;
   pauses: number;
+  /** Milliseconds since the epoch; moved on by pauses. */
+  deadlineAtMs: number;
+  /** The running attempt, to be cancelled; null between attempts. */
   scope: CancellationScope | null;
 }
 
 /** One fine-tuning run from submit to published model. The workflow id is the run id. */
 export async function fineTuneRun({ runId }: { readonly runId: string }): Promise<void> {
-  const control: RunControl = { request: "none", attempts: 0, pauses: 0, scope: null };
+  const control: RunControl = { request: "none", pauses: 0, deadlineAtMs: Number.POSITIVE_INFINITY, scope: null };
   setHandler(pauseSignal, () => ask(control, "pause"));
   setHandler(cancelSignal, () => ask(control, "cancel"));
   setHandler(resumeSignal, () => {
     if (control.request === "pause") control.request = "none";
   });
+  try {
+    await carryOut(runId, control);
+  } catch (error) {
+    // Only what no retry can mend gets here; the person who submitted the run must not find it running for ever.
+    if (!(error instanceof ActivityFailure)) throw error;
+    await transition(runId, "broken", "failed", "internal-error", `the run cannot go on: ${rootMessage(error)}`);
+  }
+}
 
+async function carryOut(runId: string, control: RunControl): Promise<void> {
   const facts = await loadRun({ runId });
   if (facts.isRefused) return await transition(runId, "refused", "failed", "plan-refused", facts.refusal);
   await transition(runId, "queued", "queued", "data-checked", "the data is checked and the plan stands; waiting for a worker");
+  control.deadlineAtMs = Date.now() + facts.deadlineSeconds * 1000;
 
   let progress = initialProgress(facts);
   for (;;) {
     if (control.request === "pause") await stayPaused(runId, control);
     if (control.request === "cancel") return await transition(runId, "cancelled", "cancelled", "cancel-requested", "cancelled; checkpoints are kept");
-    const outcome = await attempt(runId, progress, control, facts);
+    const outcome = await attempt(runId, progress, control);
     const decision = decide(outcome, control.request, progress, facts);
     log.info("attempt ended", { outcome: outcome.kind, reason: outcome.reason, decision: decision.kind });
     if (decision.kind === "retry") progress = decision.progress;
@@ -66,41 +81,41 @@ export async function fineTuneRun({ runId }: { readonly runId: string }): Promis
 
 /** Carries a decision out; false when the run has ended. */
 async function goesOn(runId: string, decision: Decision, outcome: AttemptOutcome, control: RunControl): Promise<boolean> {
+  const { epoch } = outcome;
   switch (decision.kind) {
     case "publish":
-      await publishRun({ runId, epoch: outcome.epoch, modelKey: outcome.modelKey });
+      await publishRun({ runId, epoch: epoch ?? 1, modelKey: outcome.modelKey });
       return false;
     case "cancel":
-      await transition(runId, "cancelled", "cancelled", "cancel-requested", `cancelled after step ${outcome.lastStep}; checkpoints are kept`, outcome.epoch);
+      await transition(runId, "cancelled", "cancelled", "cancel-requested", `cancelled after step ${outcome.lastStep}; checkpoints are kept`, epoch);
       return false;
     case "fail":
-      await transition(runId, "failed", "failed", decision.reason, decision.message, outcome.epoch);
+      await transition(runId, "failed", "failed", decision.reason, decision.message, epoch);
       return false;
     case "pause":
       await stayPaused(runId, control, outcome);
       return true;
     case "retry":
-      await recordRemedy({ runId, key: `remedy-${outcome.epoch}`, reason: decision.reason, message: decision.remedy, attempt: outcome.epoch });
-      await transition(runId, `requeued-${outcome.epoch}`, "queued", decision.reason, decision.remedy, outcome.epoch);
+      await requeue({ runId, reason: decision.reason, message: decision.remedy, attempt: epoch });
       if (decision.delayMs > 0) await condition(() => control.request !== "none", decision.delayMs);
       return true;
   }
 }
 
-async function attempt(runId: string, progress: Progress, control: RunControl, facts: RunFacts): Promise<AttemptOutcome> {
-  control.attempts += 1;
-  control.scope = new CancellationScope();
+async function attempt(runId: string, progress: Progress, control: RunControl): Promise<AttemptOutcome> {
+  const scope = new CancellationScope();
   const deadline = new CancellationScope();
+  control.scope = scope;
   const watch = deadline.run(async () => {
-    await sleep(facts.deadlineSeconds * 1000);
+    await sleep(Math.max(1, control.deadlineAtMs - Date.now()));
     ask(control, "deadline");
   });
   try {
-    return await control.scope.run(async () => await runAttempt({ runId, microBatchSize: progress.microBatchSize }));
+    return await scope.run(async () => await runAttempt({ runId, microBatchSize: progress.microBatchSize }));
   } catch (error) {
     // Cancelled before the activity was ever picked up: nothing ran.
     if (!isCancellation(error)) throw error;
-    return { kind: "stopped", epoch: control.attempts, reason: "preempted", message: "stopped before a worker was started", lastStep: 0, modelKey: "" };
+    return { kind: "stopped", epoch: null, reason: "preempted", message: "stopped before a worker was started", lastStep: 0, modelKey: "" };
   } finally {
     control.scope = null;
     deadline.cancel();
@@ -113,19 +128,25 @@ async function attempt(runId: string, progress: Progress, control: RunControl, f
 /** Stays paused until the user resumes or cancels. */
 async function stayPaused(runId: string, control: RunControl, outcome?: AttemptOutcome): Promise<void> {
   control.pauses += 1;
-  const where = outcome ? `paused after step ${outcome.lastStep}, which is saved` : "paused before a worker was started";
+  const pausedAtMs = Date.now();
+  const where = outcome?.epoch ? `paused after step ${outcome.lastStep}, which is saved` : "paused before a worker was started";
   await transition(runId, `paused-${control.pauses}`, "paused", "paused-after-checkpoint", `${where}; resume when you like`, outcome?.epoch ?? null);
   await condition(() => control.request !== "pause");
+  control.deadlineAtMs += Date.now() - pausedAtMs;
   if (control.request === "none") await transition(runId, `resumed-${control.pauses}`, "queued", "resume-requested", "resumed; waiting for a worker");
 }
 
-/** Notes what the user asked for and stops a running attempt after its checkpoint. A cancel overrides a pause. */
+/** Notes what is asked for and stops a running attempt after its checkpoint. A cancel overrides a pause, nothing a cancel. */
 function ask(control: RunControl, request: Exclude<Request, "none">): void {
   if (control.request === "cancel") return;
   control.request = request;
   control.scope?.cancel();
 }
 
-async function transition(runId: string, key: string, to: "queued" | "paused" | "failed" | "cancelled", reason: Parameters<RunActivities["transitionRun"]>[0]["reason"], message: string, epoch: number | null = null): Promise<void> {
-  await transitionRun({ runId, key, to, reason, message, attempt: epoch });
+function rootMessage(error: Error): string {
+  return error.cause instanceof Error ? rootMessage(error.cause) : error.message;
+}
+
+async function transition(runId: string, key: string, to: RunState, reason: RunReason, message: string, attempt: number | null = null): Promise<void> {
+  await transitionRun({ runId, key, to, reason, message, attempt });
 }

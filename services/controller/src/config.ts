@@ -1,6 +1,7 @@
 import { availableParallelism } from "node:os";
 import { InvalidError } from "@drydock/kit";
 import { z } from "zod";
+import type { Patience } from "./attempts/watch-pod.ts";
 
 const Environment = z.object({
   TEMPORAL_ADDRESS: z.string().min(1),
@@ -20,8 +21,14 @@ const Environment = z.object({
   DRYDOCK_WORKER_THREADS: z.coerce.number().int().min(1).optional(),
   /** Resident bytes after which a worker counts as out of memory. */
   DRYDOCK_MEMORY_LIMIT: z.coerce.number().int().positive().optional(),
-  /** A worker that says nothing for so long is hung. */
-  DRYDOCK_REPORT_DEADLINE_SECONDS: z.coerce.number().positive().default(900),
+  /** A worker that says nothing for so long is hung. It reports twice a second. */
+  DRYDOCK_REPORT_DEADLINE_SECONDS: z.coerce.number().positive().default(300),
+  /** A worker that trains and takes no step for so long is hung. */
+  DRYDOCK_STEP_DEADLINE_SECONDS: z.coerce.number().positive().default(1800),
+  /** A worker that was told to stop gets so long for its checkpoint. */
+  DRYDOCK_STOP_DEADLINE_SECONDS: z.coerce.number().positive().default(300),
+  /** `1`: the process ends when its standard input closes, so that it never outlives the one that started it. */
+  DRYDOCK_PARENT_PIPE: z.enum(["0", "1"]).default("0"),
 });
 
 /** Settings of the controller process, read once. */
@@ -37,12 +44,14 @@ export interface ControllerConfig {
   readonly slots: number;
   readonly threads: number;
   readonly memoryLimitBytes: number | null;
-  readonly reportDeadlineMs: number;
+  readonly patience: Patience;
+  readonly endsWithParent: boolean;
 }
 
 /** @throws InvalidError naming each variable that is missing or wrong */
 export function readConfig(environment: Readonly<Record<string, string | undefined>>): ControllerConfig {
-  const parsed = Environment.safeParse(environment);
+  const filled = Object.fromEntries(Object.entries(environment).filter(([, value]) => value !== ""));
+  const parsed = Environment.safeParse(filled);
   if (!parsed.success) throw new InvalidError("invalid_environment", `controller: ${parsed.error.issues.map(({ path, message }) => `${path.join(".")}: ${message}`).join("; ")}`);
   const { data } = parsed;
   const cores = availableParallelism();
@@ -59,6 +68,11 @@ export function readConfig(environment: Readonly<Record<string, string | undefin
     slots,
     threads: data.DRYDOCK_WORKER_THREADS ?? Math.max(1, Math.floor(cores / slots)),
     memoryLimitBytes: data.DRYDOCK_MEMORY_LIMIT ?? null,
-    reportDeadlineMs: data.DRYDOCK_REPORT_DEADLINE_SECONDS * 1000,
+    patience: {
+      reportMs: data.DRYDOCK_REPORT_DEADLINE_SECONDS * 1000,
+      stepMs: data.DRYDOCK_STEP_DEADLINE_SECONDS * 1000,
+      stopMs: data.DRYDOCK_STOP_DEADLINE_SECONDS * 1000,
+    },
+    endsWithParent: data.DRYDOCK_PARENT_PIPE === "1",
   };
 }

@@ -1,1 +1,2 @@
-export { createRunActivities } from "./activities/run-activities.ts";
+export type { ClusterBackend, Pod, PodEnd, PodSpec } from "./backend/cluster-backend.ts";
+export { readConfig, type ControllerConfig } from "./config.ts";

@@ -1,8 +1,10 @@
-import { InvalidError, UnavailableError, messageOf } from "@drydock/kit";
+import { InvalidError, NotFoundError, UnavailableError, messageOf, retryUnavailable } from "@drydock/kit";
 import { InternalRun, type AttemptUpdate, type DatasetVersionUpdate, type EvaluationUpdate, type ModelRegistration, type RunReportBatch, type RunTransition } from "@drydock/spec";
 import type { z } from "zod";
 
 const callTimeoutMs = 20_000;
+/** Longer than an api takes to be started again; after that the activity is tried again as a whole. */
+const patientBudgetMs = 600_000;
 
 /**
  * The controller's only way to the database: the api's internal routes. Every call is idempotent.
@@ -11,10 +13,18 @@ const callTimeoutMs = 20_000;
 export class InternalApi {
   readonly #url: string;
   readonly #key: string;
+  readonly #budgetMs: number;
 
-  constructor(url: string, key: string) {
+  /** @param budgetMs  how long a call is tried again while the api or its database is away */
+  constructor(url: string, key: string, budgetMs: number = patientBudgetMs) {
     this.#url = url;
     this.#key = key;
+    this.#budgetMs = budgetMs;
+  }
+
+  /** The same api, for callers who try again themselves: one try a call. */
+  hasty(): InternalApi {
+    return new InternalApi(this.#url, this.#key, 0);
   }
 
   async run(runId: string): Promise<InternalRun> {
@@ -46,6 +56,11 @@ export class InternalApi {
   }
 
   async #call(method: string, path: string, body?: unknown): Promise<unknown> {
+    const policy = { budgetMs: this.#budgetMs, maximumDelayMs: 5_000 };
+    return await retryUnavailable(`${method} ${path}`, policy, async () => await this.#once(method, path, body));
+  }
+
+  async #once(method: string, path: string, body: unknown): Promise<unknown> {
     let response: Response;
     try {
       response = await fetch(`${this.#url}/internal/v1${path}`, {
@@ -57,10 +72,17 @@ export class InternalApi {
     } catch (error) {
       throw new UnavailableError("api_unavailable", `the api does not answer: ${messageOf(error)}`, { cause: error });
     }
-    const text = await response.text();
+    return await this.#answerOf(response, `${method} ${path}`);
+  }
+
+  async #answerOf(response: Response, call: string): Promise<unknown> {
+    const text = await response.text().catch((error: unknown) => {
+      throw new UnavailableError("api_unavailable", `the api broke off its answer: ${messageOf(error)}`, { cause: error });
+    });
     if (response.ok) return text === "" ? undefined : (JSON.parse(text) as unknown);
-    const what = `${method} ${path} was answered with ${response.status}: ${text.slice(0, 500)}`;
+    const what = `${call} was answered with ${response.status}: ${text.slice(0, 500)}`;
     if (response.status >= 500 || response.status === 429) throw new UnavailableError("api_unavailable", what);
+    if (response.status === 404) throw new NotFoundError("api_not_found", what);
     throw new InvalidError("api_refused", what);
   }
 }

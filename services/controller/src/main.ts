@@ -1,51 +1,77 @@
-import { fileURLToPath } from "node:url";
+import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { setTimeout as delay } from "node:timers/promises";
 import { NativeConnection, Runtime, Worker } from "@temporalio/worker";
-import { createLogger, isDrydockError, messageOf, openStorage } from "@drydock/kit";
+import { createLogger, isDrydockError, messageOf, openStorage, RetryingStorage } from "@drydock/kit";
 import { temporalNames } from "@drydock/spec";
 import { createDatasetActivities } from "./activities/dataset-activities.ts";
 import { createEvaluationActivities } from "./activities/evaluation-activities.ts";
-import { createRunActivities, type RunDependencies } from "./activities/run-activities.ts";
+import { createRunActivities } from "./activities/run-activities.ts";
+import { AttemptFiles } from "./attempts/attempt-files.ts";
+import { AttemptHost } from "./attempts/attempt-host.ts";
 import { AttemptRegistry } from "./attempts/attempt-registry.ts";
 import { Capacity } from "./attempts/capacity.ts";
 import { serveWorkers } from "./attempts/worker-server.ts";
 import { LocalBackend } from "./backend/local-backend.ts";
+import { stopWorkers, type ControllerParts } from "./close-controller.ts";
 import { readConfig, type ControllerConfig } from "./config.ts";
 import { InternalApi } from "./internal-api.ts";
 import { ModelLocator } from "./models/model-locator.ts";
+import { temporalLogger } from "./temporal-logger.ts";
+
+const workflowsPath = fileURLToPath(import.meta.resolve("@drydock/workflows"));
+const workerProgram = fileURLToPath(new URL("../../worker/src/main.ts", import.meta.url));
+/** Storage that is away is waited for so long within one call; after that the activity is tried again. */
+const storageBudgetMs = 120_000;
+const connectBudgetMs = 120_000;
 
 const logger = createLogger("controller");
+try {
+  await run(readConfig(process.env));
+} catch (error) {
+  if (isDrydockError(error)) process.stderr.write(`drydock controller: ${error.message}\n`);
+  else logger.fatal({ err: error }, "controller ends");
+  process.exit(1);
+}
+process.exit(0);
 
-async function main(): Promise<void> {
-  const config = readConfig(process.env);
-  const registry = new AttemptRegistry();
-  const { server, port } = await serveWorkers(registry, config.port, logger);
-  Runtime.install({ logger: temporalLogger(), shutdownSignals: [] });
-  const connection = await connect(config);
-  const backend = localBackend(config);
-  const dependencies = dependenciesOf(config, registry, backend, `http://127.0.0.1:${port}`);
+async function run(config: ControllerConfig): Promise<void> {
+  const parts: ControllerParts = {
+    capacity: new Capacity(config.slots),
+    registry: new AttemptRegistry(),
+    backend: localBackend(config),
+    logger,
+  };
+  const { server, port } = await serveWorkers(parts.registry, config.port, logger);
+  Runtime.install({ logger: temporalLogger(logger), shutdownSignals: [] });
+  const connection = await connect(config.temporalAddress);
   const worker = await Worker.create({
-    connection,
-    namespace: config.temporalNamespace,
-    taskQueue: temporalNames.taskQueue,
-    workflowsPath: fileURLToPath(import.meta.resolve("@drydock/workflows")),
-    activities: { ...createRunActivities(dependencies), ...createEvaluationActivities(dependencies), ...createDatasetActivities(dependencies) },
-    maxConcurrentActivityTaskExecutions: 200,
-    maxCachedWorkflows: 200,
+    ...{ connection, namespace: config.temporalNamespace, taskQueue: temporalNames.taskQueue, workflowsPath },
+    activities: await activitiesOf(config, parts, `http://127.0.0.1:${port}`),
+    // A run that waits for a slot holds an activity: far more may wait than run.
+    maxConcurrentActivityTaskExecutions: 5_000,
+    maxConcurrentLocalActivityExecutions: 50,
+    maxCachedWorkflows: 300,
+    // A cancel reaches an activity with its next heartbeat.
     maxHeartbeatThrottleInterval: "1 second",
     defaultHeartbeatThrottleInterval: "1 second",
-    // Workers write a checkpoint first; their attempts end as "stopped" and go on at the next start.
-    shutdownGraceTime: "60 seconds",
-    shutdownForceTime: "70 seconds",
+    shutdownGraceTime: "1 second",
+    shutdownForceTime: "10 seconds",
   });
-  const stop = (): void => {
-    if (worker.getState() !== "RUNNING") return;
-    worker.shutdown();
-    backend.stopAll();
+  let closing: Promise<void> | null = null;
+  const close = (): void => {
+    closing ??= stopWorkers(parts)
+      .catch((error: unknown) => logger.error({ err: error }, "workers cannot be stopped"))
+      .then(async () => {
+        // Attempts that ended just now still answer the workflow; nobody is admitted any more.
+        await delay(500);
+        if (worker.getState() === "RUNNING") worker.shutdown();
+      });
   };
-  process.once("SIGTERM", stop);
-  process.once("SIGINT", stop);
-  if (process.env["DRYDOCK_PARENT_PIPE"] === "1") process.stdin.on("end", stop).resume();
+  process.once("SIGTERM", close);
+  process.once("SIGINT", close);
+  if (config.endsWithParent) process.stdin.once("end", close).once("error", close).resume();
   process.stdout.write(`${JSON.stringify({ ready: true, url: `http://127.0.0.1:${port}` })}\n`);
   await worker.run();
   server.close();
@@ -54,60 +80,43 @@ async function main(): Promise<void> {
 }
 
 /** Waits for a Temporal server that is still starting. */
-async function connect({ temporalAddress }: ControllerConfig): Promise<NativeConnection> {
-  for (let tries = 1; ; tries++) {
+async function connect(address: string): Promise<NativeConnection> {
+  const startedMs = performance.now();
+  for (;;) {
     try {
-      return await NativeConnection.connect({ address: temporalAddress });
+      return await NativeConnection.connect({ address });
     } catch (error) {
-      if (tries >= 60) throw error;
+      if (performance.now() - startedMs > connectBudgetMs) throw error;
       logger.warn({ error: messageOf(error) }, "the Temporal server does not answer yet");
-      await new Promise((resolve) => setTimeout(resolve, 1000));
+      await delay(500);
     }
   }
 }
 
-function localBackend(config: ControllerConfig): LocalBackend {
-  const worker = fileURLToPath(new URL("../../worker/src/main.ts", import.meta.url));
-  return new LocalBackend({ command: [process.execPath, worker], directory: join(config.stateDirectory, "pods"), storage: openStorage(config.storageUrl), logger });
-}
-
-function dependenciesOf(config: ControllerConfig, registry: AttemptRegistry, backend: LocalBackend, controllerUrl: string): RunDependencies {
-  const storage = openStorage(config.storageUrl);
-  return {
-    api: new InternalApi(config.apiUrl, config.internalKey),
-    backend,
-    capacity: new Capacity(config.slots),
-    registry,
-    models: new ModelLocator(storage, config.modelsDirectory, join(config.stateDirectory, "models")),
-    storage,
-    storageUrl: config.storageUrl,
-    controllerUrl,
-    stateDirectory: config.stateDirectory,
-    threads: config.threads,
-    memoryLimitBytes: config.memoryLimitBytes,
-    reportDeadlineMs: config.reportDeadlineMs,
+function localBackend({ stateDirectory, storageUrl }: ControllerConfig): LocalBackend {
+  return new LocalBackend({
+    command: [process.execPath, workerProgram],
+    directory: join(stateDirectory, "pods"),
+    storage: openStorage(storageUrl),
     logger,
-  };
+  });
 }
 
-/** Temporal's own lines in our log, warnings and worse. */
-function temporalLogger() {
-  const write = (level: "warn" | "error") => (message: string, meta?: object) => logger[level]({ ...meta }, message);
-  const nothing = (): void => undefined;
+async function activitiesOf(config: ControllerConfig, { capacity, registry, backend }: ControllerParts, controllerUrl: string) {
+  const { stateDirectory, storageUrl, memoryLimitBytes, patience, threads } = config;
+  await mkdir(stateDirectory, { recursive: true });
+  const api = new InternalApi(config.apiUrl, config.internalKey);
+  const storage = new RetryingStorage(openStorage(storageUrl), { budgetMs: storageBudgetMs });
+  const host = new AttemptHost({
+    ...{ backend, registry, storageUrl, controllerUrl, memoryLimitBytes, patience, logger },
+    files: new AttemptFiles(join(stateDirectory, "attempts")),
+    scratchDirectory: join(stateDirectory, "scratch"),
+  });
+  const models = new ModelLocator(storage, config.modelsDirectory, join(stateDirectory, "models"));
+  const dependencies = { api, host, capacity, models, storage, threads, logger };
   return {
-    log: (level: string, message: string, meta?: object) => (level === "ERROR" ? write("error") : level === "WARN" ? write("warn") : nothing)(message, meta),
-    trace: nothing,
-    debug: nothing,
-    info: nothing,
-    warn: write("warn"),
-    error: write("error"),
+    ...createRunActivities(dependencies),
+    ...createEvaluationActivities(dependencies),
+    ...createDatasetActivities({ api, storage, logger, workDirectory: join(stateDirectory, "uploads") }),
   };
-}
-
-try {
-  await main();
-} catch (error) {
-  if (isDrydockError(error)) process.stderr.write(`drydock controller: ${error.message}\n`);
-  else logger.fatal({ err: error }, "controller ends");
-  process.exitCode = 1;
 }

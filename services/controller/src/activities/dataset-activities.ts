@@ -1,58 +1,68 @@
-import { mkdir, rm } from "node:fs/promises";
-import { join } from "node:path";
+import { mkdir, mkdtemp, rm } from "node:fs/promises";
+import { dirname, join } from "node:path";
 import { importVersion } from "@drydock/data";
-import { isDrydockError, messageOf } from "@drydock/kit";
-import type { DatasetInput } from "@drydock/spec";
+import { NotFoundError, isDrydockError, type Logger, type ObjectStorage } from "@drydock/kit";
+import type { DatasetInput, DatasetVersionUpdate } from "@drydock/spec";
 import type { DatasetActivities } from "@drydock/workflows";
-import { beating } from "./beating.ts";
-import type { RunDependencies } from "./run-activities.ts";
+import type { InternalApi } from "../internal-api.ts";
+import { failForGood, whileWatching } from "./activity-signals.ts";
 
-/** @see DatasetActivities */
-export function createDatasetActivities({ api, storage, stateDirectory }: Pick<RunDependencies, "api" | "storage" | "stateDirectory">): DatasetActivities {
+export interface DatasetDependencies {
+  readonly api: Pick<InternalApi, "putDatasetVersion">;
+  readonly storage: ObjectStorage;
+  /** For uploads under way; emptied at the end. */
+  readonly workDirectory: string;
+  readonly logger: Logger;
+}
+
+export function createDatasetActivities(dependencies: DatasetDependencies): DatasetActivities {
+  const { api, logger } = dependencies;
   return {
-    /** Safe to retry: pictures are stored by content, the records under the version's number. */
-    async importDataset(input) {
-      const folder = join(stateDirectory, "imports", input.versionId);
-      await rm(folder, { recursive: true, force: true });
-      await mkdir(folder, { recursive: true });
-      try {
-        await beating(async (signal) => await importUpload(input, folder, signal));
-      } finally {
-        await rm(folder, { recursive: true, force: true });
-      }
-    },
+    /** Safe to retry: importing the same upload writes the same version, and one that is complete is answered as it is. */
+    importDataset: async (input) =>
+      await whileWatching(async ({ stop, abandon }) => {
+        const update = await importOutcome(dependencies, input, AbortSignal.any([stop, abandon]));
+        logger.info({ dataset: input.dataset, version: input.version, state: update.state }, "data set imported");
+        await failForGood(async () => await api.putDatasetVersion(input.dataset, input.version, update));
+      }),
   };
+}
 
-  async function importUpload(input: DatasetInput, folder: string, signal: AbortSignal): Promise<void> {
-    const { dataset, version } = input;
-    try {
-      const path = await fetchUpload(input.uploadKey, join(folder, "upload"));
-      const result = await importVersion({ path, options: input.options, storage, datasetId: input.datasetId, version, signal, workDirectory: folder });
-      const isEmpty = result.report.rowsAccepted === 0;
-      await api.putDatasetVersion(dataset, version, {
-        state: isEmpty ? "failed" : "ready",
-        reason: isEmpty ? (result.report.issues[0]?.message ?? "no row could be used") : null,
-        digest: result.digest,
-        statistics: result.statistics,
-        report: result.report,
-      });
-    } catch (error) {
-      if (!isDrydockError(error) || error.isRetryable) throw error;
-      await api.putDatasetVersion(dataset, version, { state: "failed", reason: messageOf(error), digest: null, statistics: null, report: null });
-    }
+/** What is wrong with the data is an answer, not an error: the version failed, and the reason says why. */
+async function importOutcome({ storage, workDirectory }: DatasetDependencies, input: DatasetInput, signal: AbortSignal): Promise<DatasetVersionUpdate> {
+  await mkdir(workDirectory, { recursive: true });
+  const work = await mkdtemp(join(workDirectory, "upload-"));
+  try {
+    const path = await download(storage, input.uploadKey, work);
+    const { digest, statistics, report } = await importVersion({
+      ...{ path, storage, signal, options: input.options, datasetId: input.datasetId, version: input.version },
+      workDirectory: work,
+    });
+    return { state: "ready", reason: null, digest, statistics, report };
+  } catch (error) {
+    if (!isDrydockError(error) || error.isRetryable) throw error;
+    return { state: "failed", reason: error.message, digest: null, statistics: null, report: null };
+  } finally {
+    await rm(work, { recursive: true, force: true });
   }
+}
 
-  /** Copies the upload below `folder`; answers the path of the one archive, or of the folder of files. */
-  async function fetchUpload(uploadKey: string, folder: string): Promise<string> {
-    const prefix = uploadKey.endsWith("/") ? uploadKey : `${uploadKey}/`;
-    const names: string[] = [];
-    for await (const { key } of storage.list(prefix)) {
-      const name = key.slice(prefix.length);
-      await storage.getFile(key, join(folder, name));
-      names.push(name);
-    }
-    const [only] = names;
-    if (names.length === 1 && only !== undefined && /\.(zip|tar|tar\.gz|tgz)$/i.test(only)) return join(folder, only);
-    return folder;
+/** Copies an upload to this machine: a single file as it is (an archive, or a file of rows), several as a folder. */
+async function download(storage: ObjectStorage, uploadKey: string, work: string): Promise<string> {
+  const prefix = uploadKey.endsWith("/") ? uploadKey : `${uploadKey}/`;
+  const folder = join(work, "files");
+  const paths: string[] = [];
+  for await (const { key } of storage.list(prefix)) {
+    const path = join(folder, ...key.slice(prefix.length).split("/"));
+    await mkdir(dirname(path), { recursive: true });
+    await storage.getFile(key, path);
+    paths.push(path);
   }
+  const [only] = paths;
+  if (only === undefined) throw new NotFoundError("upload_gone", "the upload holds no files any more: upload the data again");
+  return paths.length === 1 && isArchive(only) ? only : folder;
+}
+
+function isArchive(path: string): boolean {
+  return /\.(?:zip|tar|tar\.gz|tgz)$/i.test(path);
 }

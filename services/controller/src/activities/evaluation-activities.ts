@@ -1,110 +1,82 @@
-import { randomBytes } from "node:crypto";
-import { mkdir } from "node:fs/promises";
-import { join } from "node:path";
-import { activityInfo } from "@temporalio/activity";
 import { datasetKeys, effectiveSystemPrompt } from "@drydock/data";
 import { isDrydockError, messageOf } from "@drydock/kit";
-import { Directive } from "@drydock/proto";
 import type { EvaluationInput, EvaluationUpdate, EvaluationWorkerConfig } from "@drydock/spec";
 import type { EvaluationActivities } from "@drydock/workflows";
-import type { AttemptSession } from "../attempts/attempt-registry.ts";
-import { classifyEnd } from "./attempt-end.ts";
-import { beating } from "./beating.ts";
-import type { RunDependencies } from "./run-activities.ts";
-import { watchPod } from "./watch-pod.ts";
+import type { AttemptEnd } from "../attempts/attempt-end.ts";
+import type { HostedAttempt } from "../attempts/attempt-host.ts";
+import type { WatchSignals } from "../attempts/watch-pod.ts";
+import type { ReportRequest } from "@drydock/proto";
+import { failForGood, whileWatching } from "./activity-signals.ts";
+import type { RunAttemptDependencies } from "./run-attempt.ts";
 
-type Dependencies = Omit<RunDependencies, "backend"> & Pick<RunDependencies, "backend">;
+/** Workers of one evaluation at most; a worker that was lost is no fault of the evaluation, but three are. */
+const maxAttempts = 3;
 
-export function createEvaluationActivities(dependencies: Dependencies): EvaluationActivities {
+export function createEvaluationActivities(dependencies: RunAttemptDependencies): EvaluationActivities {
   return {
-    /** Safe to retry: an evaluation only reads, and its result is written under its id. */
-    async runEvaluation(input) {
-      await beating(async (stopSignal) => await evaluate(dependencies, input, stopSignal));
-    },
+    /** Safe to retry: a worker that runs is taken over, one that is gone is started again, and the api keeps one row. */
+    runEvaluation: async (input) => await failForGood(async () => await whileWatching(async (signals) => await evaluate(dependencies, input, signals))),
   };
 }
 
-async function evaluate(dependencies: Dependencies, input: EvaluationInput, stopSignal: AbortSignal): Promise<void> {
-  const { api, capacity } = dependencies;
-  const update = async (change: Partial<EvaluationUpdate>): Promise<void> => await api.putEvaluation(input.evaluationId, { ...emptyUpdate(input), ...change });
-  let config: EvaluationWorkerConfig;
-  try {
-    config = await evaluationConfig(dependencies, input);
-  } catch (error) {
-    if (!isDrydockError(error) || error.isRetryable) throw error;
-    return await update({ state: "failed", message: messageOf(error) });
+async function evaluate(dependencies: RunAttemptDependencies, input: EvaluationInput, signals: WatchSignals): Promise<void> {
+  const { api, host, capacity } = dependencies;
+  const { evaluationId } = input;
+  const tell = async (update: Partial<EvaluationUpdate>): Promise<void> => await api.putEvaluation(evaluationId, updateOf(input, update));
+  const onReport = async ({ evaluations }: ReportRequest): Promise<void> => {
+    const result = evaluations.at(-1);
+    if (!result) return;
+    const { scores, samples, seconds, resultsKey } = result;
+    await api.hasty().putEvaluation(evaluationId, updateOf(input, { state: "succeeded", message: "done", scores, samples, seconds, resultsKey: resultsKey || null }));
+  };
+  const epoch = await host.newestEpoch(evaluationId);
+  let hosted = epoch === 0 ? null : await host.adopt(evaluationId, epoch, onReport);
+  if (!hosted && epoch > 0) {
+    const end = await host.endOfUnwatched(evaluationId, epoch);
+    if (end.reason !== "worker-lost") return await conclude(end, tell);
   }
-  const release = await capacity.acquire("normal", "default", () => undefined, stopSignal);
+  const release = hosted
+    ? capacity.occupy()
+    : await capacity.acquire({ id: evaluationId, priority: "normal", queue: "default", tell: () => undefined }, AbortSignal.any([signals.stop, signals.abandon]));
   try {
-    await update({ state: "running", message: "a worker scores the model" });
-    await runWorker(dependencies, input, config, update, stopSignal);
+    if (!hosted) {
+      const config = await configOrReason(dependencies, input);
+      if (typeof config === "string") return await tell({ state: "failed", message: config });
+      await tell({ state: "running", message: "a worker answers the validation split" });
+      hosted = await start(dependencies, evaluationId, epoch + 1, config, onReport);
+    }
+    const end = await dependencies.host.watch(hosted, signals);
+    if (end.reason === "worker-lost" && hosted.session.epoch < maxAttempts) throw new Error(`the worker was lost: ${end.message}`);
+    await conclude(end, tell);
   } finally {
     release();
   }
 }
 
-async function runWorker(dependencies: Dependencies, input: EvaluationInput, config: EvaluationWorkerConfig, update: (change: Partial<EvaluationUpdate>) => Promise<void>, stopSignal: AbortSignal): Promise<void> {
-  const { registry, backend } = dependencies;
-  const id = input.evaluationId;
-  const epoch = activityInfo().attempt;
-  let result: Partial<EvaluationUpdate> = {};
-  const session: AttemptSession = {
-    id,
-    epoch,
-    token: randomBytes(24).toString("base64url"),
-    configJson: JSON.stringify(config),
-    directive: Directive.CONTINUE,
-    outcome: null,
-    lastReportAtMs: Date.now(),
-    onReport: async (report) => {
-      const last = report.evaluations.at(-1);
-      if (last) result = { scores: last.scores, samples: last.samples, seconds: last.seconds, resultsKey: last.resultsKey };
-    },
-  };
-  // A worker of an earlier try speaks with an older epoch and is told to stop.
-  registry.add(session);
+async function start({ host }: RunAttemptDependencies, evaluationId: string, epoch: number, config: EvaluationWorkerConfig, onReport: (report: ReportRequest) => Promise<void>): Promise<HostedAttempt> {
+  return await host.start({ id: evaluationId, epoch, configJson: JSON.stringify(config), logKey: `evaluations/${evaluationId}/attempts/${epoch}/rank-0.log` }, onReport);
+}
+
+/** A success was written with its scores when it was reported. */
+async function conclude(end: AttemptEnd, tell: (update: Partial<EvaluationUpdate>) => Promise<void>): Promise<void> {
+  if (end.kind !== "succeeded") await tell({ state: "failed", message: end.message });
+}
+
+function updateOf({ spec }: EvaluationInput, update: Partial<EvaluationUpdate>): EvaluationUpdate {
+  return { ...{ runId: null, phase: "standalone", step: null, state: "running", message: "", spec }, ...{ scores: null, samples: 0, seconds: null, resultsKey: null }, ...update };
+}
+
+/** The config of the worker, or the sentence that says why there can be none. */
+async function configOrReason({ models, threads }: RunAttemptDependencies, { evaluationId, spec, datasetId, datasetVersion }: EvaluationInput): Promise<EvaluationWorkerConfig | string> {
   try {
-    const scratch = join(dependencies.stateDirectory, "scratch", id);
-    await mkdir(scratch, { recursive: true });
-    const pod = await backend.start({
-      name: `${id}-a${epoch}-r0`,
-      memoryLimitBytes: dependencies.memoryLimitBytes,
-      logKey: `evaluations/${id}/attempts/${epoch}/rank-0.log`,
-      environment: {
-        DRYDOCK_RUN_ID: id,
-        DRYDOCK_EPOCH: String(epoch),
-        DRYDOCK_RANK: "0",
-        DRYDOCK_WORKER_TOKEN: session.token,
-        DRYDOCK_CONTROLLER_URL: dependencies.controllerUrl,
-        STORAGE_URL: dependencies.storageUrl,
-        DRYDOCK_SCRATCH: scratch,
-      },
-    });
-    const { end, wasHung } = await watchPod({ pod, session, reportDeadlineMs: dependencies.reportDeadlineMs, stopSignal });
-    const { kind, reason, message } = classifyEnd(end, session.outcome, wasHung);
-    if (kind === "succeeded") return await update({ ...result, state: "succeeded", message });
-    if (reason === "worker-lost" || reason === "preempted" || reason === "storage-unavailable") throw new Error(message);
-    await update({ state: "failed", message });
-  } finally {
-    registry.remove(session);
+    const { modelDirectory, adapterDirectory, card } = await models.locate(spec.model);
+    return {
+      ...{ kind: "evaluate", evaluationId, spec: { ...spec, image: { ...card?.image, ...spec.image } } },
+      ...{ modelDirectory, adapterDirectory, threads, recordsKey: datasetKeys.records(datasetId, datasetVersion) },
+      systemPrompt: spec.systemPrompt ?? card?.systemPrompt ?? effectiveSystemPrompt(spec),
+    };
+  } catch (error) {
+    if (isDrydockError(error) && !error.isRetryable) return messageOf(error);
+    throw error;
   }
-}
-
-async function evaluationConfig({ models, threads }: Dependencies, { evaluationId, spec, datasetId, datasetVersion }: EvaluationInput): Promise<EvaluationWorkerConfig> {
-  const { modelDirectory, adapterDirectory, card } = await models.locate(spec.model);
-  return {
-    kind: "evaluate",
-    evaluationId,
-    spec,
-    modelDirectory,
-    adapterDirectory,
-    recordsKey: datasetKeys.records(datasetId, datasetVersion),
-    // The prompt that the model was trained with, unless the user gives one.
-    systemPrompt: spec.systemPrompt ?? card?.systemPrompt ?? effectiveSystemPrompt(spec),
-    threads,
-  };
-}
-
-function emptyUpdate({ spec }: EvaluationInput): EvaluationUpdate {
-  return { runId: null, phase: "standalone", step: null, state: "queued", message: "", spec, scores: null, samples: 0, seconds: null, resultsKey: null };
 }

@@ -3,88 +3,98 @@ import type { EvaluationSpec, EvaluationUpdate, InternalRun, RunReportBatch, Run
 
 /** What one worker report means for the api: rows, a state, evaluations. Pure, so that a report sent twice means the same. */
 export interface ReportMeaning {
-  readonly batch: RunReportBatch;
+  /** Null when there is nothing to store. */
+  readonly batch: RunReportBatch | null;
   readonly transition: RunTransition | null;
   readonly evaluations: readonly { readonly id: string; readonly update: EvaluationUpdate }[];
 }
 
 export function meaningOf(run: InternalRun, report: ReportRequest, now: Date): ReportMeaning {
   const time = now.toISOString();
-  const last = report.steps.at(-1);
-  const totalSteps = run.plan.steps.total;
-  const phases = report.evaluations.map((evaluation) => ({ ...evaluation, phase: phaseOf(evaluation.phase) }));
-  const scored = (phase: "before" | "after"): Record<string, Record<string, number>> => {
-    const found = phases.findLast((evaluation) => evaluation.phase === phase);
-    return found ? { [phase]: found.scores } : {};
-  };
+  const evaluations = report.evaluations.map((evaluation) => ({ ...evaluation, phase: phaseOf(evaluation.phase) }));
+  const events = eventsOf(report, evaluations, time);
+  const { steps, checkpoints } = report;
+  const isEmpty = steps.length + checkpoints.length + evaluations.length + events.length === 0;
   return {
-    batch: {
-      ...(last
-        ? {
-            progress: {
-              step: last.step,
-              totalSteps,
-              epoch: last.epoch,
-              loss: Number.isFinite(last.loss) ? last.loss : null,
-              tokensPerSecond: last.seconds > 0 ? Number(last.tokens) / last.seconds : null,
-              remainingSeconds: (totalSteps - last.step) * meanSeconds(report),
-            },
-          }
-        : {}),
-      metrics: report.steps
-        .filter(({ loss, gradientNorm }) => Number.isFinite(loss) && Number.isFinite(gradientNorm))
-        .map((step) => ({
-          step: step.step,
-          attempt: report.epoch,
-          time: new Date(Number(step.timeMs)).toISOString(),
-          loss: step.loss,
-          learningRate: step.learningRate,
-          gradientNorm: step.gradientNorm,
-          tokens: Number(step.tokens),
-          seconds: step.seconds,
-          memoryBytes: Number(step.memoryBytes),
-        })),
-      checkpoints: report.checkpoints.map((checkpoint) => ({
-        runId: run.id,
-        step: checkpoint.step,
-        attempt: report.epoch,
-        key: checkpoint.key,
-        sizeBytes: Number(checkpoint.sizeBytes),
-        manifestSha256: checkpoint.manifestSha256,
-        isBest: checkpoint.isBest,
-        scores: null,
-        createdAt: time,
-      })),
-      events: [
-        ...report.checkpoints.map((checkpoint) => event(`checkpoint-${report.epoch}-${checkpoint.step}`, "checkpoint.saved", `checkpoint of step ${checkpoint.step} is saved`, checkpoint.step)),
-        ...phases.map((evaluation) => event(`evaluation-${evaluation.phase}-${evaluation.step}`, "evaluation.finished", `evaluation ${evaluation.phase === "during" ? `at step ${evaluation.step}` : evaluation.phase}: ${scoresText(evaluation.scores)}`, evaluation.step)),
-        ...report.logLines
-          .filter(({ level }) => level === "warn")
-          .map(({ message }, index) => event(`warning-${report.epoch}-${report.sequence}-${index}`, "warning", message, last?.step ?? null)),
-      ],
-      ...(phases.length > 0 ? { scores: { ...scored("before"), ...scored("after") } } : {}),
-    },
-    transition: transitionOf(report, last?.step ?? null),
-    evaluations: phases.map((evaluation) => ({
-      id: `eval_${run.id.replace(/^run_/, "")}-${evaluation.phase}-${evaluation.step}`,
-      update: {
-        runId: run.id,
-        phase: evaluation.phase,
-        step: evaluation.step,
-        state: "succeeded",
-        message: scoresText(evaluation.scores),
-        spec: evaluationSpecOf(run),
-        scores: evaluation.scores,
-        samples: evaluation.samples,
-        seconds: evaluation.seconds,
-        resultsKey: evaluation.resultsKey === "" ? null : evaluation.resultsKey,
-      },
-    })),
+    batch: isEmpty
+      ? null
+      : {
+          ...progressOf(run, report),
+          metrics: metricsOf(report),
+          checkpoints: checkpointsOf(run, report, time),
+          events,
+          ...(evaluations.length === 0 ? {} : { scores: { ...scoredAs("before", evaluations), ...scoredAs("after", evaluations) } }),
+        },
+    transition: transitionOf(report, steps.at(-1)?.step ?? null),
+    evaluations: evaluations.map((evaluation) => ({ id: evaluationIdOf(run.id, evaluation), update: evaluationUpdateOf(run, evaluation) })),
   };
+}
 
-  function event(key: string, type: "checkpoint.saved" | "evaluation.finished" | "warning", message: string, step: number | null) {
-    return { key, time, actor: "worker", type, from: null, to: null, reason: "step-finished" as const, message, attempt: report.epoch, step };
-  }
+type RunEvaluation = Omit<ReportRequest["evaluations"][number], "phase"> & { readonly phase: "before" | "during" | "after" };
+
+function scoredAs(phase: "before" | "after", evaluations: readonly RunEvaluation[]): Record<string, Record<string, number>> {
+  const found = evaluations.findLast((evaluation) => evaluation.phase === phase);
+  return found ? { [phase]: found.scores } : {};
+}
+
+function progressOf(run: InternalRun, report: ReportRequest): Pick<RunReportBatch, "progress"> {
+  const last = report.steps.at(-1);
+  if (!last) return {};
+  const totalSteps = run.plan.steps.total;
+  return {
+    progress: {
+      step: last.step,
+      totalSteps,
+      epoch: last.epoch,
+      loss: Number.isFinite(last.loss) ? last.loss : null,
+      tokensPerSecond: last.seconds > 0 ? Number(last.tokens) / last.seconds : null,
+      remainingSeconds: Math.max(0, totalSteps - last.step) * meanSeconds(report),
+    },
+  };
+}
+
+/** Steps whose loss is not finite stay out of the curve; the run's end says that it diverged. */
+function metricsOf({ steps, epoch }: ReportRequest): RunReportBatch["metrics"] {
+  return steps
+    .filter(({ loss, gradientNorm }) => Number.isFinite(loss) && Number.isFinite(gradientNorm))
+    .map(({ step, loss, learningRate, gradientNorm, seconds, tokens, memoryBytes, timeMs }) => ({
+      ...{ step, loss, learningRate, gradientNorm, seconds, attempt: epoch },
+      ...{ tokens: Number(tokens), memoryBytes: Number(memoryBytes), time: new Date(Number(timeMs)).toISOString() },
+    }));
+}
+
+function checkpointsOf(run: InternalRun, { checkpoints, epoch }: ReportRequest, time: string): RunReportBatch["checkpoints"] {
+  return checkpoints.map(({ step, key, sizeBytes, manifestSha256, isBest }) => ({
+    ...{ runId: run.id, step, attempt: epoch, key, sizeBytes: Number(sizeBytes) },
+    ...{ manifestSha256, isBest, scores: null, createdAt: time },
+  }));
+}
+
+function eventsOf(report: ReportRequest, evaluations: readonly RunEvaluation[], time: string): NonNullable<RunReportBatch["events"]> {
+  const { epoch, sequence } = report;
+  const lastStep = report.steps.at(-1)?.step ?? null;
+  const event = (key: string, type: "checkpoint.saved" | "evaluation.finished" | "warning", reason: RunTransition["reason"], message: string, step: number | null) => ({
+    ...{ key, time, actor: "worker", type, from: null, to: null, reason, message, attempt: epoch, step },
+  });
+  return [
+    ...report.checkpoints.map(({ step }) => event(`checkpoint-${epoch}-${step}`, "checkpoint.saved", "step-finished", `checkpoint of step ${step} is saved`, step)),
+    ...evaluations.map(({ phase, step, scores }) =>
+      event(`evaluation-${phase}-${step}`, "evaluation.finished", phase === "after" ? "final-evaluation" : phase === "before" ? "baseline-evaluation" : "step-finished", `evaluation ${phase === "during" ? `at step ${step}` : phase}: ${scoresText(scores)}`, step),
+    ),
+    ...report.logLines.filter(({ level }) => level === "warn").map(({ message }, index) => event(`warning-${epoch}-${sequence}-${index}`, "warning", "step-finished", message, lastStep)),
+  ];
+}
+
+/** The same evaluation has the same id in every attempt, so that one done again replaces its row. */
+function evaluationIdOf(runId: string, { phase, step }: RunEvaluation): string {
+  return `eval_${runId.replace(/^run_/, "")}-${phase}-${step}`;
+}
+
+function evaluationUpdateOf(run: InternalRun, { phase, step, scores, samples, seconds, resultsKey }: RunEvaluation): EvaluationUpdate {
+  return {
+    ...{ runId: run.id, phase, step, state: "succeeded", message: scoresText(scores), spec: evaluationSpecOf(run) },
+    ...{ scores, samples, seconds, resultsKey: resultsKey === "" ? null : resultsKey },
+  };
 }
 
 function meanSeconds({ steps }: ReportRequest): number {

@@ -1,5 +1,15 @@
+import { create } from "@bufbuild/protobuf";
 import { Code, ConnectError } from "@connectrpc/connect";
-import { Directive, type JoinRequest, type JoinResponse, type ReportRequest, type ReportResponse } from "@drydock/proto";
+import {
+  Directive,
+  JoinResponseSchema,
+  Phase,
+  ReportResponseSchema,
+  type JoinRequest,
+  type JoinResponse,
+  type ReportRequest,
+  type ReportResponse,
+} from "@drydock/proto";
 
 /** What the last report of a process said. */
 export interface ReportedOutcome {
@@ -11,6 +21,7 @@ export interface ReportedOutcome {
 
 /** One attempt that this controller watches. */
 export interface AttemptSession {
+  /** Id of the run or the evaluation. */
   readonly id: string;
   readonly epoch: number;
   readonly token: string;
@@ -19,10 +30,14 @@ export interface AttemptSession {
   readonly onReport: (report: ReportRequest) => Promise<void>;
   directive: Directive;
   outcome: ReportedOutcome | null;
+  phase: Phase;
+  /** When the worker last said anything. */
   lastReportAtMs: number;
+  /** When the worker last said that it got further: a step, a checkpoint, an evaluation, another phase. */
+  lastProgressAtMs: number;
 }
 
-type Identity = Pick<JoinRequest, "runId" | "epoch" | "rank" | "token">;
+type Identity = Pick<JoinRequest, "runId" | "epoch" | "token">;
 
 /** The attempts that may speak. Whoever has another epoch or token is told to stop, and changes nothing. */
 export class AttemptRegistry {
@@ -36,32 +51,42 @@ export class AttemptRegistry {
     if (this.#sessions.get(session.id) === session) this.#sessions.delete(session.id);
   }
 
-  join(request: JoinRequest): JoinResponse {
-    const session = this.#sessionOf(request);
-    if (!session) return answer(Directive.ABORT);
-    session.lastReportAtMs = Date.now();
-    return { ...answer(session.directive), configJson: session.configJson };
+  /** Tells every worker to stop after a checkpoint. */
+  stopAll(): void {
+    for (const session of this.#sessions.values()) session.directive = Directive.CHECKPOINT_AND_STOP;
   }
 
-  async report(request: ReportRequest): Promise<ReportResponse> {
+  join(request: JoinRequest, nowMs: number): JoinResponse {
     const session = this.#sessionOf(request);
-    if (!session) return { $typeName: "drydock.worker.v1.ReportResponse", directive: Directive.ABORT };
-    session.lastReportAtMs = Date.now();
+    if (!session) return create(JoinResponseSchema, { directive: Directive.ABORT });
+    session.lastReportAtMs = nowMs;
+    session.lastProgressAtMs = nowMs;
+    return create(JoinResponseSchema, { directive: session.directive, configJson: session.configJson });
+  }
+
+  async report(request: ReportRequest, nowMs: number): Promise<ReportResponse> {
+    const session = this.#sessionOf(request);
+    if (!session) return create(ReportResponseSchema, { directive: Directive.ABORT });
+    session.lastReportAtMs = nowMs;
+    if (isProgress(request, session)) session.lastProgressAtMs = nowMs;
+    session.phase = request.phase;
     await session.onReport(request);
     if (request.outcome) session.outcome = request.outcome;
-    return { $typeName: "drydock.worker.v1.ReportResponse", directive: session.directive };
+    return create(ReportResponseSchema, { directive: session.directive });
   }
 
   /** Null for a stale epoch. @throws ConnectError to be tried again when the attempt is not known (yet), or for a wrong token */
   #sessionOf({ runId, epoch, token }: Identity): AttemptSession | null {
     const session = this.#sessions.get(runId);
-    if (!session) throw new ConnectError("this attempt is not watched by any controller yet", Code.Unavailable);
+    if (!session)
+      throw new ConnectError("no controller watches this attempt yet: try again in a moment", Code.Unavailable);
     if (epoch < session.epoch) return null;
-    if (epoch !== session.epoch || token !== session.token) throw new ConnectError("wrong epoch or token", Code.Unauthenticated);
+    if (epoch !== session.epoch || token !== session.token)
+      throw new ConnectError("this epoch and token are not of a running attempt", Code.Unauthenticated);
     return session;
   }
 }
 
-function answer(directive: Directive): JoinResponse {
-  return { $typeName: "drydock.worker.v1.JoinResponse", directive, configJson: "", peers: [], resumeFrom: "" };
+function isProgress({ steps, checkpoints, evaluations, phase }: ReportRequest, session: AttemptSession): boolean {
+  return steps.length + checkpoints.length + evaluations.length > 0 || phase !== session.phase;
 }

@@ -1,9 +1,20 @@
-/** Someone who waits for a slot. */
-interface Waiter {
-  readonly rank: number;
-  readonly sequence: number;
-  readonly admit: () => void;
+import { InvalidError } from "@drydock/kit";
+import type { RunSpec } from "@drydock/spec";
+
+/** Who asks for a slot. */
+export interface Claim {
+  /** Name of the pod or id of the run; ids sort by age. */
+  readonly id: string;
+  readonly priority: RunSpec["priority"];
+  readonly queue: string;
+  /** Called with a sentence whenever the reason to wait changes. */
   readonly tell: (why: string) => void;
+}
+
+interface Waiter {
+  readonly claim: Claim;
+  readonly admit: (release: () => void) => void;
+  told: string;
 }
 
 const priorityRanks = { high: 0, normal: 1, low: 2 } as const;
@@ -13,57 +24,81 @@ export class Capacity {
   readonly #slots: number;
   readonly #waiting: Waiter[] = [];
   #busy = 0;
-  #sequence = 0;
+  #isClosed = false;
 
+  /** @throws InvalidError for less than one slot */
   constructor(slots: number) {
+    if (slots < 1) throw new InvalidError("no_worker_slots", `a controller needs at least one worker slot, not ${slots}`);
     this.#slots = slots;
   }
 
-  /**
-   * Waits for a slot; answers the function that gives it back.
-   *
-   * @param tell  called with a sentence whenever the reason to wait changes
-   * @throws the reason of `signal` when it is aborted while waiting
-   */
-  async acquire(priority: keyof typeof priorityRanks, queue: string, tell: (why: string) => void, signal: AbortSignal): Promise<() => void> {
-    signal.throwIfAborted();
-    if (this.#busy < this.#slots && this.#waiting.length === 0) return this.#take();
-    await new Promise<void>((resolve, reject) => {
-      const waiter: Waiter = {
-        rank: priorityRanks[priority],
-        sequence: this.#sequence++,
-        admit: () => {
-          signal.removeEventListener("abort", leave);
-          resolve();
-        },
-        tell,
-      };
-      const leave = (): void => {
-        this.#waiting.splice(this.#waiting.indexOf(waiter), 1);
-        reject(signal.reason instanceof Error ? signal.reason : new Error("stopped while waiting for capacity"));
-        this.#explain(queue);
-      };
-      signal.addEventListener("abort", leave, { once: true });
-      this.#waiting.push(waiter);
-      this.#waiting.sort((a, b) => a.rank - b.rank || a.sequence - b.sequence);
-      this.#explain(queue);
-    });
-    return this.#take();
-  }
-
-  #take(): () => void {
+  /** Takes a slot for a worker that runs already, even when none is free. Answers the function that gives it back. */
+  occupy(): () => void {
     this.#busy += 1;
+    this.#explain();
     let isHeld = true;
     return () => {
       if (!isHeld) return;
       isHeld = false;
       this.#busy -= 1;
-      const next = this.#waiting.shift();
-      next?.admit();
+      this.#admit();
     };
   }
 
-  #explain(queue: string): void {
-    this.#waiting.forEach(({ tell }, ahead) => tell(`needs a worker slot; ${this.#busy} of ${this.#slots} are busy; ${ahead} ${ahead === 1 ? "run" : "runs"} ahead in queue "${queue}"`));
+  /**
+   * Waits for a slot; answers the function that gives it back.
+   *
+   * @throws the reason of `signal` when it is aborted while waiting
+   */
+  async acquire(claim: Claim, signal: AbortSignal): Promise<() => void> {
+    signal.throwIfAborted();
+    return await new Promise<() => void>((resolve, reject) => {
+      const leave = (): void => {
+        this.#waiting.splice(this.#waiting.indexOf(waiter), 1);
+        reject(signal.reason instanceof Error ? signal.reason : new Error("stopped while waiting for a slot"));
+        this.#explain();
+      };
+      const waiter: Waiter = {
+        claim,
+        told: "",
+        admit: (release) => {
+          signal.removeEventListener("abort", leave);
+          resolve(release);
+        },
+      };
+      signal.addEventListener("abort", leave, { once: true });
+      this.#waiting.push(waiter);
+      this.#waiting.sort(byPriorityThenAge);
+      this.#admit();
+    });
   }
+
+  /** From now on nobody gets a slot: the controller is closing. */
+  close(): void {
+    this.#isClosed = true;
+  }
+
+  #admit(): void {
+    while (!this.#isClosed && this.#busy < this.#slots) {
+      const next = this.#waiting.shift();
+      if (!next) break;
+      next.admit(this.occupy());
+    }
+    this.#explain();
+  }
+
+  #explain(): void {
+    this.#waiting.forEach((waiter, index) => {
+      const { claim } = waiter;
+      const ahead = this.#waiting.slice(0, index).filter((other) => other.claim.queue === claim.queue).length;
+      const why = `needs a worker slot on this computer; ${this.#busy} of ${this.#slots} ${this.#slots === 1 ? "slot is" : "slots are"} busy; ${ahead} ${ahead === 1 ? "run" : "runs"} ahead in queue "${claim.queue}"`;
+      if (why === waiter.told) return;
+      waiter.told = why;
+      claim.tell(why);
+    });
+  }
+}
+
+function byPriorityThenAge(a: Waiter, b: Waiter): number {
+  return priorityRanks[a.claim.priority] - priorityRanks[b.claim.priority] || (a.claim.id < b.claim.id ? -1 : 1);
 }

@@ -10,10 +10,10 @@ export async function serveWorkers(registry: AttemptRegistry, port: number, logg
   const handler = connectNodeAdapter({
     routes: (router) => {
       router.service(WorkerService, {
-        join: (request) => registry.join(request),
+        join: (request) => registry.join(request, Date.now()),
         report: async (request) => {
           try {
-            return await registry.report(request);
+            return await registry.report(request, Date.now());
           } catch (error) {
             throw refusalOf(error, logger);
           }

@@ -1,6 +1,6 @@
 /** What a back end is asked to start: one rank of an attempt. A pod on a cluster, a process on one computer. */
 export interface PodSpec {
-  /** `<runId or evaluationId>-a<epoch>-r<rank>`: starting the same name twice starts one. */
+  /** `<run or evaluation id>-a<epoch>-r<rank>`: starting the same name twice starts one. */
   readonly name: string;
   readonly environment: Readonly<Record<string, string>>;
   readonly memoryLimitBytes: number | null;
@@ -26,9 +26,11 @@ export interface Pod {
   kill(): void;
 }
 
-/** Starts and finds the processes of attempts. Both back ends pass one contract. */
+/** Starts and finds the processes of attempts. Every back end passes one contract. */
 export interface ClusterBackend {
   start(pod: PodSpec): Promise<Pod>;
   /** A pod that runs already under this name, started by this controller or by one before it; null when there is none. */
   find(name: string): Promise<Pod | null>;
+  /** All pods that run. */
+  list(): Promise<Pod[]>;
 }

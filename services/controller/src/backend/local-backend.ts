@@ -1,5 +1,5 @@
 import { spawn } from "node:child_process";
-import { mkdir, open, readFile, rm, stat, writeFile } from "node:fs/promises";
+import { mkdir, open, readFile, readdir, rename, rm, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { messageOf, type Logger, type ObjectStorage } from "@drydock/kit";
@@ -20,6 +20,8 @@ export interface LocalBackendOptions {
 }
 
 const watchIntervalMs = 500;
+/** The log goes to storage every so many looks, and at the end. */
+const looksPerShipment = 4;
 
 /**
  * Pods as operating-system processes of this computer, each in a group of its own. What runs is written down by process id
@@ -27,7 +29,8 @@ const watchIntervalMs = 500;
  */
 export class LocalBackend implements ClusterBackend {
   readonly #options: LocalBackendOptions;
-  readonly #live = new Set<Pod>();
+  /** Pods under watch, so that whoever asks for one gets the same, its exit code included. */
+  readonly #watched = new Map<string, Pod>();
 
   constructor(options: LocalBackendOptions) {
     this.#options = options;
@@ -51,36 +54,43 @@ export class LocalBackend implements ClusterBackend {
       const identity = child.pid === undefined ? null : await identityOf(child.pid);
       if (!identity) return { name: spec.name, ended: exit, stop: () => undefined, kill: () => undefined };
       const entry: Entry = { ...identity, logKey: spec.logKey, memoryLimitBytes: spec.memoryLimitBytes };
-      await writeFile(this.#entryPath(spec.name), JSON.stringify(entry));
-      return this.#watched(spec.name, entry, exit);
+      await writeFile(`${this.#entryPath(spec.name)}.tmp`, JSON.stringify(entry));
+      await rename(`${this.#entryPath(spec.name)}.tmp`, this.#entryPath(spec.name));
+      return this.#watchedPod(spec.name, entry, exit);
     } finally {
       await log.close();
     }
   }
 
   async find(name: string): Promise<Pod | null> {
+    const watched = this.#watched.get(name);
+    if (watched) return watched;
     const entry = await this.#entry(name);
     if (!entry || !(await isAlive(entry))) return null;
-    return this.#watched(name, entry, goneBySelf(entry));
+    return this.#watched.get(name) ?? this.#watchedPod(name, entry, goneBySelf(entry));
   }
 
-  /** Asks every worker to stop after a checkpoint: this computer is being shut down in order. */
-  stopAll(): void {
-    for (const pod of this.#live) pod.stop();
+  async list(): Promise<Pod[]> {
+    await mkdir(this.#options.directory, { recursive: true });
+    const names = (await readdir(this.#options.directory)).filter((file) => file.endsWith(".json"));
+    const pods = await Promise.all(names.map(async (file) => await this.find(file.slice(0, -".json".length))));
+    return pods.filter((pod) => pod !== null);
   }
 
-  #watched(name: string, entry: Entry, exit: Promise<PodEnd>): Pod {
-    const ended = this.#watch(name, entry, exit).finally(() => this.#live.delete(pod));
-    const signal = (which: NodeJS.Signals): void => {
-      try {
-        process.kill(-entry.pid, which);
-      } catch (error) {
-        this.#options.logger.debug({ name, error: messageOf(error) }, "worker is gone already");
-      }
-    };
+  #watchedPod(name: string, entry: Entry, exit: Promise<PodEnd>): Pod {
+    const ended = this.#watch(name, entry, exit).finally(() => this.#watched.delete(name));
+    const signal = (which: NodeJS.Signals): void => this.#signal(name, entry, which);
     const pod: Pod = { name, ended, stop: () => signal("SIGTERM"), kill: () => signal("SIGKILL") };
-    this.#live.add(pod);
+    this.#watched.set(name, pod);
     return pod;
+  }
+
+  #signal(name: string, { pid }: ProcessIdentity, which: NodeJS.Signals): void {
+    try {
+      process.kill(-pid, which);
+    } catch (error) {
+      this.#options.logger.debug({ name, error: messageOf(error) }, "worker is gone already");
+    }
   }
 
   /** Watches memory and ships the log until the process ends. */
@@ -89,12 +99,12 @@ export class LocalBackend implements ClusterBackend {
     let isOverMemory = false;
     let shippedBytes = -1;
     const ended = exit.then((result) => (end = result));
-    while (!end) {
+    for (let looks = 1; !end; looks++) {
       await Promise.race([ended, delay(watchIntervalMs)]);
-      shippedBytes = await this.#shipLog(name, entry.logKey, shippedBytes);
-      if (entry.memoryLimitBytes !== null && (await residentBytes(entry.pid)) > entry.memoryLimitBytes) {
+      if (looks % looksPerShipment === 0) shippedBytes = await this.#shipLog(name, entry.logKey, shippedBytes);
+      if (!end && entry.memoryLimitBytes !== null && (await residentBytes(entry.pid)) > entry.memoryLimitBytes) {
         isOverMemory = true;
-        process.kill(-entry.pid, "SIGKILL");
+        this.#signal(name, entry, "SIGKILL");
         await ended;
       }
     }
@@ -106,9 +116,9 @@ export class LocalBackend implements ClusterBackend {
 
   /** Copies the log to object storage when it has grown. A store that is away costs a late log, never the run. */
   async #shipLog(name: string, key: string, shippedBytes: number): Promise<number> {
-    const { size } = await stat(this.#logPath(name));
-    if (size === shippedBytes) return shippedBytes;
     try {
+      const { size } = await stat(this.#logPath(name));
+      if (size === shippedBytes) return shippedBytes;
       await this.#options.storage.putFile(key, this.#logPath(name));
       return size;
     } catch (error) {
@@ -144,6 +154,6 @@ async function goneBySelf(identity: ProcessIdentity): Promise<PodEnd> {
 
 /** What a worker inherits: paths and locale, no keys of the controller. */
 function baseEnvironment(): Record<string, string> {
-  const kept = ["PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TZ", "DRYDOCK_LOG_LEVEL", "S3_ENDPOINT", "AWS_REGION", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"];
+  const kept = ["PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TZ", "DRYDOCK_LOG_LEVEL", "S3_ENDPOINT", "S3_REGION", "S3_ACCESS_KEY_ID", "S3_SECRET_ACCESS_KEY", "S3_FORCE_PATH_STYLE", "AWS_REGION", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"];
   return Object.fromEntries(kept.flatMap((name) => (process.env[name] === undefined ? [] : [[name, process.env[name]]])));
 }

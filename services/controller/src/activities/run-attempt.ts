@@ -1,0 +1,145 @@
+import { effectiveSystemPrompt, datasetKeys, readManifest } from "@drydock/data";
+import { isDrydockError, messageOf, type Logger, type ObjectStorage } from "@drydock/kit";
+import type { ReportRequest } from "@drydock/proto";
+import type { Attempt, InternalRun, WorkerConfig } from "@drydock/spec";
+import type { AttemptInput, AttemptOutcome } from "@drydock/workflows";
+import type { AttemptEnd } from "../attempts/attempt-end.ts";
+import type { AttemptHost, HostedAttempt } from "../attempts/attempt-host.ts";
+import type { Capacity } from "../attempts/capacity.ts";
+import type { WatchSignals } from "../attempts/watch-pod.ts";
+import type { InternalApi } from "../internal-api.ts";
+import type { ModelLocator } from "../models/model-locator.ts";
+import { reserveModelVersion } from "../models/model-version.ts";
+import { meaningOf } from "./run-report.ts";
+
+export interface RunAttemptDependencies {
+  readonly api: InternalApi;
+  readonly host: AttemptHost;
+  readonly capacity: Capacity;
+  readonly models: ModelLocator;
+  readonly storage: ObjectStorage;
+  /** Compute threads of one worker. */
+  readonly threads: number;
+  readonly logger: Logger;
+}
+
+/** States of an attempt whose worker may still be there. */
+const openStates: readonly Attempt["state"][] = ["starting", "running", "stopping"];
+
+/** One try of a run: waits for a slot, starts a worker (or takes over the one that runs), and watches it to its end. */
+export async function runAttempt(dependencies: RunAttemptDependencies, { runId, microBatchSize }: AttemptInput, signals: WatchSignals): Promise<AttemptOutcome> {
+  const { api, host, capacity } = dependencies;
+  const run = await api.run(runId);
+  const open = run.attempts.findLast(({ state }) => openStates.includes(state));
+  if (open) {
+    const hosted = await host.adopt(runId, open.epoch, reportsOf(dependencies, run, open));
+    if (!hosted) return await finish(dependencies, runId, open, await host.endOfUnwatched(runId, open.epoch));
+    const release = capacity.occupy();
+    return await watch(dependencies, runId, open, hosted, signals).finally(release);
+  }
+  const release = await waitForSlot(dependencies, run, signals);
+  if (!release) return notStarted(run, "stopped", "preempted", "stopped while waiting for a worker");
+  try {
+    const attempt = nextAttempt(run, microBatchSize);
+    const config = await workerConfig(dependencies, run, microBatchSize).catch((error: unknown) => {
+      if (isDrydockError(error) && !error.isRetryable) return messageOf(error);
+      throw error;
+    });
+    if (typeof config === "string") return notStarted(run, "failed", "bad-config", config);
+    const hosted = await launch(dependencies, run, attempt, config);
+    return await watch(dependencies, runId, attempt, hosted, signals);
+  } finally {
+    release();
+  }
+}
+
+function notStarted({ attempts }: InternalRun, kind: "stopped" | "failed", reason: AttemptOutcome["reason"], message: string): AttemptOutcome {
+  return { kind, epoch: null, reason, message, lastStep: attempts.at(-1)?.lastStep ?? 0, modelKey: "" };
+}
+
+/** Null when the user stopped the run while it waited. */
+async function waitForSlot({ api, capacity, logger }: RunAttemptDependencies, run: InternalRun, signals: WatchSignals): Promise<(() => void) | null> {
+  const tell = (message: string): void => {
+    // The sentence is its own key's end: the same reason to wait is one event, however often it comes back.
+    const transition = { key: `waiting-${run.attempts.length}-${message}`, to: "queued", reason: "waiting-for-capacity", message } as const;
+    api.transition(run.id, transition).catch((error: unknown) => logger.warn({ runId: run.id, error: messageOf(error) }, "reason to wait is not told"));
+  };
+  try {
+    return await capacity.acquire({ id: run.id, priority: run.spec.priority, queue: run.spec.queue, tell }, AbortSignal.any([signals.stop, signals.abandon]));
+  } catch (error) {
+    if (signals.stop.aborted) return null;
+    throw error;
+  }
+}
+
+function nextAttempt({ attempts }: InternalRun, microBatchSize: number): Attempt {
+  const before = attempts.at(-1);
+  const fromStep = before?.lastStep ?? 0;
+  return {
+    ...{ epoch: (before?.epoch ?? 0) + 1, state: "starting", failureClass: null, message: null, exitCode: null },
+    ...{ fromStep, lastStep: fromStep, microBatchSize, startedAt: new Date().toISOString(), endedAt: null },
+  };
+}
+
+async function launch(dependencies: RunAttemptDependencies, run: InternalRun, attempt: Attempt, config: WorkerConfig): Promise<HostedAttempt> {
+  const { api, host } = dependencies;
+  const { epoch } = attempt;
+  await api.putAttempt(run.id, attempt);
+  await api.transition(run.id, {
+    ...{ key: `${epoch}-starting`, to: "scheduling", reason: "starting-worker", attempt: epoch },
+    message: epoch === 1 ? "starting a worker" : `starting a worker: attempt ${epoch}, from the last checkpoint`,
+  });
+  return await host.start({ id: run.id, epoch, configJson: JSON.stringify(config), logKey: `runs/${run.id}/attempts/${epoch}/rank-0.log` }, reportsOf(dependencies, run, attempt));
+}
+
+async function watch(dependencies: RunAttemptDependencies, runId: string, attempt: Attempt, hosted: HostedAttempt, signals: WatchSignals): Promise<AttemptOutcome> {
+  return await finish(dependencies, runId, attempt, await dependencies.host.watch(hosted, signals));
+}
+
+/** Stores each report before it is acknowledged, so that what a worker was told is kept is kept. */
+function reportsOf({ api }: RunAttemptDependencies, run: InternalRun, attempt: Attempt): (report: ReportRequest) => Promise<void> {
+  let isMarkedRunning = attempt.state === "running";
+  let lastTransitionKey = "";
+  const hasty = api.hasty();
+  return async (report) => {
+    const { batch, evaluations, transition } = meaningOf(run, report, new Date());
+    for (const { id, update } of evaluations) await hasty.putEvaluation(id, update);
+    if (batch) await hasty.report(run.id, batch);
+    if (transition && transition.key !== lastTransitionKey) {
+      await hasty.transition(run.id, transition);
+      lastTransitionKey = transition.key;
+    }
+    const lastStep = report.steps.at(-1)?.step;
+    if (lastStep === undefined && isMarkedRunning) return;
+    Object.assign(attempt, { state: "running", lastStep: Math.max(attempt.lastStep, lastStep ?? 0) });
+    await hasty.putAttempt(run.id, attempt);
+    isMarkedRunning = true;
+  };
+}
+
+async function finish({ api }: RunAttemptDependencies, runId: string, attempt: Attempt, { exitCode, ...end }: AttemptEnd): Promise<AttemptOutcome> {
+  const failureClass = end.kind === "failed" ? end.reason : null;
+  await api.putAttempt(runId, { ...attempt, state: end.kind, failureClass, message: end.message, exitCode, endedAt: new Date().toISOString() });
+  return { ...end, epoch: attempt.epoch, lastStep: attempt.lastStep };
+}
+
+async function workerConfig({ models, storage, threads }: RunAttemptDependencies, run: InternalRun, microBatchSize: number): Promise<WorkerConfig> {
+  const { spec, plan } = run;
+  if (!plan.layout) throw new Error(`run ${run.id} has a plan without a layout`);
+  const accumulationSteps = Math.ceil(spec.training.globalBatchSize / (microBatchSize * plan.layout.dataParallel));
+  return {
+    kind: "train",
+    runId: run.id,
+    spec,
+    layout: { ...plan.layout, microBatchSize, accumulationSteps },
+    totalSteps: plan.steps.total,
+    modelDirectory: await models.base(spec.model),
+    recordsKey: datasetKeys.records(run.datasetId, run.datasetVersion),
+    systemPrompt: effectiveSystemPrompt(spec),
+    planDigest: plan.digest,
+    datasetDigest: (await readManifest(storage, run.datasetId, run.datasetVersion))?.digest ?? null,
+    modelName: spec.name,
+    modelVersion: await reserveModelVersion(storage, spec.name, run.id),
+    threads,
+  };
+}

@@ -1,0 +1,75 @@
+import { expect, test } from "vitest";
+import { Capacity, type Claim } from "./capacity.ts";
+
+const never = new AbortController().signal;
+
+function setUp(slots: number) {
+  const capacity = new Capacity(slots);
+  const admitted: string[] = [];
+  const told = new Map<string, string>();
+  const releases = new Map<string, () => void>();
+  const ask = async (id: string, priority: Claim["priority"] = "normal", signal: AbortSignal = never) => {
+    const release = await capacity.acquire({ id, priority, queue: "default", tell: (why) => told.set(id, why) }, signal);
+    admitted.push(id);
+    releases.set(id, release);
+  };
+  return { capacity, admitted, told, ask, release: (id: string) => releases.get(id)?.() };
+}
+
+const settled = async () => await new Promise((resolve) => setImmediate(resolve));
+
+test("a free slot is given at once; who waits is told how many are busy and ahead", async () => {
+  const { admitted, told, ask } = setUp(1);
+  await ask("run_1");
+  void ask("run_2");
+  void ask("run_3");
+  await settled();
+  expect(admitted).toEqual(["run_1"]);
+  expect(told.get("run_3")).toBe('needs a worker slot on this computer; 1 of 1 slot is busy; 1 run ahead in queue "default"');
+});
+
+test("slots go by priority, then age, whoever asked first", async () => {
+  const { admitted, ask, release } = setUp(1);
+  await ask("run_0");
+  for (const [id, priority] of [["run_3", "low"], ["run_2", "normal"], ["run_1", "normal"], ["run_4", "high"]] as const) void ask(id, priority);
+  for (const id of ["run_0", "run_4", "run_1", "run_2"]) {
+    release(id);
+    await settled();
+  }
+  expect(admitted).toEqual(["run_0", "run_4", "run_1", "run_2", "run_3"]);
+});
+
+test("giving a slot back twice frees one", async () => {
+  const { admitted, ask, release } = setUp(1);
+  await ask("run_1");
+  void ask("run_2");
+  void ask("run_3");
+  release("run_1");
+  release("run_1");
+  await settled();
+  expect(admitted).toEqual(["run_1", "run_2"]);
+});
+
+test("who stops waiting leaves the queue, and those behind are told", async () => {
+  const { told, ask } = setUp(1);
+  const stop = new AbortController();
+  await ask("run_1");
+  const leaving = ask("run_2", "normal", stop.signal);
+  void ask("run_3");
+  stop.abort(new Error("cancelled"));
+  await expect(leaving).rejects.toThrow("cancelled");
+  expect(told.get("run_3")).toContain("0 runs ahead");
+});
+
+test("a worker that runs already has its slot even when none is free, and keeps others waiting", async () => {
+  const { capacity, admitted, ask } = setUp(1);
+  const first = capacity.occupy();
+  const second = capacity.occupy();
+  void ask("run_1");
+  first();
+  await settled();
+  expect(admitted).toEqual([]);
+  second();
+  await settled();
+  expect(admitted).toEqual(["run_1"]);
+});
