@@ -5,6 +5,7 @@ import { exitCodes } from "@drydock/kit";
 import type { DataRecord, Grounding } from "@drydock/spec";
 import { findModel } from "../engine/find-model.ts";
 import { openForAnswers, type AnswerModel } from "../engine/open-for-answers.ts";
+import { boxSpace } from "../evaluation/box-space.ts";
 import { chooseImageSettings, choosePrompt } from "../publish/model-card.ts";
 import { describeImage } from "../rows/describe-image.ts";
 import { localPathOf } from "../rows/read-messages.ts";
@@ -64,7 +65,7 @@ export async function predictCommand(values: readonly string[]): Promise<number>
     const { text, tokens } = await generate(model, record, generationOf(given), (piece) => {
       if (!given.flag("json")) process.stdout.write(piece);
     });
-    const { groundings } = parseGroundings(text, { convention: "json-relative-1000" });
+    const { groundings } = parseGroundings(text, boxSpace);
     const boxes = groundings.flatMap((grounding) => toPixels(grounding, image));
     if (given.flag("json")) {
       const answer = {

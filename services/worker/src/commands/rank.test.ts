@@ -54,7 +54,14 @@ function trainConfig(changes: object = {}): object {
   return {
     kind: "train",
     runId: "r1",
-    spec: RunSpec.parse({ name: "weld", model: "base", dataset: "weld@1", task: "vqa", image: { maxPixels: 4096 }, checkpoint: { everySteps: 5 } }),
+    spec: RunSpec.parse({
+      name: "weld",
+      model: "base",
+      dataset: "weld@1",
+      task: "vqa",
+      image: { maxPixels: 4096 },
+      checkpoint: { everySteps: 5 },
+    }),
     layout,
     totalSteps: 12,
     modelDirectory: root,
@@ -230,6 +237,15 @@ test("a rank rides out storage that answers 503 for a while", async () => {
   expect(await runRank(s3, controller, toyEngine())).toBe(0);
   expect([...server.objects.keys()]).toContain("team/runs/r1/checkpoints/step-00000006/manifest.json");
   expect([...server.objects.keys()]).toContain("team/models/weld/1/drydock.json");
+});
+
+test("a rank whose storage URL makes no sense tells the controller so", async () => {
+  const controller = new FakeController(trainConfig());
+  expect(await runRank({ ...settings(), storageUrl: "ftp://x" }, controller, toyEngine())).toBe(64);
+  expect(controller.reports.at(-1)?.outcome).toMatchObject({
+    reason: "bad-config",
+    message: 'storage URL "ftp://x" is not understood: use file:///folder or s3://bucket/prefix',
+  });
 });
 
 test("a rank of a stale attempt writes nothing", async () => {

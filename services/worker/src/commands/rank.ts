@@ -16,7 +16,6 @@ import {
 import { EvaluationWorkerConfig, WorkerConfig } from "@drydock/spec";
 import { z } from "zod";
 import { Reporter } from "../control/reporter.ts";
-import { StaleAttemptError } from "../control/stale-attempt-error.ts";
 import type { Outcome, WorkerClient } from "../control/worker-client.ts";
 import { runEvaluation } from "../evaluation/run-evaluation.ts";
 import { failureOf } from "../failure.ts";
@@ -91,8 +90,10 @@ async function work(
       if (notice.tries === 1) reporter.log("warn", describeRetry(notice));
     },
   };
-  const storage = new RetryingStorage(openStorage(settings.storageUrl), diskRetry);
-  const outcome = await outcomeOf({ settings, engine, storage, diskRetry, control, reporter }, config, logger);
+  const outcome = await outcomeOf(config, logger, () => {
+    const storage = new RetryingStorage(openStorage(settings.storageUrl), diskRetry);
+    return { settings, engine, storage, diskRetry, control, reporter };
+  });
   logger.info(outcome, "rank ends");
   const wasTold = await reporter.close(outcome);
   if (!wasTold) logger.warn("the controller was not told how the rank ended");
@@ -121,7 +122,6 @@ async function joinAttempt(
     return parseConfig(answer.configJson);
   } catch (error) {
     if (control.exitCode !== null) return control.exitCode;
-    if (error instanceof StaleAttemptError) logger.warn("attempt is stale");
     throw error;
   }
 }
@@ -136,8 +136,9 @@ function parseConfig(text: string): RankConfig {
   );
 }
 
-async function outcomeOf(rank: Rank, config: RankConfig, logger: Logger): Promise<Outcome> {
+async function outcomeOf(config: RankConfig, logger: Logger, open: () => Rank): Promise<Outcome> {
   try {
+    const rank = open();
     return config.kind === "train" ? await trainOutcome(rank, config) : await evaluationOutcome(rank, config);
   } catch (error) {
     const failure = failureOf(error);

@@ -1,4 +1,4 @@
-import { writeGroundings, type BoxSpace } from "@drydock/data";
+import { writeGroundings } from "@drydock/data";
 import {
   ConversationEncoder,
   ImageProcessor,
@@ -9,11 +9,11 @@ import {
   type EncodedRow,
   type ModelBatch,
   type PixelBounds,
-  type ProcessedImage,
   type Qwen3VlConfig,
 } from "@drydock/engine";
 import { InvalidError } from "@drydock/kit";
 import type { DataRecord, RecordImage } from "@drydock/spec";
+import { boxSpace } from "../evaluation/box-space.ts";
 import { BadDataError } from "../failure.ts";
 import { RowCache } from "./row-cache.ts";
 
@@ -99,7 +99,7 @@ export class RecordEncoder {
           async (image) => await this.#images.process(await this.#settings.pathOf(image), image.fileName),
         ),
       );
-      const messages = reserve === null ? this.#wholeConversation(record, images) : this.#question(record);
+      const messages = reserve === null ? this.#wholeConversation(record) : this.#question(record);
       return this.#conversations.encode(
         name,
         messages,
@@ -114,15 +114,13 @@ export class RecordEncoder {
     }
   }
 
-  #wholeConversation(record: DataRecord, images: readonly ProcessedImage[]): ChatMessage[] {
+  #wholeConversation(record: DataRecord): ChatMessage[] {
     const messages = this.#withSystemPrompt(record);
     if (record.task !== "phrase-grounding" || record.groundings === undefined || messages.at(-1)?.role === "assistant")
       return messages;
-    const resized = images[0]?.resized;
-    const space: BoxSpace = { convention: "json-relative-1000", ...(resized === undefined ? {} : { resized }) };
     return [
       ...messages,
-      { role: "assistant", content: [{ type: "text", text: writeGroundings(record.groundings, space) }] },
+      { role: "assistant", content: [{ type: "text", text: writeGroundings(record.groundings, boxSpace) }] },
     ];
   }
 

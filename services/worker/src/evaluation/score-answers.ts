@@ -7,6 +7,7 @@ import {
   type BoxSpace,
 } from "@drydock/data";
 import type { DataRecord, SampleResult, Task } from "@drydock/spec";
+import { boxSpace } from "./box-space.ts";
 import type { Scoring } from "./validation-evaluator.ts";
 
 export interface Scorer {
@@ -23,7 +24,7 @@ export interface Scorer {
 export function scorerOf(
   task: Task,
   metrics: readonly string[] = defaultMetrics[task],
-  space: BoxSpace = { convention: "json-relative-1000" },
+  space: BoxSpace = boxSpace,
 ): Scorer {
   checkMetrics(task, metrics);
   return {
