@@ -23,7 +23,8 @@ export async function createTinyModel(directory: string, corpus: Iterable<string
   const added = jsonTokens.map((content, index) => ({ id: firstJsonId + index, content, single_word: false, lstrip: false, rstrip: false, normalized: false, special: false }));
   await writeJson(join(directory, "tokenizer.json"), { ...tokenizer, added_tokens: [...tokenizer.added_tokens, ...added] });
   await writeJson(join(directory, "tokenizer_config.json"), {
-    tokenizer_class: "Qwen2TokenizerFast",
+    // Not a Qwen class: those put their own splitting of numbers, digit by digit, in place of the file's.
+    tokenizer_class: "PreTrainedTokenizerFast",
     processor_class: "Qwen3VLProcessor",
     model_max_length: 4096,
     eos_token: "<|im_end|>",

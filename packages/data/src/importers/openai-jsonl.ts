@@ -67,7 +67,11 @@ export function readMessagesRow(
     const text =
       typeof content === "string"
         ? content
-        : content.map((part) => (part.type === "text" ? part.text : pictures.take(part))).join("");
+        : content
+            .map((part, index) =>
+              part.type === "text" ? part.text : pictures.take(part) + breakAfter(content[index + 1]),
+            )
+            .join("");
     if (typeof content === "string") pictures.takeMarks(text);
     messages.push({ role: role === "developer" ? "system" : role, content: text });
   }
@@ -85,6 +89,11 @@ export function readMessagesRow(
 }
 
 type ImagePart = Extract<z.infer<typeof Part>, { type: "image_url" | "image" }>;
+
+/** One line break after a mark belongs to the mark (`<image>\nText`); a text that starts with one of its own needs a second. */
+function breakAfter(next: z.infer<typeof Part> | undefined): string {
+  return next?.type === "text" && next.text.startsWith("\n") ? "\n" : "";
+}
 
 /** Pictures of one row in order of their marks. */
 class PictureList {

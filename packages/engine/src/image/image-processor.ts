@@ -45,10 +45,10 @@ export class ImageProcessor {
 
   /**
    * @param file       what `preprocessor_config.json` holds
-   * @param passOrder  of the resize; the default is that of torchvision, the reference's own default
+   * @param passOrder  of the resize, see {@link PassOrder}
    * @throws InvalidError naming the field that is wrong
    */
-  constructor(file: unknown, bounds: PixelBounds = {}, passOrder: PassOrder = "horizontal-first") {
+  constructor(file: unknown, bounds: PixelBounds = {}, passOrder: PassOrder = "pillow-13") {
     this.#passOrder = passOrder;
     const parsed = PreprocessorFile.safeParse(file);
     if (!parsed.success)
