@@ -66,7 +66,13 @@ export class LocalBackend implements ClusterBackend {
     const watched = this.#watched.get(name);
     if (watched) return watched;
     const entry = await this.#entry(name);
-    if (!entry || !(await isAlive(entry))) return null;
+    if (!entry) return null;
+    if (!(await isAlive(entry))) {
+      // It ended while no controller looked: what it wrote last still goes to storage.
+      await this.#shipLog(name, entry.logKey, -1);
+      await rm(this.#entryPath(name), { force: true });
+      return null;
+    }
     return this.#watched.get(name) ?? this.#watchedPod(name, entry, goneBySelf(entry));
   }
 
