@@ -1,16 +1,19 @@
 /**
  * Trains the golden models for three steps, LoRA and full, and has PEFT and transformers load what was written: the logits
- * must be those that Drydock gives. Needs the Python packages of `requirements.txt`, so it is no part of `make test`.
+ * must be those that Drydock gives. Then goes the whole way from picture files and messages to logits in both.
+ * Needs the Python packages of `requirements.txt`, so it is no part of `make test`.
  *
  * usage: check-fidelity.ts --python PYTHON
  */
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { mkdtemp, rm } from "node:fs/promises";
+import { cp, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 import { parseArgs } from "node:util";
-import { EngineTrainer, writeSafetensors, type ModelBatch } from "@drydock/engine";
+import { EngineTrainer, TextTokenizer, createRandomModel, writeSafetensors, type ModelBatch } from "@drydock/engine";
+import sharp from "sharp";
+import { preprocessorConfig, tinyConfig } from "../../demo/tiny-base/architecture.ts";
 import { goldenSample, type GoldenSample } from "../support/golden-sample.ts";
 
 const { values } = parseArgs({ options: { python: { type: "string", default: "python3" } } });
@@ -50,10 +53,52 @@ async function writeLogits(path: string, batch: ModelBatch, logits: Float32Array
   ]);
 }
 
-async function runPython(script: string, paths: readonly string[]): Promise<boolean> {
-  const child = spawn(values.python, [join(import.meta.dirname, script), ...paths], { stdio: "inherit" });
+/** Status 0? */
+async function succeeds(command: string, parameters: readonly string[]): Promise<boolean> {
+  const child = spawn(command, parameters, { stdio: "inherit" });
   const [status] = (await once(child, "exit")) as [number | null];
   return status === 0;
+}
+
+async function runPython(script: string, paths: readonly string[]): Promise<boolean> {
+  return await succeeds(values.python, [join(import.meta.dirname, script), ...paths]);
+}
+
+/** A random model with the golden tokenizer and template, and two pictures, one of them turned by its EXIF data. */
+async function makePipelineFolder(directory: string): Promise<void> {
+  await cp(join(import.meta.dirname, "text/model"), directory, { recursive: true });
+  const tokenizer = await TextTokenizer.load(directory);
+  await createRandomModel(tinyConfig(tokenizer.idOf("<|endoftext|>")), directory, 1);
+  await writeFile(join(directory, "preprocessor_config.json"), JSON.stringify(preprocessorConfig));
+  const png = await readFile(join(import.meta.dirname, "images/tall.png"));
+  await writeFile(join(directory, "tall.png"), png);
+  const wide = sharp(join(import.meta.dirname, "images/wide.png"))
+    .resize(211, 97)
+    .jpeg()
+    .withMetadata({ orientation: 6 });
+  await wide.toFile(join(directory, "turned.jpg"));
+  const content = [
+    { type: "image", image: "turned.jpg" },
+    { type: "text", text: "\nIs there a red apple at 123,456 or in " },
+    { type: "image", image: "tall.png" },
+    { type: "text", text: " – naïve 東京?" },
+  ];
+  const messages = [
+    { role: "system", content: "You look at one picture." },
+    { role: "user", content },
+    { role: "assistant", content: '[{"bbox_2d":[0,12,345,1000],"label":"red apple"}]' },
+  ];
+  await writeFile(join(directory, "messages.json"), JSON.stringify(messages));
+}
+
+async function checkPipeline(directory: string): Promise<boolean> {
+  await makePipelineFolder(directory);
+  const [messages, logits] = [join(directory, "messages.json"), join(directory, "logits.safetensors")];
+  const worker = resolve(import.meta.dirname, "../../services/worker/src/main.ts");
+  return (
+    (await succeeds(process.execPath, [worker, "logits", directory, "--messages", messages, "--out", logits])) &&
+    (await runPython("check_pipeline.py", [directory, messages, logits]))
+  );
 }
 
 const scratch = await mkdtemp(join(tmpdir(), "drydock-fidelity-"));
@@ -72,6 +117,8 @@ try {
       if (!agrees) process.exitCode = 1;
     }
   }
+  console.log("a conversation with two pictures, random model:");
+  if (!(await checkPipeline(join(scratch, "pipeline")))) process.exitCode = 1;
 } finally {
   await rm(scratch, { recursive: true, force: true });
 }
