@@ -4,7 +4,7 @@ import fastify, { type FastifyBaseLogger, type FastifyInstance } from "fastify";
 import { serializerCompiler, type ZodTypeProvider } from "fastify-type-provider-zod";
 import { requireApiKey, requireInternalKey } from "./authentication.ts";
 import { installConditionalRequests } from "./conditional-requests.ts";
-import { installErrorHandling } from "./errors.ts";
+import { answerUnreadableUrl, installErrorHandling } from "./errors.ts";
 import { documentRoutes } from "./openapi.ts";
 import { catalogueRoutes } from "./routes/catalogue.ts";
 import { datasetVersionRoutes } from "./routes/dataset-versions.ts";
@@ -52,6 +52,7 @@ export async function buildApp(options: ServiceOptions): Promise<App> {
   const server = fastify({
     loggerInstance: options.logger as FastifyBaseLogger,
 
+    frameworkErrors: answerUnreadableUrl,
     genReqId: () => newId("request"),
     bodyLimit: services.limits.bodyBytes,
     // Slow uploads are fine, slow headers are not.
@@ -59,6 +60,7 @@ export async function buildApp(options: ServiceOptions): Promise<App> {
     forceCloseConnections: "idle",
     routerOptions: { maxParamLength: 200 },
   });
+  server.removeContentTypeParser("text/plain");
   server.setValidatorCompiler(requestValidatorCompiler);
   server.setSerializerCompiler(serializerCompiler);
   installErrorHandling(server, options.logger);

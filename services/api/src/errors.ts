@@ -1,13 +1,13 @@
 import { isDrydockError, type DrydockError, type ErrorDetail, type Logger } from "@drydock/kit";
 import type { Problem } from "@drydock/spec";
 import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
-import { asUnavailable } from "./store/database-errors.ts";
+import { asUnavailable, asUnstorableText } from "./store/database-errors.ts";
 
 /** Seconds after which a client that got a 503 may try again. */
 const retryAfterSeconds = 5;
 
 /** Codes and sentences for errors that Fastify throws itself, by its code. */
-const frameworkErrors: Readonly<Record<string, { code: string; message: string }>> = {
+const frameworkErrors: Readonly<Record<string, { code: string; message: string; status?: number }>> = {
   FST_ERR_CTP_INVALID_JSON_BODY: {
     code: "invalid_json",
     message: "the body is not valid JSON: check brackets, quotes and commas",
@@ -29,6 +29,7 @@ const frameworkErrors: Readonly<Record<string, { code: string; message: string }
     message: "the body's size differs from its content-length header",
   },
   FST_INVALID_MULTIPART_CONTENT_TYPE: {
+    status: 415,
     code: "unsupported_media_type",
     message: "send the files as multipart/form-data",
   },
@@ -111,12 +112,19 @@ export function installErrorHandling(app: FastifyInstance, logger: Logger): void
   app.setNotFoundHandler(async (request, reply) => await sendProblem(reply, notFoundProblem(routes, request, reply)));
 }
 
+/** Answers a request whose URL Fastify could not even read. */
+export function answerUnreadableUrl(_error: FastifyError, request: FastifyRequest, reply: FastifyReply): void {
+  const detail = `the address "${request.url.slice(0, 200)}" is not a valid URL: check its % escapes`;
+  void sendProblem(reply, { status: 400, code: "invalid_url", detail });
+}
+
 function problemOf(error: FastifyError): ProblemInput {
   if (isDrydockError(error)) return problemOfDrydockError(error);
-  const unavailable = asUnavailable(error);
-  if (unavailable !== null) return problemOfDrydockError(unavailable);
+  const translated = asUnavailable(error) ?? asUnstorableText(error);
+  if (translated !== null) return problemOfDrydockError(translated);
   const known = frameworkErrors[error.code];
-  if (known !== undefined) return { status: error.statusCode ?? 400, code: known.code, detail: known.message };
+  if (known !== undefined)
+    return { status: known.status ?? error.statusCode ?? 400, code: known.code, detail: known.message };
   const status = error.statusCode ?? 500;
   if (status >= 400 && status < 500) return { status, code: "bad_request", detail: error.message };
   return {

@@ -22,7 +22,9 @@ export function invalidRequest(issues: readonly $ZodIssue[], input: unknown, par
   const more = details.length > 10 ? ` (and ${details.length - 10} more)` : "";
   return new InvalidError(
     "invalid_request",
-    input === undefined && part === "body" ? "the request has no body: send a JSON object" : `${message}${more}`,
+    (input === undefined || input === null) && part === "body"
+      ? "the request has no body: send a JSON object"
+      : `${message}${more}`,
     { details },
   );
 }

@@ -1,4 +1,4 @@
-import { UnavailableError } from "@drydock/kit";
+import { InvalidError, UnavailableError } from "@drydock/kit";
 
 /** SQLSTATE classes and codes that pass with time: connection exceptions, no connections left, shutdown, deadlock, timeouts. */
 const passingStates = /^(08...|53...|57P0[1-3]|57014|40001|40P01|25P03)$/;
@@ -41,4 +41,16 @@ export function isUniqueViolation(error: unknown): boolean {
   for (let at: unknown = error, depth = 0; at instanceof Error && depth < 5; at = at.cause, depth++)
     if ("code" in at && at.code === "23505") return true;
   return false;
+}
+
+/** The error as `InvalidError` when a text holds what no PostgreSQL text can (U+0000; SQLSTATE 22021, 22P05), else null. */
+export function asUnstorableText(error: unknown): InvalidError | null {
+  for (let at: unknown = error, depth = 0; at instanceof Error && depth < 5; at = at.cause, depth++)
+    if ("code" in at && (at.code === "22021" || at.code === "22P05"))
+      return new InvalidError(
+        "invalid_text",
+        "the request holds a NUL character (U+0000), which cannot be stored: remove it",
+        { cause: error },
+      );
+  return null;
 }

@@ -56,8 +56,12 @@ async function openPostgres(url: string, logger: Logger): Promise<OpenDatabase> 
     idleTimeoutMillis: 30_000,
     keepAlive: true,
   });
-  // An idle connection that breaks is replaced at the next query; without a listener it would end the process.
-  pool.on("error", (error) => logger.warn({ err: error }, "database connection lost"));
+  // A connection that breaks while no query is under way on it, idle or between two of a transaction, says so by an event
+  // that would end the process if nobody listened. The pool replaces it; the transaction fails at its next query.
+  pool.on("error", (error) => logger.warn({ err: error }, "idle database connection lost"));
+  pool.on("connect", (client) =>
+    client.on("error", (error) => logger.debug({ err: error }, "database connection lost")),
+  );
   await retryUnavailable("open database", { budgetMs: 60_000 }, async () => await migrateUnderLock(pool));
   const database = drizzlePostgres(pool, { schema });
   return {
