@@ -83,6 +83,13 @@ def pixel_values() -> None:
     save_file(tensors, FOLDER / "pixel-values.safetensors")
 
 
+def turned_picture() -> None:
+    """A JPEG that its EXIF data turns, for check-fidelity.ts."""
+    turn = Image.Exif()
+    turn[0x0112] = 6
+    Image.fromarray(noise(53, 24, 200)).resize((211, 97), Image.BICUBIC).save(FOLDER / "turned.jpg", quality=85, exif=turn)
+
+
 def lines(cases: list[dict]) -> str:
     return "[\n" + ",\n".join(json.dumps(case) for case in cases) + "\n]\n"
 
@@ -92,6 +99,7 @@ def main() -> None:
     (FOLDER / "resize.json").write_text(lines(resizes()))
     (FOLDER / "smart-resize.json").write_text(lines(smart_resizes()))
     pixel_values()
+    turned_picture()
 
 
 main()

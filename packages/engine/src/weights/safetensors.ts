@@ -126,7 +126,7 @@ export async function writeSafetensors(
   text.copy(prefix, 8);
   const file = await open(path, "w");
   try {
-    await file.write(prefix);
+    await writeFully(file, prefix);
     for (const { data } of tensors)
       await writeFully(file, new Uint8Array(data.buffer, data.byteOffset, data.byteLength));
     await file.sync();
@@ -135,9 +135,13 @@ export async function writeSafetensors(
   }
 }
 
+/** A write may take fewer bytes than it was given, on a disk that is nearly full for one. */
 async function writeFully(file: FileHandle, bytes: Uint8Array): Promise<void> {
   const piece = 1 << 28;
-  for (let start = 0; start < bytes.length; start += piece) await file.write(bytes.subarray(start, start + piece));
+  for (let start = 0; start < bytes.length; ) {
+    const { bytesWritten } = await file.write(bytes.subarray(start, start + piece));
+    start += bytesWritten;
+  }
 }
 
 function parseHeader(path: string, bytes: Uint8Array): Record<string, unknown> {

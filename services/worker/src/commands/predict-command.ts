@@ -129,7 +129,9 @@ async function generate(
     tokens += 1;
     show(piece);
   }
-  return { text, tokens };
+  const rest = decoder.finish();
+  show(rest);
+  return { text: text + rest, tokens };
 }
 
 /** Boxes of a grounding in whole pixels of the picture. */
