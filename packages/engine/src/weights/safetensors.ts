@@ -138,7 +138,7 @@ export async function writeSafetensors(
 /** A write may take fewer bytes than it was given, on a disk that is nearly full for one. */
 async function writeFully(file: FileHandle, bytes: Uint8Array): Promise<void> {
   const piece = 1 << 28;
-  for (let start = 0; start < bytes.length; ) {
+  for (let start = 0; start < bytes.length;) {
     const { bytesWritten } = await file.write(bytes.subarray(start, start + piece));
     start += bytesWritten;
   }
