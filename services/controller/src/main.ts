@@ -14,6 +14,7 @@ import { AttemptRegistry } from "./attempts/attempt-registry.ts";
 import { Capacity } from "./attempts/capacity.ts";
 import { serveWorkers } from "./attempts/worker-server.ts";
 import { LocalBackend } from "./backend/local-backend.ts";
+import { accountForWorkers } from "./account-for-workers.ts";
 import { stopWorkers, type ControllerParts } from "./close-controller.ts";
 import { readConfig, type ControllerConfig } from "./config.ts";
 import { InternalApi } from "./internal-api.ts";
@@ -43,12 +44,14 @@ async function run(config: ControllerConfig): Promise<void> {
     backend: localBackend(config),
     logger,
   };
+  const api = new InternalApi(config.apiUrl, config.internalKey);
+  await accountForWorkers(parts, api);
   const { server, port } = await serveWorkers(parts.registry, config.port, logger);
   Runtime.install({ logger: temporalLogger(logger), shutdownSignals: [] });
   const connection = await connect(config.temporalAddress);
   const worker = await Worker.create({
     ...{ connection, namespace: config.temporalNamespace, taskQueue: temporalNames.taskQueue, workflowsPath },
-    activities: await activitiesOf(config, parts, `http://127.0.0.1:${port}`),
+    activities: await activitiesOf(config, parts, api, `http://127.0.0.1:${port}`),
     // A run that waits for a slot holds an activity: far more may wait than run.
     maxConcurrentActivityTaskExecutions: 5_000,
     maxConcurrentLocalActivityExecutions: 50,
@@ -102,10 +105,9 @@ function localBackend({ stateDirectory, storageUrl }: ControllerConfig): LocalBa
   });
 }
 
-async function activitiesOf(config: ControllerConfig, { capacity, registry, backend }: ControllerParts, controllerUrl: string) {
+async function activitiesOf(config: ControllerConfig, { capacity, registry, backend }: ControllerParts, api: InternalApi, controllerUrl: string) {
   const { stateDirectory, storageUrl, memoryLimitBytes, patience, threads } = config;
   await mkdir(stateDirectory, { recursive: true });
-  const api = new InternalApi(config.apiUrl, config.internalKey);
   const storage = new RetryingStorage(openStorage(storageUrl), { budgetMs: storageBudgetMs });
   const host = new AttemptHost({
     ...{ backend, registry, storageUrl, controllerUrl, memoryLimitBytes, patience, logger },

@@ -1,7 +1,8 @@
 import { randomBytes } from "node:crypto";
-import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { linkSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { join, resolve } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
 import { ConflictError, InvalidError, messageOf } from "@drydock/kit";
 import { z } from "zod";
 import { identityOf, isAlive, type ProcessIdentity } from "./process-identity.ts";
@@ -34,20 +35,13 @@ export class StateFolder {
    *
    * @throws ConflictError `already_up` when another `up` runs on it
    */
-  static take(folder: string): StateFolder {
+  static async take(folder: string): Promise<StateFolder> {
     const path = resolve(folder);
     mkdirSync(join(path, "logs"), { recursive: true });
     const self = identityOf(process.pid);
     const state = new StateFolder(path, { ...(self ?? { pid: process.pid, startTime: "" }), url: "", children: [] });
-    for (;;) {
-      try {
-        writeFileSync(state.#lockPath, JSON.stringify(state.#lock), { flag: "wx" });
-        return state;
-      } catch (error) {
-        if (!(error instanceof Error && "code" in error && error.code === "EEXIST")) throw error;
-        releaseStale(state.#lockPath, path);
-      }
-    }
+    while (!createFile(state.#lockPath, JSON.stringify(state.#lock))) await releaseStale(state.#lockPath, path);
+    return state;
   }
 
   /** Notes the processes that run, so that a later `up` can end them if this one is killed. */
@@ -84,13 +78,56 @@ export class StateFolder {
   }
 }
 
-/** Removes a lock whose owner is gone. @throws ConflictError when it is not */
-function releaseStale(lockPath: string, folder: string): void {
+/** Removes a lock whose owner is gone, once what that one started is gone too. @throws ConflictError when it is not */
+async function releaseStale(lockPath: string, folder: string): Promise<void> {
   const lock = readJson(lockPath, LockFile);
-  if (lock && isAlive(lock))
-    throw new ConflictError("already_up", `drydock is up on ${folder} already (process ${lock.pid}${lock.url ? `, ${lock.url}` : ""}): stop it there with Ctrl-C, or start another with --state FOLDER`);
-  for (const child of lock?.children ?? []) if (isAlive(child)) process.kill(child.pid, "SIGKILL");
-  rmSync(lockPath, { force: true });
+  if (lock === null) return;
+  if (isAlive(lock)) throw alreadyUp(folder, lock);
+  for (const child of lock.children) {
+    if (isAlive(child)) process.kill(child.pid, "SIGKILL");
+    // Until it is really gone its port and its database are not ours.
+    while (isAlive(child)) await delay(20);
+  }
+  removeExactly(lockPath, lock, folder);
+}
+
+/** Takes the lock away by renaming it, and puts it back when somebody else was faster and it is theirs by now. */
+function removeExactly(lockPath: string, stale: LockFile, folder: string): void {
+  const aside = `${lockPath}.${process.pid}.stale`;
+  try {
+    renameSync(lockPath, aside);
+  } catch (error) {
+    if (hasCode(error, "ENOENT")) return;
+    throw error;
+  }
+  const taken = readJson(aside, LockFile);
+  const isOurs = taken?.pid === stale.pid && taken.startTime === stale.startTime;
+  if (!isOurs) linkSync(aside, lockPath);
+  rmSync(aside, { force: true });
+  if (!isOurs && taken) throw alreadyUp(folder, taken);
+}
+
+function alreadyUp(folder: string, { pid, url }: LockFile): ConflictError {
+  return new ConflictError("already_up", `drydock is up on ${folder} already (process ${pid}${url ? `, ${url}` : ""}): stop it there with Ctrl-C, or start another with --state FOLDER`);
+}
+
+/** Creates a file with all of its content at once; false when it is there already. */
+function createFile(path: string, text: string): boolean {
+  const temporary = `${path}.${process.pid}.new`;
+  writeFileSync(temporary, text, { mode: 0o600 });
+  try {
+    linkSync(temporary, path);
+    return true;
+  } catch (error) {
+    if (hasCode(error, "EEXIST")) return false;
+    throw error;
+  } finally {
+    rmSync(temporary, { force: true });
+  }
+}
+
+function hasCode(error: unknown, code: string): boolean {
+  return error instanceof Error && "code" in error && error.code === code;
 }
 
 function readJson<T>(path: string, schema: z.ZodType<T>): T | null {
@@ -98,7 +135,7 @@ function readJson<T>(path: string, schema: z.ZodType<T>): T | null {
   try {
     text = readFileSync(path, "utf8");
   } catch (error) {
-    if (error instanceof Error && "code" in error && error.code === "ENOENT") return null;
+    if (hasCode(error, "ENOENT")) return null;
     throw error;
   }
   try {
@@ -114,6 +151,7 @@ function replaceFile(path: string, text: string): void {
   renameSync(temporary, path);
 }
 
+/** The port used before, so that workers that still run find their controller; a free one when it is taken. */
 async function reusedOrFree(saved: number | undefined): Promise<number> {
   return saved !== undefined && (await isFree(saved)) ? saved : await freePort();
 }

@@ -1,6 +1,6 @@
 import { spawn, type ChildProcess } from "node:child_process";
 import { once } from "node:events";
-import { createWriteStream } from "node:fs";
+import { appendFileSync, closeSync, openSync } from "node:fs";
 import { connect } from "node:net";
 import { setTimeout as delay } from "node:timers/promises";
 import { UnavailableError } from "@drydock/kit";
@@ -17,6 +17,10 @@ export interface ProcessPlan {
 
 const startTimeoutMs = 60_000;
 const stopTimeoutMs = 90_000;
+/** A process that ends sooner than this after its start is started again more slowly each time. */
+const quickDeathMs = 5_000;
+/** After so many quick ends in a row at the first start, the start has failed. */
+const quickDeathsAllowed = 5;
 
 /** A child process that is started again when it dies, until it is stopped. */
 export class SupervisedProcess {
@@ -43,7 +47,7 @@ export class SupervisedProcess {
     const deadline = Date.now() + startTimeoutMs;
     while (!(await listens(this.plan.port))) {
       if (Date.now() > deadline) throw new UnavailableError("not_started", `${this.plan.name} did not start within ${startTimeoutMs / 1000} s; its log is ${this.plan.logPath}`);
-      if (this.#quickDeaths >= 5) throw new UnavailableError("not_started", `${this.plan.name} ends again and again; its log is ${this.plan.logPath}`);
+      if (this.#quickDeaths >= quickDeathsAllowed) throw new UnavailableError("not_started", `${this.plan.name} ends again and again; its log is ${this.plan.logPath}`);
       await delay(50);
     }
     this.#quickDeaths = 0;
@@ -62,23 +66,29 @@ export class SupervisedProcess {
   }
 
   #spawn(): void {
-    const [program, ...parameters] = this.plan.command;
-    const log = createWriteStream(this.plan.logPath, { flags: "a" });
+    const { command, environment, logPath } = this.plan;
+    const [program, ...parameters] = command;
+    const log = openSync(logPath, "a", 0o600);
     const startedAtMs = Date.now();
     // Its stdin is our pipe: it closes when this process is gone, however it went. Its own group keeps a Ctrl-C of the
-    // terminal away from it, so that everything closes in order.
-    const child = spawn(program, parameters, { stdio: ["pipe", "pipe", "pipe"], detached: true, env: { ...process.env, ...this.plan.environment, DRYDOCK_PARENT_PIPE: "1" } });
-    this.#child = child;
-    child.stdout.pipe(log, { end: false });
-    child.stderr.pipe(log, { end: false });
-    child.stdin.on("error", () => undefined);
-    child.once("error", (error) => log.write(`${error.message}\n`));
-    child.once("exit", () => {
-      log.end();
-      if (this.#isStopping) return;
-      this.#quickDeaths = Date.now() - startedAtMs < 5_000 ? this.#quickDeaths + 1 : 0;
-      setTimeout(() => this.#restart(), Math.min(10_000, 200 * 2 ** this.#quickDeaths));
+    // terminal away from it, so that everything closes in order. Its log is a file, which outlives us.
+    const child = spawn(program, parameters, {
+      stdio: ["pipe", log, log],
+      detached: true,
+      env: { ...process.env, ...environment, DRYDOCK_PARENT_PIPE: "1" },
     });
+    closeSync(log);
+    this.#child = child;
+    const onEnd = (how: string): void => {
+      if (this.#isStopping) return;
+      appendFileSync(logPath, `${this.plan.name} ended: ${how}\n`);
+      this.#quickDeaths = Date.now() - startedAtMs < quickDeathMs ? this.#quickDeaths + 1 : 0;
+      setTimeout(() => this.#restart(), Math.min(10_000, 200 * 2 ** this.#quickDeaths));
+    };
+    // Nothing is ever written to it; that it breaks when the child dies is told by its end.
+    child.stdin?.on("error", () => undefined);
+    child.once("error", (error) => onEnd(error.message));
+    child.once("exit", (code, signal) => onEnd(signal ?? `exit code ${code}`));
     this.#onChange();
   }
 

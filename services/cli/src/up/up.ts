@@ -26,7 +26,7 @@ const repository = fileURLToPath(new URL("../../../../", import.meta.url));
  * @throws ConflictError `already_up` or `port_in_use`; NotFoundError `no_temporal`; UnavailableError `not_started`
  */
 export async function up(options: UpOptions): Promise<void> {
-  const state = StateFolder.take(options.state ?? ".drydock");
+  const state = await StateFolder.take(options.state ?? ".drydock");
   const processes: SupervisedProcess[] = [];
   try {
     const settings = await state.settings(options.port);

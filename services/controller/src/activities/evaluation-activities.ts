@@ -30,26 +30,26 @@ async function evaluate(dependencies: RunAttemptDependencies, input: EvaluationI
     await api.hasty().putEvaluation(evaluationId, updateOf(input, { state: "succeeded", message: "done", scores, samples, seconds, resultsKey: resultsKey || null }));
   };
   const epoch = await host.newestEpoch(evaluationId);
-  let hosted = epoch === 0 ? null : await host.adopt(evaluationId, epoch, onReport);
-  if (!hosted && epoch > 0) {
+  const adopted = epoch === 0 ? null : await host.adopt(evaluationId, epoch, onReport);
+  if (!adopted && epoch > 0) {
     const end = await host.endOfUnwatched(evaluationId, epoch);
     if (end.reason !== "worker-lost") return await conclude(end, tell);
   }
-  const release = hosted
-    ? capacity.occupy()
-    : await capacity.acquire({ id: evaluationId, priority: "normal", queue: "default", tell: () => undefined }, AbortSignal.any([signals.stop, signals.abandon]));
-  try {
-    if (!hosted) {
+  const hosted = adopted ?? (await launch());
+  if (typeof hosted === "string") return await tell({ state: "failed", message: hosted });
+  const end = await host.watch(hosted, signals);
+  if (end.reason === "worker-lost" && hosted.session.epoch < maxAttempts) throw new Error(`the worker was lost: ${end.message}`);
+  await conclude(end, tell);
+
+  async function launch(): Promise<HostedAttempt | string> {
+    const claim = { id: evaluationId, priority: "normal", queue: "default", tell: () => undefined } as const;
+    const release = await capacity.acquire(claim, AbortSignal.any([signals.stop, signals.abandon]));
+    return await capacity.holdFor(release, async () => {
       const config = await configOrReason(dependencies, input);
-      if (typeof config === "string") return await tell({ state: "failed", message: config });
+      if (typeof config === "string") return config;
       await tell({ state: "running", message: "a worker answers the validation split" });
-      hosted = await start(dependencies, evaluationId, epoch + 1, config, onReport);
-    }
-    const end = await dependencies.host.watch(hosted, signals);
-    if (end.reason === "worker-lost" && hosted.session.epoch < maxAttempts) throw new Error(`the worker was lost: ${end.message}`);
-    await conclude(end, tell);
-  } finally {
-    release();
+      return await start(dependencies, evaluationId, epoch + 1, config, onReport);
+    });
   }
 }
 

@@ -34,23 +34,17 @@ export async function runAttempt(dependencies: RunAttemptDependencies, { runId, 
   if (open) {
     const hosted = await host.adopt(runId, open.epoch, reportsOf(dependencies, run, open));
     if (!hosted) return await finish(dependencies, runId, open, await host.endOfUnwatched(runId, open.epoch));
-    const release = capacity.occupy();
-    return await watch(dependencies, runId, open, hosted, signals).finally(release);
+    return await watch(dependencies, runId, open, hosted, signals);
   }
   const release = await waitForSlot(dependencies, run, signals);
   if (!release) return notStarted(run, "stopped", "preempted", "stopped while waiting for a worker");
-  try {
-    const attempt = nextAttempt(run, microBatchSize);
-    const config = await workerConfig(dependencies, run, microBatchSize).catch((error: unknown) => {
-      if (isDrydockError(error) && !error.isRetryable) return messageOf(error);
-      throw error;
-    });
-    if (typeof config === "string") return notStarted(run, "failed", "bad-config", config);
-    const hosted = await launch(dependencies, run, attempt, config);
-    return await watch(dependencies, runId, attempt, hosted, signals);
-  } finally {
-    release();
-  }
+  const attempt = nextAttempt(run, microBatchSize);
+  const hosted = await capacity.holdFor(release, async () => {
+    const config = await configOrReason(dependencies, run, microBatchSize);
+    return typeof config === "string" ? config : await launch(dependencies, run, attempt, config);
+  });
+  if (typeof hosted === "string") return notStarted(run, "failed", "bad-config", hosted);
+  return await watch(dependencies, runId, attempt, hosted, signals);
 }
 
 function notStarted({ attempts }: InternalRun, kind: "stopped" | "failed", reason: AttemptOutcome["reason"], message: string): AttemptOutcome {
@@ -121,6 +115,16 @@ async function finish({ api }: RunAttemptDependencies, runId: string, attempt: A
   const failureClass = end.kind === "failed" ? end.reason : null;
   await api.putAttempt(runId, { ...attempt, state: end.kind, failureClass, message: end.message, exitCode, endedAt: new Date().toISOString() });
   return { ...end, epoch: attempt.epoch, lastStep: attempt.lastStep };
+}
+
+/** The config of the worker, or the sentence that says why there can be none. */
+async function configOrReason(dependencies: RunAttemptDependencies, run: InternalRun, microBatchSize: number): Promise<WorkerConfig | string> {
+  try {
+    return await workerConfig(dependencies, run, microBatchSize);
+  } catch (error) {
+    if (isDrydockError(error) && !error.isRetryable) return messageOf(error);
+    throw error;
+  }
 }
 
 async function workerConfig({ models, storage, threads }: RunAttemptDependencies, run: InternalRun, microBatchSize: number): Promise<WorkerConfig> {

@@ -1,5 +1,6 @@
 import { InvalidError } from "@drydock/kit";
 import type { RunSpec } from "@drydock/spec";
+import type { Pod } from "../backend/cluster-backend.ts";
 
 /** Who asks for a slot. */
 export interface Claim {
@@ -71,6 +72,31 @@ export class Capacity {
       this.#waiting.sort(byPriorityThenAge);
       this.#admit();
     });
+  }
+
+  /**
+   * Starts a worker in a slot: it keeps the slot for as long as its process lives, whoever watches it. What is started
+   * no worker (a sentence that says why not, or an error) gives the slot back at once.
+   */
+  async holdFor<Started extends { readonly pod: Pod } | string>(release: () => void, start: () => Promise<Started>): Promise<Started> {
+    try {
+      const started = await start();
+      if (typeof started === "string") release();
+      else this.#releaseAtEnd(started.pod, release);
+      return started;
+    } catch (error) {
+      release();
+      throw error;
+    }
+  }
+
+  /** Takes a slot for a worker that runs already, even when none is free, for as long as it lives. */
+  occupyWhile(pod: Pod): void {
+    this.#releaseAtEnd(pod, this.occupy());
+  }
+
+  #releaseAtEnd({ ended }: Pod, release: () => void): void {
+    void ended.then(release, release);
   }
 
   /** From now on nobody gets a slot: the controller is closing. */

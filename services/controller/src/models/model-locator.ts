@@ -1,4 +1,4 @@
-import { access, mkdir, readFile } from "node:fs/promises";
+import { mkdir, readFile, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { InvalidError, NotFoundError, type ObjectStorage } from "@drydock/kit";
@@ -49,7 +49,7 @@ export class ModelLocator {
     for await (const { key, sizeBytes } of this.#storage.list(prefix)) {
       const path = join(directory, key.slice(prefix.length));
       await mkdir(directory, { recursive: true });
-      if (!(await hasSize(path, sizeBytes))) await this.#storage.getFile(key, path);
+      if ((await sizeOf(path)) !== sizeBytes) await this.#storage.getFile(key, path);
       files += 1;
     }
     if (files === 0) throw new NotFoundError("model_not_found", `there is no model "${reference}"; \`drydock model list\` shows what there is`);
@@ -68,14 +68,15 @@ async function folderOf(uri: string): Promise<string> {
 }
 
 async function exists(path: string): Promise<boolean> {
-  try {
-    await access(path);
-    return true;
-  } catch {
-    return false;
-  }
+  return (await sizeOf(path)) !== null;
 }
 
-async function hasSize(path: string, sizeBytes: number): Promise<boolean> {
-  return (await exists(path)) && (await readFile(path)).length === sizeBytes;
+/** Bytes of a file; null when there is none. */
+async function sizeOf(path: string): Promise<number | null> {
+  try {
+    return (await stat(path)).size;
+  } catch (error) {
+    if (error instanceof Error && "code" in error && (error.code === "ENOENT" || error.code === "ENOTDIR")) return null;
+    throw error;
+  }
 }

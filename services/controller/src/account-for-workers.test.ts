@@ -1,0 +1,68 @@
+import { expect, test, vi } from "vitest";
+import { createLogger, NotFoundError } from "@drydock/kit";
+import type { InternalRun } from "@drydock/spec";
+import { accountForWorkers } from "./account-for-workers.ts";
+import { Capacity } from "./attempts/capacity.ts";
+import type { Pod } from "./backend/cluster-backend.ts";
+import { stopWorkers } from "./close-controller.ts";
+import { AttemptRegistry } from "./attempts/attempt-registry.ts";
+
+const logger = createLogger("controller", { DRYDOCK_LOG_LEVEL: "silent" });
+
+class FakePod implements Pod {
+  readonly name: string;
+  readonly ended: Promise<{ exitCode: null; signal: string; reason: "exited" }>;
+  readonly asked: string[] = [];
+  readonly #obeysStop: boolean;
+  #end: (signal: string) => void = () => undefined;
+
+  constructor(name: string, obeysStop = true) {
+    this.name = name;
+    this.#obeysStop = obeysStop;
+    this.ended = new Promise((resolve) => (this.#end = (signal) => resolve({ exitCode: null, signal, reason: "exited" })));
+  }
+
+  stop(): void {
+    this.asked.push("stop");
+    if (this.#obeysStop) this.#end("SIGTERM");
+  }
+
+  kill(): void {
+    this.asked.push("kill");
+    this.#end("SIGKILL");
+  }
+}
+
+function backendOf(...pods: FakePod[]) {
+  return { list: async () => pods, find: async () => null, start: async () => await Promise.reject(new Error("not here")) };
+}
+
+test("workers of runs that are over or unknown are ended, the others keep their slot until they end", async () => {
+  const [wanted, over, unknown, evaluation] = ["run_1-a1-r0", "run_2-a3-r0", "run_3-a1-r0", "eval_1-a1-r0"].map((name) => new FakePod(name));
+  const capacity = new Capacity(2);
+  const api = {
+    run: async (id: string) => {
+      if (id === "run_3") throw new NotFoundError("api_not_found", "no such run");
+      return { state: id === "run_2" ? "succeeded" : "running" } as InternalRun;
+    },
+  };
+  await accountForWorkers({ backend: backendOf(wanted!, over!, unknown!, evaluation!), capacity, logger }, api);
+  const waiting = capacity.acquire({ id: "run_9", priority: "normal", queue: "default", tell: () => undefined }, new AbortController().signal);
+  await vi.waitUntil(() => over!.asked.length + unknown!.asked.length === 2);
+  expect([wanted!.asked, evaluation!.asked]).toEqual([[], []]);
+  evaluation!.kill();
+  await expect(waiting).resolves.toBeTypeOf("function");
+});
+
+test("a closing controller admits nobody, asks its workers to stop, and ends those that do not", async () => {
+  const obedient = new FakePod("run_1-a1-r0");
+  const stubborn = new FakePod("run_2-a1-r0", false);
+  const capacity = new Capacity(1);
+  await stopWorkers({ capacity, registry: new AttemptRegistry(), backend: backendOf(obedient, stubborn), logger }, 20);
+  expect(obedient.asked[0]).toBe("stop");
+  expect(stubborn.asked).toEqual(["stop", "kill"]);
+  let isAdmitted = false;
+  void capacity.acquire({ id: "run_3", priority: "high", queue: "default", tell: () => undefined }, new AbortController().signal).then(() => (isAdmitted = true));
+  await new Promise((resolve) => setImmediate(resolve));
+  expect(isAdmitted).toBe(false);
+});

@@ -1,0 +1,28 @@
+import { NotFoundError, messageOf } from "@drydock/kit";
+import { terminalRunStates } from "@drydock/spec";
+import type { Pod } from "./backend/cluster-backend.ts";
+import type { ControllerParts } from "./close-controller.ts";
+import type { InternalApi } from "./internal-api.ts";
+
+/**
+ * Takes stock of the workers that an earlier controller left running: each has its slot, so that no more run than there
+ * are slots for; one whose run is over or unknown is ended. The others are adopted by the activity of their run.
+ */
+export async function accountForWorkers({ backend, capacity, logger }: Pick<ControllerParts, "backend" | "capacity" | "logger">, api: Pick<InternalApi, "run">): Promise<void> {
+  for (const pod of await backend.list()) {
+    capacity.occupyWhile(pod);
+    endWhenUnwanted(pod, api).catch((error: unknown) => logger.warn({ pod: pod.name, error: messageOf(error) }, "cannot tell whether a worker is still wanted"));
+  }
+}
+
+async function endWhenUnwanted(pod: Pod, api: Pick<InternalApi, "run">): Promise<void> {
+  const runId = /^(run_.+)-a\d+-r\d+$/.exec(pod.name)?.[1];
+  if (runId === undefined) return;
+  try {
+    const { state } = await api.run(runId);
+    if (terminalRunStates.includes(state)) pod.kill();
+  } catch (error) {
+    if (!(error instanceof NotFoundError)) throw error;
+    pod.kill();
+  }
+}
