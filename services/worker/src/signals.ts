@@ -10,12 +10,12 @@ import type { RunControl } from "./training/run-control.ts";
 export function stopOnSignals(control: RunControl, tell: (message: string) => void): () => void {
   const onTerminate = (): void => {
     tell("SIGTERM: stopping after a checkpoint");
-    control.ask("stop", exitCodes.terminated);
+    control.askBySignal(exitCodes.terminated);
   };
   const onInterrupt = (): void => {
     if (control.request !== null) process.exit(exitCodes.interrupted);
     tell("stopping after a checkpoint; press Ctrl-C again to stop at once");
-    control.ask("stop", exitCodes.interrupted);
+    control.askBySignal(exitCodes.interrupted);
   };
   process.on("SIGTERM", onTerminate);
   process.on("SIGINT", onInterrupt);

@@ -10,6 +10,8 @@ export class ToyTrainer implements Trainer {
   momentum = 0;
   losses: ((step: number) => number) | null = null;
 
+  async check(): Promise<void> {}
+
   async step(rows: readonly DataRecord[], step: number): Promise<StepMeasure> {
     const gradient = rows.reduce((sum, { rowId }) => sum + Math.sin(this.weight + Number(rowId)), 0) / rows.length;
     this.momentum = 0.9 * this.momentum + gradient;

@@ -139,3 +139,13 @@ test("a controller that never comes back does not keep a finished worker for eve
   const { reporter } = setUp(client);
   expect(await reporter.close(done)).toBe(false);
 });
+
+test("a worker ended by a signal does not wait long for a controller that is gone", async () => {
+  const client = new ScriptedController(
+    ...Array.from({ length: 10_000 }, () => new UnavailableError("controller_unavailable", "no answer")),
+  );
+  const { reporter, control } = setUp(client);
+  control.askBySignal(143);
+  expect(await reporter.close(done)).toBe(false);
+  expect(client.received.length).toBeLessThan(20);
+});

@@ -20,6 +20,9 @@ export interface ReporterOptions {
 
 const maximumDelayMs = 10_000;
 
+/** Who ends a process by a signal waits about half a minute before ending it for good; the exit code tells the rest. */
+const signalledBudgetMs = 15_000;
+
 /** What waits for the next report. */
 interface Pending {
   steps: Report["steps"][number][];
@@ -138,16 +141,17 @@ export class Reporter implements TrainingListener {
         if (tries === 1 || tries % 20 === 0)
           this.#options.logger.warn({ error: messageOf(error), tries }, "controller does not answer, training goes on");
         if (this.#isClosing) closingSinceMs ??= this.#clock.now();
-        if (
-          closingSinceMs !== null &&
-          this.#clock.now() - closingSinceMs >= (this.#options.lastReportBudgetMs ?? 3_600_000)
-        )
-          return false;
+        if (closingSinceMs !== null && this.#clock.now() - closingSinceMs >= this.#lastReportBudgetMs()) return false;
         await this.#clock.sleep(
           Math.min(maximumDelayMs, 250 * 2 ** Math.min(tries - 1, 10)) * (0.5 + this.#clock.random() / 2),
         );
       }
     }
+  }
+
+  #lastReportBudgetMs(): number {
+    const budgetMs = this.#options.lastReportBudgetMs ?? 3_600_000;
+    return this.#options.control.isSignalled ? Math.min(budgetMs, signalledBudgetMs) : budgetMs;
   }
 
   #follow(directive: Directive, report: Report): void {

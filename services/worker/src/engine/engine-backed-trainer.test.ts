@@ -152,6 +152,32 @@ test("answers are the same whatever the batch they were asked in", async () => {
   expect(together).toEqual(alone);
 });
 
+test("rows that do not fit the context window are found before any step, questions with room for their answer", async () => {
+  const trainer = await open();
+  await trainer.check(records, records, { maxNewTokens: 64 });
+  const [record] = records as [DataRecord];
+  const wordy = {
+    ...record,
+    messages: [
+      { role: "user" as const, content: `<image>${"so ".repeat(220)}` },
+      { role: "assistant" as const, content: "red" },
+    ],
+  };
+  const answered = { maxNewTokens: 8 };
+  await trainer.check([wordy], [], answered);
+  await expect(trainer.check([], [wordy], { maxNewTokens: 400 })).rejects.toThrow(
+    /data\.jsonl, line 1\): .* and 400 for the answer do not fit the context window of 512/,
+  );
+  const long = {
+    ...wordy,
+    messages: [
+      { role: "user" as const, content: `<image>${"so ".repeat(800)}` },
+      { role: "assistant" as const, content: "red" },
+    ],
+  };
+  await expect(trainer.check([record, long], [], answered)).rejects.toMatchObject({ code: "bad_data" });
+});
+
 test.each([
   [
     "a prompt longer than the context window",

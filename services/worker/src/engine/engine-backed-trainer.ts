@@ -30,6 +30,15 @@ export class EngineBackedTrainer implements Trainer {
     this.#settings = settings;
   }
 
+  async check(
+    trainRows: readonly DataRecord[],
+    questions: readonly DataRecord[],
+    { maxNewTokens }: AnswerOptions,
+  ): Promise<void> {
+    await this.#encoder.checkWindow(trainRows, null);
+    await this.#encoder.checkWindow(questions, maxNewTokens);
+  }
+
   async step(rows: readonly DataRecord[]): Promise<StepMeasure> {
     let tokens = 0;
     try {

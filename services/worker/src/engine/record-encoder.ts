@@ -30,6 +30,9 @@ export interface EncoderSettings {
 /** Encoded rows that are kept in memory, so that small pictures are decoded once and not once an epoch. */
 const cacheBytes = 256 * 2 ** 20;
 
+/** What a chat template may add around the turns: far more than any known one does. */
+const mostTemplateTokens = 256;
+
 /** Turns records into what the model takes, and tokens back into text, with the model's own tokenizer and template. */
 export class RecordEncoder {
   readonly #settings: EncoderSettings;
@@ -82,8 +85,34 @@ export class RecordEncoder {
     return this.#collate([await this.#encode(record, isAnswered ? null : 0)]);
   }
 
+  /**
+   * Refuses rows that do not fit the context window, before anything is trained. Text of n bytes has at most n tokens, so
+   * only rows that might be too long are encoded.
+   *
+   * @param reserve  tokens for the answer to come; null = the answer is part of the row
+   * @throws BadDataError naming the row
+   */
+  async checkWindow(records: readonly DataRecord[], reserve: number | null): Promise<void> {
+    for (const record of records) {
+      if (this.#mostTokens(record) + (reserve ?? 0) > this.#settings.config.text.maxPositions)
+        await this.#encode(record, reserve);
+    }
+  }
+
   decode(tokenIds: readonly number[]): string {
     return this.#tokenizer.decode(tokenIds);
+  }
+
+  #mostTokens(record: DataRecord): number {
+    const text = this.#wholeConversation(record)
+      .flatMap(({ content }) => content)
+      .reduce((sum, part) => sum + (part.type === "text" ? Buffer.byteLength(part.text) : 0), 0);
+    const { patchSize, mergeSize } = this.#settings.config.vision;
+    const visual = record.images.reduce((sum, image) => {
+      const { width, height } = this.#images.resizedSize(image);
+      return sum + (width * height) / (patchSize * mergeSize) ** 2;
+    }, 0);
+    return text + visual + mostTemplateTokens;
   }
 
   #collate(rows: readonly EncodedRow[]): ModelBatch {

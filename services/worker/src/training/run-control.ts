@@ -9,6 +9,7 @@ export class RunControl {
   readonly #controller = new AbortController();
   #request: { readonly kind: RunRequest; readonly exitCode: number } | null = null;
   #isCheckpointWanted = false;
+  #isSignalled = false;
 
   /** Aborted as soon as the loop is to end. */
   get signal(): AbortSignal {
@@ -29,6 +30,17 @@ export class RunControl {
     if (this.#request === null || (request === "abort" && this.#request.kind === "stop"))
       this.#request = { kind: request, exitCode };
     this.#controller.abort();
+  }
+
+  /** The same, asked of the process itself: whoever did so waits for its end. */
+  askBySignal(exitCode: number): void {
+    this.#isSignalled = true;
+    this.ask("stop", exitCode);
+  }
+
+  /** True when the process was asked to end by a signal. */
+  get isSignalled(): boolean {
+    return this.#isSignalled;
   }
 
   askForCheckpoint(): void {

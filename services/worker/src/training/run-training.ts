@@ -40,6 +40,8 @@ export async function runTraining(setup: TrainingSetup): Promise<TrainingOutcome
     );
   const trainer = await setup.engine.openTrainer(config, setup.pathOf);
   try {
+    const questions = setup.records.filter(({ split }) => split === "validation");
+    await trainer.check(trainRecords, questions, config.spec.evaluation);
     const outcome = await train({
       spec: config.spec,
       totalSteps: config.totalSteps,

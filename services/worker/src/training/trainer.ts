@@ -25,6 +25,8 @@ export interface AnswerOptions {
  * usable when it throws. Same calls, same numbers: nothing inside depends on the clock or on chance.
  */
 export interface Trainer {
+  /** Refuses rows that could not be trained on or answered, before any step. @throws BadDataError naming the row */
+  check(trainRows: readonly DataRecord[], questions: readonly DataRecord[], options: AnswerOptions): Promise<void>;
   /** One optimizer step on the rows of the global batch. `step` counts from 1; seeds of dropout derive from it. */
   step(rows: readonly DataRecord[], step: number): Promise<StepMeasure>;
   /** Writes the trainable weights and the optimizer into `directory`; answers the names of the files, in order. */
