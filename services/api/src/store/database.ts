@@ -10,10 +10,11 @@ import { drizzle as drizzlePglite } from "drizzle-orm/pglite";
 import { migrate as migratePglite } from "drizzle-orm/pglite/migrator";
 import pg from "pg";
 import { asUnavailable } from "./database-errors.ts";
-import * as schema from "./schema.ts";
 
 /** Either database, or a transaction on it: the stores cannot tell. */
-export type Database = PgDatabase<PgQueryResultHKT, typeof schema>;
+export type Database = PgDatabase<PgQueryResultHKT>;
+
+type Transaction = Parameters<Parameters<Database["transaction"]>[0]>[0];
 
 export interface OpenDatabase {
   readonly database: Database;
@@ -37,7 +38,7 @@ export async function openDatabase(location: DatabaseLocation, logger: Logger): 
 async function openPglite(directory: string | null): Promise<OpenDatabase> {
   if (directory !== null) await mkdir(directory, { recursive: true });
   const client = await PGlite.create(directory ?? "memory://");
-  const database = drizzlePglite(client, { schema });
+  const database = drizzlePglite(client);
   await migratePglite(database, { migrationsFolder });
   return {
     database,
@@ -63,12 +64,33 @@ async function openPostgres(url: string, logger: Logger): Promise<OpenDatabase> 
     client.on("error", (error) => logger.debug({ err: error }, "database connection lost")),
   );
   await retryUnavailable("open database", { budgetMs: 60_000 }, async () => await migrateUnderLock(pool));
-  const database = drizzlePostgres(pool, { schema });
+  const database: Database = drizzlePostgres(pool);
+  database.transaction = async (work) => await inTransaction(pool, work);
   return {
     database,
     ping: async () => void (await database.execute(sql`select 1`)),
     close: async () => await pool.end(),
   };
+}
+
+/**
+ * As Drizzle's own transaction on a pool, which never gives back a connection whose `begin` fails: after as many
+ * failures as the pool has connections, nobody would get one again. One that broke is closed, not given back.
+ */
+async function inTransaction<Result>(
+  pool: pg.Pool,
+  work: (transaction: Transaction) => Promise<Result>,
+): Promise<Result> {
+  const client = await pool.connect();
+  let isBroken = false;
+  try {
+    return await drizzlePostgres(client).transaction(work);
+  } catch (error) {
+    isBroken = asUnavailable(error) !== null;
+    throw error;
+  } finally {
+    client.release(isBroken);
+  }
 }
 
 /** Two servers that start at once must not both migrate: the second waits for the first one's lock. */
@@ -77,7 +99,7 @@ async function migrateUnderLock(pool: pg.Pool): Promise<void> {
   try {
     client = await pool.connect();
     await client.query("select pg_advisory_lock(72146203)");
-    await migratePostgres(drizzlePostgres(client, { schema }), { migrationsFolder });
+    await migratePostgres(drizzlePostgres(client), { migrationsFolder });
     await client.query("select pg_advisory_unlock(72146203)");
     client.release();
   } catch (error) {
