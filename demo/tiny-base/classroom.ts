@@ -7,12 +7,19 @@ import { pickSubjects, type DrawnConcept } from "./pictures.ts";
 
 /**
  * What a step of pre-training is about. `cards`: one drawing, its name, nothing else: the image tower learns to see.
- * `lessons`: conversations about scenes of one to four drawings.
+ * `labels`: scenes, the place and the name of each drawing: the text decoder learns to look where it is told.
+ * `lessons`: conversations about scenes, questions and answers as people use them, with labels between them.
  */
-export type SubjectMatter = "cards" | "lessons";
+export type SubjectMatter = "cards" | "labels" | "lessons";
+
+/** Share of labels among lessons: names are a small part of what conversations say, and the hardest. */
+const labelShare = 0.6;
 
 /** Objects in a scene, by how often. */
 export const objectCounts: readonly number[] = [1, 2, 3, 3, 4];
+
+/** The same for labels: more drawings, so that each picture teaches more. */
+const labelCounts: readonly number[] = [1, 2, 3, 4, 4];
 
 /** Makes the rows of each step out of nothing but the seed. */
 export class Classroom {
@@ -43,18 +50,36 @@ export class Classroom {
   /** The rows of one step, short ones first, so that micro-batches need little padding. */
   rows(matter: SubjectMatter, count: number, random: Random): EncodedRow[] {
     const system = random.pick(systemPrompts);
-    const rows = Array.from({ length: count }, () => (matter === "cards" ? this.#card(random) : this.#lesson(system, random)));
+    const lesson = (index: number): EncodedRow => (index < count * labelShare ? this.#label(random) : this.#lesson(system, random));
+    const makers = { cards: () => this.#card(random), labels: () => this.#label(random), lessons: lesson };
+    const rows = Array.from({ length: count }, (_, index) => makers[matter](index));
     return rows.toSorted((a, b) => a.inputIds.length - b.inputIds.length);
   }
 
-  /** `<|vision_start|>` picture `<|vision_end|>` name `<|im_end|>`: no words around, so that all there is to attend to is the picture. */
+  /** A picture, its name. */
   #card(random: Random): EncodedRow {
-    const subjects = pickSubjects(this.#concepts, 1, random);
-    const image = this.#process(composeScene(subjects, random, stampSize));
-    const before = [this.#tokenizer.idOf("<|vision_start|>"), ...Array.from({ length: image.tokens }, () => this.#imageTokenId)];
-    const answer = [...this.#tokenizer.encode(subjects[0]!.name), this.#tokenizer.idOf("<|im_end|>")];
-    const inputIds = [...before, this.#tokenizer.idOf("<|vision_end|>"), ...answer];
-    return { name: "card", inputIds, labels: [...before.map(() => -100), ...answer, -100], images: [image], imageStarts: [1] };
+    const scene = composeScene(pickSubjects(this.#concepts, 1, random), random, stampSize);
+    return this.#labelled(scene, [["", scene.objects[0]!.name]]);
+  }
+
+  /** A picture, then place and name of each thing in it. */
+  #label(random: Random): EncodedRow {
+    const scene = composeScene(pickSubjects(this.#concepts, random.pick(labelCounts), random), random);
+    return this.#labelled(scene, random.shuffle(scene.objects).map(({ place, name }) => [place, name]));
+  }
+
+  /** `<|vision_start|>` picture `<|vision_end|>`, then given text and wanted text in turns; no chat around, so that there is little to attend to but the picture. */
+  #labelled(scene: Scene, pairs: readonly (readonly [given: string, wanted: string])[]): EncodedRow {
+    const image = this.#process(scene);
+    const inputIds = [this.#tokenizer.idOf("<|vision_start|>"), ...Array.from({ length: image.tokens }, () => this.#imageTokenId), this.#tokenizer.idOf("<|vision_end|>")];
+    const targets = inputIds.map(() => -100);
+    for (const [given, wanted] of pairs) {
+      const before = this.#tokenizer.encode(given);
+      const after = [...this.#tokenizer.encode(wanted), this.#tokenizer.idOf("<|im_end|>")];
+      inputIds.push(...before, ...after);
+      targets.push(...before.map(() => -100), ...after);
+    }
+    return { name: "card", inputIds, labels: [...targets.slice(1), -100], images: [image], imageStarts: [1] };
   }
 
   #lesson(system: string | null, random: Random): EncodedRow {

@@ -29,7 +29,8 @@ interface Stage {
 const seed = 20261123;
 const stages: readonly Stage[] = [
   { name: "cards", matter: "cards", steps: 1000, batchSize: 128, microBatchSize: 128, learningRate: 2e-3 },
-  { name: "lessons", matter: "lessons", steps: 1800, batchSize: 32, microBatchSize: 32, learningRate: 2e-3 },
+  { name: "labels", matter: "labels", steps: 700, batchSize: 48, microBatchSize: 48, learningRate: 2e-3 },
+  { name: "lessons", matter: "lessons", steps: 1200, batchSize: 52, microBatchSize: 26, learningRate: 2e-3 },
 ];
 const logEverySteps = 25;
 const saveEverySteps = 200;

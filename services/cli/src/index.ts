@@ -1,8 +1,10 @@
-export { DrydockClient, type RunAction, type UploadFile } from "./client/drydock-client.ts";
 export { findConnection, type Connection } from "./client/connection.ts";
+export { DrydockClient, type RunAction, type UploadFile } from "./client/drydock-client.ts";
 export { HttpClient } from "./client/http.ts";
-export { bar, formatBytes, formatDuration } from "./output/quantities.ts";
-export { createOutput, type Output } from "./output/output.ts";
-export { table } from "./output/table.ts";
+export { folderFiles } from "./commands/dataset-files.ts";
+export { everyPage } from "./commands/pages.ts";
 export { watchRuns } from "./commands/watch-runs.ts";
-export { runProgram } from "./program.ts";
+export { createOutput, type Output } from "./output/output.ts";
+export { formatBytes, formatDuration } from "./output/quantities.ts";
+export { reportError } from "./output/report-error.ts";
+export { table } from "./output/table.ts";

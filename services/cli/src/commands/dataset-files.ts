@@ -11,13 +11,13 @@ export async function sendFiles(client: DrydockClient, dataset: string, path: st
     throw new InvalidError("unreadable_file", `${path} cannot be read: does it exist?`, { cause });
   });
   if (info.isFile() && archivePattern.test(path)) return await client.uploadArchive(dataset, path);
-  const files = info.isFile() ? [{ path, name: basename(path) }] : await filesBelow(path);
+  const files = info.isFile() ? [{ path, name: basename(path) }] : await folderFiles(path);
   if (files.length === 0) throw new InvalidError("nothing_to_upload", `${path} holds no files`);
   return await client.uploadFiles(dataset, files);
 }
 
 /** All files below a folder but hidden ones; links are not followed. */
-async function filesBelow(folder: string): Promise<UploadFile[]> {
+export async function folderFiles(folder: string): Promise<UploadFile[]> {
   const entries = await readdir(folder, { recursive: true, withFileTypes: true });
   return entries
     .filter((entry) => entry.isFile())

@@ -29,16 +29,8 @@ const oldestNode = 24;
 
 /** Looks for everything that Drydock needs on this computer. Never throws: what cannot be looked at is a finding. */
 export async function examine(options: DoctorOptions): Promise<Finding[]> {
-  return await Promise.all([
-    checkNode(),
-    checkTemporal(options.environment),
-    checkDisk(options.stateDirectory),
-    checkMemory(),
-    checkCores(),
-    checkSharp(),
-    checkOnnxRuntime(),
-    checkPort(options.port),
-  ]);
+  const looked = await Promise.all([checkTemporal(options.environment), checkDisk(options.stateDirectory), checkSharp(), checkOnnxRuntime(), checkPort(options.port)]);
+  return [checkNode(), checkMemory(), checkCores(), ...looked];
 }
 
 function ok(name: string, found: string): Finding {
