@@ -1,3 +1,4 @@
+import "./no-telemetry.ts";
 import { InferenceSession, Tensor } from "onnxruntime-node";
 import { InvalidError } from "@drydock/kit";
 import { encodeOnnx, type WeightLocation } from "../graph/onnx.ts";
