@@ -9,10 +9,13 @@ export class ToyTrainer implements Trainer {
   weight = 0;
   momentum = 0;
   losses: ((step: number) => number) | null = null;
+  /** How long a step takes, so that others get their turn between steps. */
+  pauseMs = 0;
 
   async check(): Promise<void> {}
 
   async step(rows: readonly DataRecord[], step: number): Promise<StepMeasure> {
+    if (this.pauseMs > 0) await new Promise((resolve) => setTimeout(resolve, this.pauseMs));
     const gradient = rows.reduce((sum, { rowId }) => sum + Math.sin(this.weight + Number(rowId)), 0) / rows.length;
     this.momentum = 0.9 * this.momentum + gradient;
     this.weight -= 0.1 * this.momentum * (1 / step);

@@ -43,6 +43,7 @@ export class CheckpointStore {
     await trainer.restore(directory);
     await rm(directory, { recursive: true, force: true });
     this.#lastSavedStep = state.step;
+    await this.#prune(state); // an attempt may have died between saving and removing
     return state;
   }
 
@@ -69,12 +70,17 @@ export class CheckpointStore {
     );
     this.#lastSavedStep = state.step;
     await rm(directory, { recursive: true, force: true });
-    await pruneCheckpoints(
-      folder,
-      spec.checkpoint.keepLast,
-      spec.checkpoint.keepBest ? (state.best?.step ?? null) : null,
-    );
+    await this.#prune(state);
     return saved;
+  }
+
+  async #prune({ step, best }: TrainingState): Promise<void> {
+    const { keepLast, keepBest } = this.#options.spec.checkpoint;
+    await pruneCheckpoints(this.#options.folder, {
+      currentStep: step,
+      keepLast,
+      bestStep: keepBest ? (best?.step ?? null) : null,
+    });
   }
 }
 

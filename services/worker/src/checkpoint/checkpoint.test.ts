@@ -204,20 +204,31 @@ test("a disk that is full for a while is waited for; full for good, no manifest 
 });
 
 test.each([
-  ["the newest two", [50, 100, 150, 200], 2, null, [50, 100]],
-  ["the newest two and the best", [50, 100, 150, 200], 2, 50, [100]],
-  ["all when there are few", [50], 3, null, []],
-])("retention keeps %s", (_case, steps, keepLast, best, gone) => {
-  expect(expendableSteps(steps, keepLast, best).sort((a, b) => a - b)).toEqual(gone);
+  ["the newest two", [50, 100, 150, 200], { currentStep: 200, keepLast: 2, bestStep: null }, [50, 100]],
+  ["the newest two and the best", [50, 100, 150, 200], { currentStep: 200, keepLast: 2, bestStep: 50 }, [100]],
+  ["all when there are few", [50], { currentStep: 50, keepLast: 3, bestStep: null }, []],
+  ["what was saved now, whatever damaged ones follow", [50, 200], { currentStep: 50, keepLast: 1, bestStep: null }, []],
+])("retention keeps %s", (_case, steps, retention, gone) => {
+  expect(expendableSteps(steps, retention).sort((a, b) => a - b)).toEqual(gone);
 });
 
-test("pruned checkpoints leave no file behind", async () => {
-  for (const step of [1, 2, 3]) await write(1, step, `weights ${step}`);
-  expect(await pruneCheckpoints(attempt(1), 1, 1)).toEqual([2]);
-  expect(await checkpointSteps(attempt(1))).toEqual([3, 1]);
-  const left: string[] = [];
-  for await (const { key } of storage.list("runs/r1/checkpoints/step-00000002")) left.push(key);
-  expect(left).toEqual([]);
+test("pruned checkpoints leave no file behind, nor do halves that a dead attempt left", async () => {
+  for (const step of [1, 3, 4]) await write(1, step, `weights ${step}`);
+  await storage.put("runs/r1/checkpoints/step-00000002/adapter_model.safetensors", "half");
+  await pruneCheckpoints(attempt(1), { currentStep: 4, keepLast: 1, bestStep: 1 });
+  expect(await checkpointSteps(attempt(1))).toEqual([4, 1]);
+  for (const gone of ["step-00000002", "step-00000003"]) {
+    expect(await Array.fromAsync(storage.list(`runs/r1/checkpoints/${gone}`))).toEqual([]);
+  }
+});
+
+test("a stale attempt removes nothing", async () => {
+  for (const step of [1, 2]) await write(1, step, `weights ${step}`);
+  await claimEpoch(attempt(2), 1);
+  await expect(pruneCheckpoints(attempt(1), { currentStep: 2, keepLast: 1, bestStep: null })).rejects.toBeInstanceOf(
+    StaleEpochError,
+  );
+  expect(await checkpointSteps(attempt(1))).toEqual([2, 1]);
 });
 
 test("a state that is not one is refused", async () => {

@@ -18,18 +18,24 @@ export function checkpointKey(folder: RunFolder, step: number): string {
   return `${folder.prefix}checkpoints/step-${String(step).padStart(8, "0")}`;
 }
 
-/** The step of a checkpoint's manifest key; null for any other key. */
-function stepOfManifestKey(key: string): number | null {
-  const matched = /(?:^|\/)checkpoints\/step-(\d{8,})\/manifest\.json$/.exec(key);
-  return matched?.[1] === undefined ? null : Number(matched[1]);
+export interface StoredStep {
+  readonly step: number;
+  /** False for what an attempt that died left: such a checkpoint does not exist. */
+  readonly hasManifest: boolean;
+}
+
+/** Steps of a run that storage holds files of, newest first. */
+export async function storedSteps(folder: RunFolder): Promise<StoredStep[]> {
+  const found = new Map<number, boolean>();
+  const prefix = `${folder.prefix}checkpoints/`;
+  for await (const { key } of folder.storage.list(prefix)) {
+    const [, step, name] = /^step-(\d{8,})\/(.+)$/.exec(key.slice(prefix.length)) ?? [];
+    if (step !== undefined) found.set(Number(step), (found.get(Number(step)) ?? false) || name === manifestName);
+  }
+  return [...found].map(([step, hasManifest]) => ({ step, hasManifest })).sort((a, b) => b.step - a.step);
 }
 
 /** Steps of all checkpoints of a run whose manifest exists, newest first. */
 export async function checkpointSteps(folder: RunFolder): Promise<number[]> {
-  const steps: number[] = [];
-  for await (const { key } of folder.storage.list(`${folder.prefix}checkpoints/`)) {
-    const step = stepOfManifestKey(key);
-    if (step !== null) steps.push(step);
-  }
-  return steps.sort((a, b) => b - a);
+  return (await storedSteps(folder)).filter(({ hasManifest }) => hasManifest).map(({ step }) => step);
 }

@@ -34,7 +34,8 @@ beforeEach(async () => {
   await storage.put("datasets/d/records.jsonl", records.map((record) => `${JSON.stringify(record)}\n`).join(""));
 });
 afterEach(async () => {
-  delete process.env["DRYDOCK_LOG_LEVEL"];
+  for (const name of ["DRYDOCK_LOG_LEVEL", "S3_ENDPOINT", "S3_ACCESS_KEY_ID", "S3_SECRET_ACCESS_KEY"])
+    delete process.env[name];
   await rm(root, { recursive: true, force: true });
 });
 
@@ -147,11 +148,7 @@ test("a rank trains, saves, evaluates, publishes, and tells all of it", async ()
 test("a rank that is told to stop ends with 143 after a checkpoint, and the next attempt goes on there", async () => {
   const slow = new ToyTrainer();
   const controller = new FakeController(trainConfig(), () => "checkpoint-and-stop");
-  slow.losses = () => {
-    const until = performance.now() + 20;
-    while (performance.now() < until);
-    return 1;
-  };
+  slow.pauseMs = 20;
   expect(await runRank(settings(1), controller, toyEngine(slow))).toBe(143);
   const outcome = controller.reports.at(-1)?.outcome;
   expect(outcome).toMatchObject({ exitCode: 143, reason: "paused-after-checkpoint", modelKey: "" });
@@ -237,6 +234,27 @@ test("a rank rides out storage that answers 503 for a while", async () => {
   expect(await runRank(s3, controller, toyEngine())).toBe(0);
   expect([...server.objects.keys()]).toContain("team/runs/r1/checkpoints/step-00000006/manifest.json");
   expect([...server.objects.keys()]).toContain("team/models/weld/1/drydock.json");
+});
+
+test("a rank whose storage answers 503 past the budget ends with 75 and says which object", async () => {
+  await using server = await S3Server.start();
+  server.objects.set("team/datasets/d/records.jsonl", Buffer.from(await storage.get("datasets/d/records.jsonl")));
+  Object.assign(process.env, { S3_ENDPOINT: server.url, S3_ACCESS_KEY_ID: "a", S3_SECRET_ACCESS_KEY: "b" });
+  const controller = new FakeController(trainConfig(), ({ steps }) => {
+    if (steps.some(({ step }) => step === 1))
+      server.faults.push({ times: Number.POSITIVE_INFINITY, method: "PUT", kind: { status: 503 } });
+    return "continue";
+  });
+  const trainer = new ToyTrainer();
+  trainer.pauseMs = 20;
+  const s3 = { ...settings(), storageUrl: "s3://bucket/team", storageBudgetMs: 200 };
+  expect(await runRank(s3, controller, toyEngine(trainer))).toBe(75);
+  expect(controller.reports.at(-1)?.outcome).toMatchObject({
+    exitCode: 75,
+    reason: "storage-unavailable",
+    message: expect.stringMatching(/^storage answers 503 for object "runs\/r1\//),
+  });
+  expect(controller.reports.flatMap(({ logLines }) => logLines.map(({ level }) => level))).toContain("warn");
 });
 
 test("a rank whose storage URL makes no sense tells the controller so", async () => {

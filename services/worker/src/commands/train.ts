@@ -31,7 +31,10 @@ export interface StandaloneTraining {
   readonly resume: boolean;
 }
 
-/** Seconds that a full disk is waited for. */
+/** Rows of a micro-batch when the config does not say; no planner looks at the memory here. */
+const mostRowsAtOnce = 16;
+
+/** How long a full disk is waited for. */
 const diskBudgetMs = 60_000;
 
 /**
@@ -83,7 +86,7 @@ async function nextAttempt(folder: RunFolder, resume: boolean): Promise<RunFolde
 
 /** What the control plane would have sent. Steps: `maxSteps`, or as many as the epochs take, the last batch of all partial. */
 function workerConfigOf({ spec, modelDirectory }: StandaloneConfig, records: readonly DataRecord[]): WorkerConfig {
-  const { globalBatchSize, epochs, maxSteps, microBatchSize = globalBatchSize } = spec.training;
+  const { globalBatchSize, epochs, maxSteps, microBatchSize = mostRowsAtOnce } = spec.training;
   const rows = records.filter(({ split }) => split === "train").length;
   return {
     kind: "train",
