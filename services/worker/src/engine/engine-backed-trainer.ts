@@ -91,11 +91,18 @@ export class EngineBackedTrainer implements Trainer {
     await this.#engine.close();
   }
 
-  /** One micro-batch in memory at a time. */
+  /** Micro-batches in order; the next one is decoded while the engine works on this one. At most two are in memory. */
   async *#microBatches(rows: readonly DataRecord[], count: (batch: ModelBatch) => void): AsyncIterable<ModelBatch> {
     const { microBatchSize } = this.#settings;
-    for (let start = 0; start < rows.length; start += microBatchSize) {
-      const batch = await this.#encoder.trainingBatch(rows.slice(start, start + microBatchSize));
+    const begin = (start: number): Promise<ModelBatch> => {
+      const batch = this.#encoder.trainingBatch(rows.slice(start, start + microBatchSize));
+      batch.catch(() => undefined); // thrown where it is awaited, unless the step failed before
+      return batch;
+    };
+    let upcoming = begin(0);
+    for (let next = microBatchSize; next < rows.length + microBatchSize; next += microBatchSize) {
+      const batch = await upcoming;
+      if (next < rows.length) upcoming = begin(next);
       count(batch);
       yield batch;
     }
