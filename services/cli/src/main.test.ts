@@ -1,0 +1,66 @@
+import { execFile } from "node:child_process";
+import { mkdtempSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { expect, test } from "vitest";
+
+const main = join(import.meta.dirname, "main.ts");
+const folder = mkdtempSync(join(tmpdir(), "drydock-cli-"));
+
+interface Ended {
+  readonly code: number;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+async function drydock(...values: string[]): Promise<Ended> {
+  const { promise, resolve } = Promise.withResolvers<Ended>();
+  const environment = { ...process.env, DRYDOCK_URL: undefined, DRYDOCK_API_KEY: undefined, DRYDOCK_STATE: undefined };
+  const child = execFile(process.execPath, ["--no-warnings", main, ...values], { cwd: folder, env: environment }, (_error, stdout, stderr) =>
+    resolve({ code: child.exitCode ?? -1, stdout, stderr }),
+  );
+  return await promise;
+}
+
+function specFile(name: string, text: string): string {
+  const path = join(folder, name);
+  writeFileSync(path, text);
+  return path;
+}
+
+const wrong = specFile("wrong.yaml", "name: weld\nmodel: qwen3-vl-4b\ndataset: weld@3\ntask: vqa\ntrainning: {}\ntraining: { lora: { rank: 0 } }\n");
+const broken = specFile("broken.yaml", "name: [weld\n");
+const fine = specFile("fine.yaml", "name: weld\nmodel: qwen3-vl-4b\ndataset: weld@3\ntask: vqa\n");
+
+test.concurrent.each<[name: string, values: string[], code: number, sentence: string]>([
+  ["an unknown command", ["trian"], 2, "unknown command 'trian'"],
+  ["an option that is missing", ["predict", "model"], 2, "required option '--image <file>' not specified"],
+  ["a number that is none", ["run", "list", "--limit", "many"], 2, "--limit takes a whole number of at least 1, not \"many\""],
+  ["a spec with wrong fields", ["plan", wrong, "--url", "http://127.0.0.1:9", "--key", "k"], 64, "training.lora.rank"],
+  ["a spec that is no YAML", ["plan", broken, "--url", "http://127.0.0.1:9", "--key", "k"], 64, "neither YAML nor JSON"],
+  ["a spec that is not there", ["plan", "nowhere.yaml", "--url", "http://127.0.0.1:9", "--key", "k"], 64, "nowhere.yaml cannot be read: does it exist?"],
+  ["no server", ["run", "list"], 4, "start one with `drydock up`"],
+  ["a server that is away", ["run", "show", "run_1", "--url", "http://127.0.0.1:9", "--key", "k"], 75, "does not answer"],
+  ["a folder that is not there", ["predict", "./nowhere", "--image", "a.png", "--prompt", "?"], 4, "there is no folder ./nowhere"],
+  ["a drawing that is no PNG", ["predict", "./x", "--image", "a.png", "--prompt", "?", "--draw", "a.gif"], 2, "--draw writes a PNG"],
+])("%s is one clear sentence, without a stack trace", async (_name, values, code, sentence) => {
+  const ended = await drydock(...values);
+  expect(ended.stderr).toContain(sentence);
+  expect(ended.stderr).not.toMatch(/\n\s+at /);
+  expect(ended).toMatchObject({ code, stdout: "" });
+});
+
+test("with --json an error is an object with its code and fields", async () => {
+  const { stderr, code } = await drydock("plan", wrong, "--json", "--url", "http://127.0.0.1:9", "--key", "k");
+  const { error } = JSON.parse(stderr) as { error: { code: string; details: { path: string }[] } };
+  expect(code).toBe(64);
+  expect(error.code).toBe("invalid_run_spec");
+  expect(error.details.map(({ path }) => path)).toContain("training.lora.rank");
+});
+
+test("doctor names what it looked at", async () => {
+  const { stdout } = await drydock("doctor", "--json", "--port", "7421");
+  const { findings } = JSON.parse(stdout) as { findings: { name: string; status: string }[] };
+  expect(findings.map(({ name }) => name)).toEqual(["node", "memory", "cores", "temporal", "disk", "sharp", "onnxruntime", "port"]);
+  expect(fine).toContain("fine.yaml");
+});
