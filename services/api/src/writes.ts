@@ -24,8 +24,23 @@ export async function writeOnce<Prepared, Answer>(
   reply: FastifyReply,
   work: Omit<Work<Prepared, Answer>, "bodyDigest">,
 ): Promise<Answer> {
-  const bodyDigest = digestOf({ method: request.method, url: request.url, body: request.body ?? null });
-  const outcome = await writes.once(writeCallerOf(request), { ...work, bodyDigest });
+  const outcome = await writes.once(writeCallerOf(request), { ...work, bodyDigest: bodyDigestOf(request) });
   if (outcome.isReplay) reply.header("idempotency-replayed", "true");
   return outcome.answer;
+}
+
+/** Answers a POST that writes nothing, the same each time it comes with the same `Idempotency-Key`. */
+export async function answerOnce<Answer>(
+  writes: WriteUnit,
+  request: FastifyRequest,
+  reply: FastifyReply,
+  compute: () => Promise<Answer>,
+): Promise<Answer> {
+  const outcome = await writes.remember(writeCallerOf(request), bodyDigestOf(request), compute);
+  if (outcome.isReplay) reply.header("idempotency-replayed", "true");
+  return outcome.answer;
+}
+
+function bodyDigestOf(request: FastifyRequest): string {
+  return digestOf({ method: request.method, url: request.url, body: request.body ?? null });
 }

@@ -5,6 +5,7 @@ import {
   plan,
   planDigest,
   type AcceleratorSupply,
+  type DatasetStatistics,
   type Plan,
   type PlanNote,
   type RunSpec,
@@ -26,9 +27,16 @@ export interface PlannedRun {
   readonly dataset: ReadyVersion;
 }
 
+const rememberedVersions = 16;
+
 /** Plans runs on what is here: the models, the data sets and the accelerators of this installation. */
 export class RunPlanner {
   readonly #options: RunPlannerOptions;
+  /** Statistics of versions planned for lately: a ready version never changes, and reading them takes longer than the plan. */
+  readonly #statistics = new Map<string, DatasetStatistics | null>();
+
+  /** Ends when the plan before has been made and the event loop has gone round once. */
+  #turn: Promise<void> = Promise.resolve();
 
   constructor(options: RunPlannerOptions) {
     this.#options = options;
@@ -87,13 +95,34 @@ export class RunPlanner {
     supply: readonly AcceleratorSupply[] | undefined,
   ): Promise<Plan> {
     const model = await this.#options.models.find(spec.model);
-    return plan({
-      spec,
-      model,
-      statistics: dataset?.statistics ?? null,
-      supply,
-      systemPrompt: effectiveSystemPrompt(spec, model?.boxConvention),
-    });
+    const statistics = dataset === null ? null : await this.#statisticsOf(dataset.versionId);
+    const systemPrompt = effectiveSystemPrompt(spec, model?.boxConvention);
+    return await this.#inTurn(() => plan({ spec, model, statistics, supply, systemPrompt }));
+  }
+
+  /**
+   * One plan per round of the event loop. A plan takes milliseconds of the processor, and Node accepts one connection a
+   * round: a hundred plans in one round would keep new clients waiting for seconds.
+   */
+  async #inTurn<Result>(compute: () => Result): Promise<Result> {
+    const turn = this.#turn;
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#turn = promise;
+    await turn;
+    try {
+      return compute();
+    } finally {
+      setImmediate(resolve);
+    }
+  }
+
+  async #statisticsOf(versionId: string): Promise<DatasetStatistics | null> {
+    const known = this.#statistics.get(versionId);
+    if (known !== undefined) return known;
+    const statistics = await this.#options.datasets.statisticsOf(versionId);
+    if (this.#statistics.size >= rememberedVersions) this.#statistics.delete(this.#statistics.keys().next().value!);
+    this.#statistics.set(versionId, statistics);
+    return statistics;
   }
 
   async #resolveIfThere(reference: string): Promise<ReadyVersion | null> {

@@ -2,7 +2,7 @@ import { Plan, RunSpec } from "@drydock/spec";
 import type { FastifyPluginAsyncZod } from "fastify-type-provider-zod";
 import { problems } from "../problem-responses.ts";
 import type { Services } from "../services.ts";
-import { writeOnce } from "../writes.ts";
+import { answerOnce } from "../writes.ts";
 
 /** `/v1/plans`: what a run would need, and why. */
 export const planRoutes: FastifyPluginAsyncZod<{ services: Services }> = async (app, { services }) => {
@@ -20,9 +20,6 @@ export const planRoutes: FastifyPluginAsyncZod<{ services: Services }> = async (
       },
     },
     async (request, reply) =>
-      await writeOnce(services.writes, request, reply, {
-        prepare: async () => await services.planner.planAsAdvice(request.body),
-        write: async (_tx, answer) => ({ answer, object: null }),
-      }),
+      await answerOnce(services.writes, request, reply, async () => await services.planner.planAsAdvice(request.body)),
   );
 };

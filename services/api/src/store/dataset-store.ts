@@ -7,14 +7,21 @@ import type {
   ImportOptions,
   ValidationReport,
 } from "@drydock/spec";
-import { and, desc, eq, lt, sql } from "drizzle-orm";
+import { and, desc, eq, getTableColumns, lt, sql } from "drizzle-orm";
 import { decodeCursor, decodeNumberCursor, pageFrom, type Page } from "../pages.ts";
 import type { Database } from "./database.ts";
 import { isUniqueViolation } from "./database-errors.ts";
 import { datasets, datasetVersions, uploads } from "./schema.ts";
 
 type DatasetRow = typeof datasets.$inferSelect;
-type VersionRow = typeof datasetVersions.$inferSelect;
+/** All of a version but its long lists, which few readers want. */
+const versionColumns = {
+  ...getTableColumns(datasetVersions),
+  statistics: sql<DatasetVersion["statistics"]>`${datasetVersions.statistics} - 'samples'`,
+  report: sql<DatasetVersion["report"]>`${datasetVersions.report} - 'issues'`,
+};
+type VersionRow = Omit<typeof datasetVersions.$inferSelect, "statistics" | "report"> &
+  Pick<DatasetVersion, "statistics" | "report">;
 
 export interface ListPage {
   readonly limit: number;
@@ -24,9 +31,8 @@ export interface ListPage {
 /** A version that training may use. */
 export interface ReadyVersion {
   readonly datasetId: string;
+  readonly versionId: string;
   readonly version: number;
-  readonly statistics: DatasetStatistics | null;
-  readonly digest: string | null;
 }
 
 export function datasetNotFound(name: string): NotFoundError {
@@ -141,7 +147,7 @@ export class DatasetStore {
     const dataset = await this.#row(name);
     const before = page.cursor === undefined ? null : decodeNumberCursor(page.cursor);
     const rows = await this.#database
-      .select()
+      .select(versionColumns)
       .from(datasetVersions)
       .where(
         and(
@@ -166,7 +172,12 @@ export class DatasetStore {
 
   /** The report with its issues; null while the version is being checked. */
   async getReport(name: string, version: number): Promise<ValidationReport | null> {
-    return (await this.#versionRow(name, version)).report;
+    const { id } = await this.#versionRow(name, version);
+    const [row] = await this.#database
+      .select({ report: datasetVersions.report })
+      .from(datasetVersions)
+      .where(eq(datasetVersions.id, id));
+    return row?.report ?? null;
   }
 
   /** Where the files of a version lie. */
@@ -204,14 +215,24 @@ export class DatasetStore {
         details: [{ path: "dataset", code: "dataset_not_ready", message }],
       });
     }
-    return { datasetId: row.datasetId, version: row.version, statistics: row.statistics, digest: row.digest };
+    return { datasetId: row.datasetId, versionId: row.id, version: row.version };
+  }
+
+  /** What the planner needs to know of a version, samples included: up to a megabyte. */
+  async statisticsOf(versionId: string): Promise<DatasetStatistics | null> {
+    const { statistics } = datasetVersions;
+    const [row] = await this.#database
+      .select({ statistics })
+      .from(datasetVersions)
+      .where(eq(datasetVersions.id, versionId));
+    return row?.statistics ?? null;
   }
 
   async #newestReady(name: string): Promise<VersionRow> {
     const dataset = await this.#row(name);
     const newest = async (isReady: boolean) =>
       await this.#database
-        .select()
+        .select(versionColumns)
         .from(datasetVersions)
         .where(and(eq(datasetVersions.datasetId, dataset.id), isReady ? eq(datasetVersions.state, "ready") : undefined))
         .orderBy(desc(datasetVersions.version))
@@ -230,7 +251,7 @@ export class DatasetStore {
   async #versionRow(name: string, version: number): Promise<VersionRow> {
     const dataset = await this.#row(name);
     const [row] = await this.#database
-      .select()
+      .select(versionColumns)
       .from(datasetVersions)
       .where(and(eq(datasetVersions.datasetId, dataset.id), eq(datasetVersions.version, version)));
     if (row === undefined) throw versionNotFound(name, version);

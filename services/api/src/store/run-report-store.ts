@@ -41,7 +41,10 @@ export class RunReportStore {
           lastEvent,
           progressRevision: lock.progressRevision + 1,
           updatedAt: new Date(),
-          ...(batch.progress === undefined ? {} : { progress: batch.progress }),
+          // A report that was held up on its way may arrive after later ones: progress never goes back.
+          ...(batch.progress === undefined || batch.progress.step < lock.progress.step
+            ? {}
+            : { progress: batch.progress }),
           ...(batch.scores?.before === undefined ? {} : { scoresBefore: batch.scores.before }),
           ...(batch.scores?.after === undefined ? {} : { scoresAfter: batch.scores.after }),
         })

@@ -10,7 +10,7 @@ import {
   type RunState,
   type RunSummary,
 } from "@drydock/spec";
-import { and, asc, count, desc, eq, inArray, lt, notInArray, type SQL } from "drizzle-orm";
+import { and, asc, count, desc, eq, inArray, isNull, lt, notInArray, type SQL } from "drizzle-orm";
 import { decodeCursor, pageFrom, type Page } from "../pages.ts";
 import { canTransition, isTerminal } from "../runs/run-state-machine.ts";
 import type { Database } from "./database.ts";
@@ -201,7 +201,12 @@ export class RunStore {
       await tx
         .insert(attempts)
         .values({ runId: id, ...values })
-        .onConflictDoUpdate({ target: [attempts.runId, attempts.epoch], set: values });
+        // A report that was held up on its way may arrive after the attempt's end: what has ended stays ended.
+        .onConflictDoUpdate({
+          target: [attempts.runId, attempts.epoch],
+          set: values,
+          setWhere: isNull(attempts.endedAt),
+        });
       await tx
         .update(runs)
         .set({ revision: row.revision + 1, updatedAt: new Date() })
@@ -273,8 +278,8 @@ export class RunStore {
 
 /** The small columns of a run, its row locked until the transaction ends. @throws NotFoundError `run_not_found` */
 export async function lockRun(database: Database, id: string) {
-  const { state, reason, revision, progressRevision, lastEvent, lastMetric, startedAt } = runs;
-  const columns = { state, reason, revision, progressRevision, lastEvent, lastMetric, startedAt };
+  const { state, reason, revision, progress, progressRevision, lastEvent, lastMetric, startedAt } = runs;
+  const columns = { state, reason, revision, progress, progressRevision, lastEvent, lastMetric, startedAt };
   const [row] = await database.select(columns).from(runs).where(eq(runs.id, id)).for("update");
   if (row === undefined) throw runNotFound(id);
   return row;

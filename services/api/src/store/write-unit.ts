@@ -75,6 +75,20 @@ export class WriteUnit {
     return settled ?? (await this.once(caller, work));
   }
 
+  /**
+   * Answers a request that writes nothing; with a key, a repeat gets the same answer.
+   *
+   * @throws UnprocessableError `idempotency_key_reused`
+   */
+  async remember<Answer>(caller: Caller, bodyDigest: string, compute: () => Promise<Answer>): Promise<Outcome<Answer>> {
+    if (caller.idempotencyKey === null) return { answer: await compute(), isReplay: false };
+    return await this.once(caller, {
+      bodyDigest,
+      prepare: compute,
+      write: async (_tx, answer) => ({ answer, object: null }),
+    });
+  }
+
   /** Forgets keys that are older than a week. */
   async forgetOldKeys(now: Date = new Date()): Promise<void> {
     await this.#database.delete(idempotencyKeys).where(lt(idempotencyKeys.createdAt, new Date(now.getTime() - keptMs)));
