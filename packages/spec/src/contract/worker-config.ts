@@ -13,6 +13,8 @@ export const WorkerConfig = z.object({
   totalSteps: z.int().positive(),
   /** Folder of the base model on this machine, Hugging Face layout. */
   modelDirectory: z.string(),
+  /** PEFT adapter to start from, of the spec's rank, alpha and targets; absent = a fresh one. */
+  adapterDirectory: z.string().optional(),
   /** Key of `records.jsonl` in object storage. */
   recordsKey: z.string(),
   systemPrompt: z.string(),

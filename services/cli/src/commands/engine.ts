@@ -11,11 +11,12 @@ export function addTrainCommand(program: Command): void {
     .requiredOption("--config <file>", "run spec (YAML or JSON) whose model.uri is a folder")
     .requiredOption("--data <file>", "OpenAI-messages JSONL; the answers are the assistant messages")
     .requiredOption("--out <dir>", "gets checkpoints, steps.jsonl and the finished model")
+    .option("--adapter <dir>", "start from this PEFT adapter instead of a fresh one")
     .option("--resume", "go on from the newest checkpoint in --out")
-    .action(async function (this: Command, { config, data, out, resume }: { config: string; data: string; out: string; resume?: boolean }) {
+    .action(async function (this: Command, { config, data, out, adapter, resume }: { config: string; data: string; out: string; adapter?: string; resume?: boolean }) {
       const { output } = contextOf(this);
       const reader = trainingLines(output.isJson, (text, isMilestone) => output.status(text, isMilestone), (text) => output.note(text));
-      const values = ["train", "--config", config, "--data", data, "--out", out, ...(resume === true ? ["--resume"] : [])];
+      const values = ["train", "--config", config, "--data", data, "--out", out, ...(adapter === undefined ? [] : ["--adapter", adapter]), ...(resume === true ? ["--resume"] : [])];
       const { exitCode } = await runWorker({ arguments: values, onLog: reader });
       if (exitCode === 0) output.answer({ out }, () => [`Trained. Checkpoints, steps.jsonl and the model are in ${out}.`]);
       process.exitCode = exitCode;

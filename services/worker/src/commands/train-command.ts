@@ -7,10 +7,11 @@ import { trainAlone } from "./train.ts";
 
 /** `train`: the worker's own loop without a control plane. */
 export async function trainCommand(values: readonly string[]): Promise<number> {
-  const given = parseArguments("train --config FILE --data FILE.jsonl --out DIR [--resume]", values, {
+  const given = parseArguments("train --config FILE --data FILE.jsonl --out DIR [--adapter DIR] [--resume]", values, {
     config: { type: "string" },
     data: { type: "string" },
     out: { type: "string" },
+    adapter: { type: "string" },
     resume: { type: "boolean" },
   });
   const config = await readStandaloneConfig(given.required("config"));
@@ -19,5 +20,8 @@ export async function trainCommand(values: readonly string[]): Promise<number> {
     task: config.spec.task,
     scratchDirectory: join(outDirectory, ".scratch", "images"),
   });
-  return await trainAlone({ config, records, outDirectory, resume: given.flag("resume") }, engineDoors);
+  return await trainAlone(
+    { config, records, outDirectory, adapterDirectory: given.path("adapter"), resume: given.flag("resume") },
+    engineDoors,
+  );
 }

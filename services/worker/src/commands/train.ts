@@ -27,6 +27,8 @@ export interface StandaloneTraining {
   /** The keys of their pictures are paths on this machine. */
   readonly records: readonly DataRecord[];
   readonly outDirectory: string;
+  /** PEFT adapter to start from; undefined = a fresh one. */
+  readonly adapterDirectory?: string | undefined;
   /** Go on from the newest checkpoint in the folder, instead of refusing one that has any. */
   readonly resume: boolean;
 }
@@ -44,7 +46,7 @@ const diskBudgetMs = 60_000;
  * @returns the exit code
  */
 export async function trainAlone(
-  { config, records, outDirectory, resume }: StandaloneTraining,
+  { config, records, outDirectory, adapterDirectory, resume }: StandaloneTraining,
   engine: EngineDoors,
 ): Promise<number> {
   const logger = createLogger("worker");
@@ -57,7 +59,7 @@ export async function trainAlone(
   const steps = new StepsFile(join(outDirectory, "steps.jsonl"));
   const listener = new StandaloneListener(logger, steps);
   const outcome = await runTraining({
-    config: workerConfigOf(config, records),
+    config: workerConfigOf(config, records, adapterDirectory),
     folder,
     modelKey: "model",
     records,
@@ -85,7 +87,11 @@ async function nextAttempt(folder: RunFolder, resume: boolean): Promise<RunFolde
 }
 
 /** What the control plane would have sent. Steps: `maxSteps`, or as many as the epochs take, the last batch of all partial. */
-function workerConfigOf({ spec, modelDirectory }: StandaloneConfig, records: readonly DataRecord[]): WorkerConfig {
+function workerConfigOf(
+  { spec, modelDirectory }: StandaloneConfig,
+  records: readonly DataRecord[],
+  adapterDirectory?: string,
+): WorkerConfig {
   const { globalBatchSize, epochs, maxSteps, microBatchSize = mostRowsAtOnce } = spec.training;
   const rows = records.filter(({ split }) => split === "train").length;
   return {
@@ -105,6 +111,7 @@ function workerConfigOf({ spec, modelDirectory }: StandaloneConfig, records: rea
     },
     totalSteps: maxSteps ?? Math.max(1, Math.ceil((rows * epochs) / globalBatchSize)),
     modelDirectory,
+    ...(adapterDirectory === undefined ? {} : { adapterDirectory }),
     recordsKey: "",
     systemPrompt: spec.systemPrompt ?? "",
     planDigest: digestOf(spec),

@@ -133,6 +133,43 @@ test("a published adapter names its base; a published full model brings tokenize
   ]);
 });
 
+test("training goes on from a PEFT adapter", async () => {
+  const adapter = await mkdtemp(join(root, "adapter-"));
+  const first = await open();
+  await lossesOf(first, 5);
+  await first.publish(adapter);
+  const second = await engineDoors.openTrainer({ ...configOf("lora", 4), adapterDirectory: adapter }, localPathOf);
+  const questions = records.map((record) => ({ record }));
+  expect(await second.answer(questions, { maxNewTokens: 4 })).toEqual(
+    await first.answer(questions, { maxNewTokens: 4 }),
+  );
+});
+
+test.each([
+  [
+    "another rank",
+    (config: WorkerConfig) => (config.spec.training.lora.rank = 2),
+    "its rank is 4, training.lora.rank is 2: make them equal",
+  ],
+  [
+    "another alpha",
+    (config: WorkerConfig) => (config.spec.training.lora.alpha = 2),
+    "its alpha is 8, training.lora.alpha is 2: make them equal",
+  ],
+  [
+    "other targets",
+    (config: WorkerConfig) => (config.spec.training.lora.targets = ["q_proj"]),
+    "which training.lora.targets does not name",
+  ],
+  ["full mode", (config: WorkerConfig) => (config.spec.mode = "full"), 'use mode "lora"'],
+])("an adapter is no start for %s", async (_case, change, message) => {
+  const adapter = await mkdtemp(join(root, "adapter-"));
+  await (await open()).publish(adapter);
+  const config = { ...configOf("lora", 4), adapterDirectory: adapter };
+  change(config);
+  await expect(engineDoors.openTrainer(config, localPathOf)).rejects.toThrow(message);
+});
+
 test("a checkpoint of another LoRA rank is refused", async () => {
   const directory = await mkdtemp(join(root, "checkpoint-"));
   await (await open("lora")).save(directory);

@@ -6,6 +6,7 @@ import type { EngineDoors } from "../training/engine-doors.ts";
 import { answerWith } from "./answer-questions.ts";
 import { EngineBackedTrainer } from "./engine-backed-trainer.ts";
 import { openForAnswers } from "./open-for-answers.ts";
+import { checkAdapter } from "./check-adapter.ts";
 import { RecordEncoder } from "./record-encoder.ts";
 import { RecordRows } from "./record-rows.ts";
 
@@ -19,7 +20,9 @@ export const engineDoors: EngineDoors = {
       );
     }
     const { betas, epsilon, weightDecay, maxGradientNorm, schedule, warmupRatio, seed, lora } = spec.training;
+    if (config.adapterDirectory !== undefined) await checkAdapter(config.adapterDirectory, config.modelDirectory, spec);
     const engine = await EngineTrainer.open({
+      ...(config.adapterDirectory === undefined ? {} : { adapterDirectory: config.adapterDirectory }),
       directory: config.modelDirectory,
       mode: spec.mode,
       lora,
