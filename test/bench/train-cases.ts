@@ -111,7 +111,14 @@ async function writeBatch({ text, vision, pixels, rows, textTokens }: TrainCase,
   const kinds = ids.map((id) => (id === BigInt(imageToken) ? 1n : 0n));
   const row = {
     inputIds: Array.from({ length: tokens }, () => 0),
-    images: [{ grid: { time: 1, height: side, width: side }, tokens: visible, patches }],
+    images: [
+      {
+        grid: { time: 1, height: side, width: side },
+        tokens: visible,
+        patches,
+        resized: { width: pixels, height: pixels },
+      },
+    ],
     imageStarts: [1],
   };
   const positions = ropePositions(row, mergeSize);
