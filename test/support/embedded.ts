@@ -19,7 +19,10 @@ export class Embedded {
   }
 
   async up(): Promise<void> {
-    const child = spawn(process.execPath, [resolve(import.meta.dirname, "run-up.ts"), this.stateDirectory], { stdio: ["ignore", "pipe", "pipe"], env: { ...process.env, DRYDOCK_LOG_LEVEL: "info", ...this.#environment } });
+    const child = spawn(process.execPath, [resolve(import.meta.dirname, "run-up.ts"), this.stateDirectory], {
+      stdio: ["ignore", "pipe", "pipe"],
+      env: { ...process.env, DRYDOCK_LOG_LEVEL: "info", ...this.#environment },
+    });
     this.#child = child;
     let problems = "";
     child.stderr.on("data", (chunk: Buffer) => (problems += chunk.toString()));
@@ -47,7 +50,10 @@ export class Embedded {
 
   /** Process ids by name: `up`, `temporal`, `api`, `controller`. */
   async processes(): Promise<Record<string, number>> {
-    const lock = JSON.parse(await readFile(join(this.stateDirectory, "up.json"), "utf8")) as { pid: number; children: { name: string; pid: number }[] };
+    const lock = JSON.parse(await readFile(join(this.stateDirectory, "up.json"), "utf8")) as {
+      pid: number;
+      children: { name: string; pid: number }[];
+    };
     return { up: lock.pid, ...Object.fromEntries(lock.children.map(({ name, pid }) => [name, pid])) };
   }
 
@@ -55,7 +61,9 @@ export class Embedded {
   async workers(): Promise<number[]> {
     const folder = join(this.stateDirectory, "controller", "pods");
     const entries = (await readdir(folder).catch(() => [])).filter((name) => name.endsWith(".json"));
-    return await Promise.all(entries.map(async (name) => (JSON.parse(await readFile(join(folder, name), "utf8")) as { pid: number }).pid));
+    return await Promise.all(
+      entries.map(async (name) => (JSON.parse(await readFile(join(folder, name), "utf8")) as { pid: number }).pid),
+    );
   }
 
   /** kill -9 of `up`, everything that it started, and every worker. */
@@ -65,10 +73,26 @@ export class Embedded {
     await ended;
   }
 
-  async request(method: string, path: string, body?: unknown, headers: Readonly<Record<string, string>> = {}): Promise<{ status: number; body: unknown }> {
+  /** kill -9 of `up` alone. */
+  async killUp(): Promise<void> {
+    const ended = this.#child ? once(this.#child, "exit") : Promise.resolve();
+    kill(this.pid);
+    await ended;
+  }
+
+  async request(
+    method: string,
+    path: string,
+    body?: unknown,
+    headers: Readonly<Record<string, string>> = {},
+  ): Promise<{ status: number; body: unknown }> {
     const response = await fetch(`${this.url}${path}`, {
       method,
-      headers: { authorization: `Bearer ${this.#key}`, ...(body === undefined || body instanceof FormData ? {} : { "content-type": "application/json" }), ...headers },
+      headers: {
+        authorization: `Bearer ${this.#key}`,
+        ...(body === undefined || body instanceof FormData ? {} : { "content-type": "application/json" }),
+        ...headers,
+      },
       ...(body === undefined ? {} : { body: body instanceof FormData ? body : JSON.stringify(body) }),
     });
     const text = await response.text();
@@ -86,9 +110,13 @@ export class Embedded {
   async importFolder(name: string, folder: string, options: object): Promise<void> {
     await this.call("POST", "/v1/datasets", { name });
     const form = new FormData();
-    for (const file of await readdir(folder)) form.append("files", new Blob([await readFile(join(folder, file))]), basename(file));
+    for (const file of await readdir(folder))
+      form.append("files", new Blob([await readFile(join(folder, file))]), basename(file));
     const upload = await this.call<{ id: string }>("POST", `/v1/datasets/${name}/uploads`, form);
-    const version = await this.call<{ version: number }>("POST", `/v1/datasets/${name}/versions`, { uploadId: upload.id, options });
+    const version = await this.call<{ version: number }>("POST", `/v1/datasets/${name}/versions`, {
+      uploadId: upload.id,
+      options,
+    });
     const path = `/v1/datasets/${name}/versions/${version.version}`;
     const done = await until(`data set ${name} is checked`, async () => {
       const found = await this.call<{ state: string; reason: string | null }>("GET", path);
@@ -125,7 +153,21 @@ export interface RunView {
   readonly message: string;
   readonly model: string | null;
   readonly progress: { readonly step: number; readonly totalSteps: number };
-  readonly attempts: readonly { readonly epoch: number; readonly state: string; readonly failureClass: string | null; readonly fromStep: number; readonly lastStep: number }[];
+  readonly attempts: readonly {
+    readonly epoch: number;
+    readonly state: string;
+    readonly failureClass: string | null;
+    readonly fromStep: number;
+    readonly lastStep: number;
+  }[];
+}
+
+export interface EvaluationView {
+  readonly state: string;
+  readonly message: string;
+  readonly samples: number;
+  readonly scores: Readonly<Record<string, number>> | null;
+  readonly resultsKey: string | null;
 }
 
 function isOver({ state }: RunView): boolean {

@@ -14,6 +14,8 @@ export interface RunFacts {
 
 export interface AttemptInput {
   readonly runId: string;
+  /** Epoch of the attempt before; 0 for the first. A later one that is there already is this one, started by an earlier try. */
+  readonly afterEpoch: number;
   /** Rows per forward pass; halved after out-of-memory. */
   readonly microBatchSize: number;
 }

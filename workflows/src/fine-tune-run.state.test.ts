@@ -1,30 +1,110 @@
 import { expect, test } from "vitest";
 import type { AttemptOutcome } from "./activities.ts";
-import { decide, initialProgress, maxLosses, maxOutOfMemoryRemedies, type Progress, type Request } from "./fine-tune-run.state.ts";
+import {
+  decide,
+  initialProgress,
+  maxLosses,
+  maxOutOfMemoryRemedies,
+  type Progress,
+  type Request,
+} from "./fine-tune-run.state.ts";
 
 const facts = { retries: 2, deadlineSeconds: 60 };
 const fresh = initialProgress({ microBatchSize: 8 });
-const failed = (reason: AttemptOutcome["reason"]): AttemptOutcome => ({ kind: "failed", epoch: 1, reason, message: `because of ${reason}`, lastStep: 7, modelKey: "" });
+const failed = (reason: AttemptOutcome["reason"]): AttemptOutcome => ({
+  kind: "failed",
+  epoch: 1,
+  reason,
+  message: `because of ${reason}`,
+  lastStep: 7,
+  modelKey: "",
+});
 const stopped: AttemptOutcome = { ...failed("paused-after-checkpoint"), kind: "stopped" };
 
 test.each<[string, AttemptOutcome, Request, Progress, object]>([
-  ["a finished attempt is published, even when a pause came too late", { ...stopped, kind: "succeeded" }, "pause", fresh, { kind: "publish" }],
+  [
+    "a finished attempt is published, even when a pause came too late",
+    { ...stopped, kind: "succeeded" },
+    "pause",
+    fresh,
+    { kind: "publish" },
+  ],
   ["a stop that was asked for as a pause pauses", stopped, "pause", fresh, { kind: "pause" }],
   ["a stop that was asked for as a cancel cancels", stopped, "cancel", fresh, { kind: "cancel" }],
-  ["a stop that nobody asked for goes on without the retry budget", stopped, "none", fresh, { kind: "retry", progress: { failures: 0, losses: 1 } }],
-  ["out of memory halves the micro-batch", failed("out-of-memory"), "none", fresh, { kind: "retry", progress: { microBatchSize: 4, failures: 0, outOfMemory: 1 } }],
-  ["out of memory with one row fails and says what to do", failed("out-of-memory"), "none", { ...fresh, microBatchSize: 1 }, { kind: "fail", reason: "out-of-memory" }],
-  ["out of memory too often fails", failed("out-of-memory"), "none", { ...fresh, outOfMemory: maxOutOfMemoryRemedies }, { kind: "fail" }],
-  ["a lost worker goes on without the retry budget", failed("worker-lost"), "none", { ...fresh, failures: 2 }, { kind: "retry", progress: { failures: 2, losses: 1 } }],
-  ["a worker lost for ever at one step fails", failed("worker-lost"), "none", { ...fresh, losses: maxLosses, lossStep: 7 }, { kind: "fail", reason: "retries-exhausted" }],
-  ["a worker lost often, but further on each time, goes on", failed("worker-lost"), "none", { ...fresh, losses: maxLosses, lossStep: 6 }, { kind: "retry", progress: { losses: 1, lossStep: 7 } }],
-  ["out of memory never goes below one row", failed("out-of-memory"), "none", { ...fresh, microBatchSize: 3 }, { kind: "retry", progress: { microBatchSize: 1 } }],
-  ["storage that is away is waited for", failed("storage-unavailable"), "none", fresh, { kind: "retry", delayMs: 5_000 }],
+  [
+    "a stop that nobody asked for goes on without the retry budget",
+    stopped,
+    "none",
+    fresh,
+    { kind: "retry", progress: { failures: 0, losses: 1 } },
+  ],
+  [
+    "out of memory halves the micro-batch",
+    failed("out-of-memory"),
+    "none",
+    fresh,
+    { kind: "retry", progress: { microBatchSize: 4, failures: 0, outOfMemory: 1 } },
+  ],
+  [
+    "out of memory with one row fails and says what to do",
+    failed("out-of-memory"),
+    "none",
+    { ...fresh, microBatchSize: 1 },
+    { kind: "fail", reason: "out-of-memory" },
+  ],
+  [
+    "out of memory too often fails",
+    failed("out-of-memory"),
+    "none",
+    { ...fresh, outOfMemory: maxOutOfMemoryRemedies },
+    { kind: "fail" },
+  ],
+  [
+    "a lost worker goes on without the retry budget",
+    failed("worker-lost"),
+    "none",
+    { ...fresh, failures: 2 },
+    { kind: "retry", progress: { failures: 2, losses: 1 } },
+  ],
+  [
+    "a worker lost for ever at one step fails",
+    failed("worker-lost"),
+    "none",
+    { ...fresh, losses: maxLosses, lossStep: 7 },
+    { kind: "fail", reason: "retries-exhausted" },
+  ],
+  [
+    "a worker lost often, but further on each time, goes on",
+    failed("worker-lost"),
+    "none",
+    { ...fresh, losses: maxLosses, lossStep: 6 },
+    { kind: "retry", progress: { losses: 1, lossStep: 7 } },
+  ],
+  [
+    "out of memory never goes below one row",
+    failed("out-of-memory"),
+    "none",
+    { ...fresh, microBatchSize: 3 },
+    { kind: "retry", progress: { microBatchSize: 1 } },
+  ],
+  [
+    "storage that is away is waited for",
+    failed("storage-unavailable"),
+    "none",
+    fresh,
+    { kind: "retry", delayMs: 5_000 },
+  ],
   ["bad data stops at once", failed("bad-data"), "none", fresh, { kind: "fail", reason: "bad-data" }],
   ["a bad config stops at once", failed("bad-config"), "none", fresh, { kind: "fail", reason: "bad-config" }],
   ["a diverged run stops at once", failed("diverged"), "none", fresh, { kind: "fail", reason: "diverged" }],
   ["a hung worker uses the retry budget", failed("hung"), "none", fresh, { kind: "retry", progress: { failures: 1 } }],
-  ["an unexpected error past the budget fails", failed("internal-error"), "none", { ...fresh, failures: 2 }, { kind: "fail", reason: "retries-exhausted" }],
+  [
+    "an unexpected error past the budget fails",
+    failed("internal-error"),
+    "none",
+    { ...fresh, failures: 2 },
+    { kind: "fail", reason: "retries-exhausted" },
+  ],
   ["a deadline fails with its own reason", stopped, "deadline", fresh, { kind: "fail", reason: "deadline-exceeded" }],
 ])("%s", (_name, outcome, request, progress, expected) => {
   expect(decide(outcome, request, progress, facts)).toMatchObject(expected);

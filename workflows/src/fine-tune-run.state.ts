@@ -20,24 +20,47 @@ export type Decision =
   | { readonly kind: "pause" }
   | { readonly kind: "cancel" }
   | { readonly kind: "fail"; readonly reason: RunReason; readonly message: string }
-  | { readonly kind: "retry"; readonly progress: Progress; readonly delayMs: number; readonly reason: RunReason; readonly remedy: string };
+  | {
+      readonly kind: "retry";
+      readonly progress: Progress;
+      readonly delayMs: number;
+      readonly reason: RunReason;
+      readonly remedy: string;
+    };
 
 export const maxOutOfMemoryRemedies = 3;
 export const maxLosses = 10;
 export const maxStorageFailures = 10;
 
 export function initialProgress(facts: Pick<RunFacts, "microBatchSize">): Progress {
-  return { microBatchSize: facts.microBatchSize, failures: 0, outOfMemory: 0, losses: 0, lossStep: 0, storageFailures: 0 };
+  return {
+    microBatchSize: facts.microBatchSize,
+    failures: 0,
+    outOfMemory: 0,
+    losses: 0,
+    lossStep: 0,
+    storageFailures: 0,
+  };
 }
 
 /** What the user asked for while the attempt ran. */
 export type Request = "none" | "pause" | "cancel" | "deadline";
 
 /** Failure class → remedy: the table of the design, as a function. */
-export function decide(outcome: AttemptOutcome, request: Request, progress: Progress, facts: Pick<RunFacts, "retries" | "deadlineSeconds">): Decision {
+export function decide(
+  outcome: AttemptOutcome,
+  request: Request,
+  progress: Progress,
+  facts: Pick<RunFacts, "retries" | "deadlineSeconds">,
+): Decision {
   if (outcome.kind === "succeeded") return { kind: "publish" };
   if (request === "cancel") return { kind: "cancel" };
-  if (request === "deadline") return { kind: "fail", reason: "deadline-exceeded", message: `the run did not end within its deadline of ${facts.deadlineSeconds} s; its checkpoints are kept: submit it again with a longer deadlineSeconds` };
+  if (request === "deadline")
+    return {
+      kind: "fail",
+      reason: "deadline-exceeded",
+      message: `the run did not end within its deadline of ${facts.deadlineSeconds} s; its checkpoints are kept: submit it again with a longer deadlineSeconds`,
+    };
   if (outcome.kind === "stopped") return request === "pause" ? { kind: "pause" } : lost(outcome, progress);
   return remedyOf(outcome, progress, facts);
 }
@@ -66,7 +89,11 @@ function remedyOf(outcome: AttemptOutcome, progress: Progress, facts: Pick<RunFa
 /** Out of memory: half the micro-batch, twice the accumulation; the global batch and so the result stay. */
 function halve(outcome: AttemptOutcome, progress: Progress): Decision {
   if (progress.microBatchSize <= 1 || progress.outOfMemory >= maxOutOfMemoryRemedies)
-    return { kind: "fail", reason: "out-of-memory", message: `memory ran out ${progress.outOfMemory + 1} times, last with ${progress.microBatchSize} rows a micro-batch; lower image.maxPixels, use a smaller model, or give the worker more memory (${outcome.message})` };
+    return {
+      kind: "fail",
+      reason: "out-of-memory",
+      message: `memory ran out ${progress.outOfMemory + 1} times, last with ${progress.microBatchSize} rows a micro-batch; lower image.maxPixels, use a smaller model, or give the worker more memory (${outcome.message})`,
+    };
   const microBatchSize = Math.floor(progress.microBatchSize / 2);
   return {
     kind: "retry",
@@ -80,7 +107,12 @@ function halve(outcome: AttemptOutcome, progress: Progress): Decision {
 /** The worker went away: go on from the last checkpoint, without touching the retry budget. Bounded while no step is gained. */
 function lost(outcome: AttemptOutcome, progress: Progress): Decision {
   const losses = outcome.lastStep > progress.lossStep ? 1 : progress.losses + 1;
-  if (losses > maxLosses) return { kind: "fail", reason: "retries-exhausted", message: `the worker was lost ${losses} times without getting past step ${progress.lossStep}; the last time: ${outcome.message}` };
+  if (losses > maxLosses)
+    return {
+      kind: "fail",
+      reason: "retries-exhausted",
+      message: `the worker was lost ${losses} times without getting past step ${progress.lossStep}; the last time: ${outcome.message}`,
+    };
   return {
     kind: "retry",
     progress: { ...progress, losses, lossStep: Math.max(progress.lossStep, outcome.lastStep) },
@@ -91,12 +123,30 @@ function lost(outcome: AttemptOutcome, progress: Progress): Decision {
 }
 
 function waitForStorage(outcome: AttemptOutcome, progress: Progress): Decision {
-  if (progress.storageFailures >= maxStorageFailures) return { kind: "fail", reason: "storage-unavailable", message: `storage stayed away: ${outcome.message}` };
+  if (progress.storageFailures >= maxStorageFailures)
+    return { kind: "fail", reason: "storage-unavailable", message: `storage stayed away: ${outcome.message}` };
   const delayMs = Math.min(300_000, 5_000 * 2 ** progress.storageFailures);
-  return { kind: "retry", progress: { ...progress, storageFailures: progress.storageFailures + 1 }, delayMs, reason: "storage-unavailable", remedy: `${outcome.message}; trying again in ${delayMs / 1000} s from the last good checkpoint` };
+  return {
+    kind: "retry",
+    progress: { ...progress, storageFailures: progress.storageFailures + 1 },
+    delayMs,
+    reason: "storage-unavailable",
+    remedy: `${outcome.message}; trying again in ${delayMs / 1000} s from the last good checkpoint`,
+  };
 }
 
 function retry(outcome: AttemptOutcome, progress: Progress, facts: Pick<RunFacts, "retries">): Decision {
-  if (progress.failures >= facts.retries) return { kind: "fail", reason: facts.retries === 0 ? outcome.reason : "retries-exhausted", message: `${outcome.message} (after ${progress.failures} retries)` };
-  return { kind: "retry", progress: { ...progress, failures: progress.failures + 1 }, delayMs: Math.min(60_000, 1_000 * 2 ** progress.failures), reason: outcome.reason, remedy: `${outcome.message}; retry ${progress.failures + 1} of ${facts.retries}, from the last checkpoint` };
+  if (progress.failures >= facts.retries)
+    return {
+      kind: "fail",
+      reason: facts.retries === 0 ? outcome.reason : "retries-exhausted",
+      message: `${outcome.message} (after ${progress.failures} retries)`,
+    };
+  return {
+    kind: "retry",
+    progress: { ...progress, failures: progress.failures + 1 },
+    delayMs: Math.min(60_000, 1_000 * 2 ** progress.failures),
+    reason: outcome.reason,
+    remedy: `${outcome.message}; retry ${progress.failures + 1} of ${facts.retries}, from the last checkpoint`,
+  };
 }

@@ -12,8 +12,8 @@ import {
   sleep,
 } from "@temporalio/workflow";
 import type { RunReason, RunState } from "@drydock/spec";
-import type { AttemptOutcome, RunActivities } from "./activities.ts";
-import { decide, initialProgress, type Decision, type Progress, type Request } from "./fine-tune-run.state.ts";
+import type { AttemptInput, AttemptOutcome, RunActivities } from "./activities.ts";
+import { decide, initialProgress, type Decision, type Request } from "./fine-tune-run.state.ts";
 
 // One long heartbeating activity watches an attempt; it is retried for ever because starting it again adopts the worker.
 const { runAttempt } = proxyActivities<RunActivities>({
@@ -28,7 +28,10 @@ const { loadRun, transitionRun, requeue } = proxyLocalActivities<RunActivities>(
   localRetryThreshold: "1 minute",
   retry: { initialInterval: "500 milliseconds", maximumInterval: "10 seconds" },
 });
-const { publishRun } = proxyActivities<RunActivities>({ startToCloseTimeout: "10 minutes", retry: { initialInterval: "1 second", maximumInterval: "15 seconds" } });
+const { publishRun } = proxyActivities<RunActivities>({
+  startToCloseTimeout: "10 minutes",
+  retry: { initialInterval: "1 second", maximumInterval: "15 seconds" },
+});
 
 export const pauseSignal = defineSignal("pause");
 export const resumeSignal = defineSignal("resume");
@@ -64,14 +67,23 @@ export async function fineTuneRun({ runId }: { readonly runId: string }): Promis
 async function carryOut(runId: string, control: RunControl): Promise<void> {
   const facts = await loadRun({ runId });
   if (facts.isRefused) return await transition(runId, "refused", "failed", "plan-refused", facts.refusal);
-  await transition(runId, "queued", "queued", "data-checked", "the data is checked and the plan stands; waiting for a worker");
+  await transition(
+    runId,
+    "queued",
+    "queued",
+    "data-checked",
+    "the data is checked and the plan stands; waiting for a worker",
+  );
   control.deadlineAtMs = Date.now() + facts.deadlineSeconds * 1000;
 
   let progress = initialProgress(facts);
+  let afterEpoch = 0;
   for (;;) {
     if (control.request === "pause") await stayPaused(runId, control);
-    if (control.request === "cancel") return await transition(runId, "cancelled", "cancelled", "cancel-requested", "cancelled; checkpoints are kept");
-    const outcome = await attempt(runId, progress, control);
+    if (control.request === "cancel")
+      return await transition(runId, "cancelled", "cancelled", "cancel-requested", "cancelled; checkpoints are kept");
+    const outcome = await attempt({ runId, afterEpoch, microBatchSize: progress.microBatchSize }, control);
+    afterEpoch = outcome.epoch ?? afterEpoch;
     const decision = decide(outcome, control.request, progress, facts);
     log.info("attempt ended", { outcome: outcome.kind, reason: outcome.reason, decision: decision.kind });
     if (decision.kind === "retry") progress = decision.progress;
@@ -80,14 +92,26 @@ async function carryOut(runId: string, control: RunControl): Promise<void> {
 }
 
 /** Carries a decision out; false when the run has ended. */
-async function goesOn(runId: string, decision: Decision, outcome: AttemptOutcome, control: RunControl): Promise<boolean> {
+async function goesOn(
+  runId: string,
+  decision: Decision,
+  outcome: AttemptOutcome,
+  control: RunControl,
+): Promise<boolean> {
   const { epoch } = outcome;
   switch (decision.kind) {
     case "publish":
       await publishRun({ runId, epoch: epoch ?? 1, modelKey: outcome.modelKey });
       return false;
     case "cancel":
-      await transition(runId, "cancelled", "cancelled", "cancel-requested", `cancelled after step ${outcome.lastStep}; checkpoints are kept`, epoch);
+      await transition(
+        runId,
+        "cancelled",
+        "cancelled",
+        "cancel-requested",
+        `cancelled after step ${outcome.lastStep}; checkpoints are kept`,
+        epoch,
+      );
       return false;
     case "fail":
       await transition(runId, "failed", "failed", decision.reason, decision.message, epoch);
@@ -102,7 +126,7 @@ async function goesOn(runId: string, decision: Decision, outcome: AttemptOutcome
   }
 }
 
-async function attempt(runId: string, progress: Progress, control: RunControl): Promise<AttemptOutcome> {
+async function attempt(input: AttemptInput, control: RunControl): Promise<AttemptOutcome> {
   const scope = new CancellationScope();
   const deadline = new CancellationScope();
   control.scope = scope;
@@ -111,11 +135,18 @@ async function attempt(runId: string, progress: Progress, control: RunControl): 
     ask(control, "deadline");
   });
   try {
-    return await scope.run(async () => await runAttempt({ runId, microBatchSize: progress.microBatchSize }));
+    return await scope.run(async () => await runAttempt(input));
   } catch (error) {
     // Cancelled before the activity was ever picked up: nothing ran.
     if (!isCancellation(error)) throw error;
-    return { kind: "stopped", epoch: null, reason: "preempted", message: "stopped before a worker was started", lastStep: 0, modelKey: "" };
+    return {
+      kind: "stopped",
+      epoch: null,
+      reason: "preempted",
+      message: "stopped before a worker was started",
+      lastStep: 0,
+      modelKey: "",
+    };
   } finally {
     control.scope = null;
     deadline.cancel();
@@ -129,11 +160,21 @@ async function attempt(runId: string, progress: Progress, control: RunControl): 
 async function stayPaused(runId: string, control: RunControl, outcome?: AttemptOutcome): Promise<void> {
   control.pauses += 1;
   const pausedAtMs = Date.now();
-  const where = outcome?.epoch ? `paused after step ${outcome.lastStep}, which is saved` : "paused before a worker was started";
-  await transition(runId, `paused-${control.pauses}`, "paused", "paused-after-checkpoint", `${where}; resume when you like`, outcome?.epoch ?? null);
+  const where = outcome?.epoch
+    ? `paused after step ${outcome.lastStep}, which is saved`
+    : "paused before a worker was started";
+  await transition(
+    runId,
+    `paused-${control.pauses}`,
+    "paused",
+    "paused-after-checkpoint",
+    `${where}; resume when you like`,
+    outcome?.epoch ?? null,
+  );
   await condition(() => control.request !== "pause");
   control.deadlineAtMs += Date.now() - pausedAtMs;
-  if (control.request === "none") await transition(runId, `resumed-${control.pauses}`, "queued", "resume-requested", "resumed; waiting for a worker");
+  if (control.request === "none")
+    await transition(runId, `resumed-${control.pauses}`, "queued", "resume-requested", "resumed; waiting for a worker");
 }
 
 /** Notes what is asked for and stops a running attempt after its checkpoint. A cancel overrides a pause, nothing a cancel. */
@@ -147,6 +188,13 @@ function rootMessage(error: Error): string {
   return error.cause instanceof Error ? rootMessage(error.cause) : error.message;
 }
 
-async function transition(runId: string, key: string, to: RunState, reason: RunReason, message: string, attempt: number | null = null): Promise<void> {
+async function transition(
+  runId: string,
+  key: string,
+  to: RunState,
+  reason: RunReason,
+  message: string,
+  attempt: number | null = null,
+): Promise<void> {
   await transitionRun({ runId, key, to, reason, message, attempt });
 }

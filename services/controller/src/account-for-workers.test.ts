@@ -19,7 +19,9 @@ class FakePod implements Pod {
   constructor(name: string, obeysStop = true) {
     this.name = name;
     this.#obeysStop = obeysStop;
-    this.ended = new Promise((resolve) => (this.#end = (signal) => resolve({ exitCode: null, signal, reason: "exited" })));
+    this.ended = new Promise(
+      (resolve) => (this.#end = (signal) => resolve({ exitCode: null, signal, reason: "exited" })),
+    );
   }
 
   stop(): void {
@@ -34,11 +36,17 @@ class FakePod implements Pod {
 }
 
 function backendOf(...pods: FakePod[]) {
-  return { list: async () => pods, find: async () => null, start: async () => await Promise.reject(new Error("not here")) };
+  return {
+    list: async () => pods,
+    find: async () => null,
+    start: async () => await Promise.reject(new Error("not here")),
+  };
 }
 
 test("workers of runs that are over or unknown are ended, the others keep their slot until they end", async () => {
-  const [wanted, over, unknown, evaluation] = ["run_1-a1-r0", "run_2-a3-r0", "run_3-a1-r0", "eval_1-a1-r0"].map((name) => new FakePod(name));
+  const [wanted, over, unknown, evaluation] = ["run_1-a1-r0", "run_2-a3-r0", "run_3-a1-r0", "eval_1-a1-r0"].map(
+    (name) => new FakePod(name),
+  );
   const capacity = new Capacity(2);
   const api = {
     run: async (id: string) => {
@@ -47,7 +55,10 @@ test("workers of runs that are over or unknown are ended, the others keep their 
     },
   };
   await accountForWorkers({ backend: backendOf(wanted!, over!, unknown!, evaluation!), capacity, logger }, api);
-  const waiting = capacity.acquire({ id: "run_9", priority: "normal", queue: "default", tell: () => undefined }, new AbortController().signal);
+  const waiting = capacity.acquire(
+    { id: "run_9", priority: "normal", queue: "default", tell: () => undefined },
+    new AbortController().signal,
+  );
   await vi.waitUntil(() => over!.asked.length + unknown!.asked.length === 2);
   expect([wanted!.asked, evaluation!.asked]).toEqual([[], []]);
   evaluation!.kill();
@@ -62,7 +73,9 @@ test("a closing controller admits nobody, asks its workers to stop, and ends tho
   expect(obedient.asked[0]).toBe("stop");
   expect(stubborn.asked).toEqual(["stop", "kill"]);
   let isAdmitted = false;
-  void capacity.acquire({ id: "run_3", priority: "high", queue: "default", tell: () => undefined }, new AbortController().signal).then(() => (isAdmitted = true));
+  void capacity
+    .acquire({ id: "run_3", priority: "high", queue: "default", tell: () => undefined }, new AbortController().signal)
+    .then(() => (isAdmitted = true));
   await new Promise((resolve) => setImmediate(resolve));
   expect(isAdmitted).toBe(false);
 });

@@ -8,10 +8,15 @@ import type { InternalApi } from "./internal-api.ts";
  * Takes stock of the workers that an earlier controller left running: each has its slot, so that no more run than there
  * are slots for; one whose run is over or unknown is ended. The others are adopted by the activity of their run.
  */
-export async function accountForWorkers({ backend, capacity, logger }: Pick<ControllerParts, "backend" | "capacity" | "logger">, api: Pick<InternalApi, "run">): Promise<void> {
+export async function accountForWorkers(
+  { backend, capacity, logger }: Pick<ControllerParts, "backend" | "capacity" | "logger">,
+  api: Pick<InternalApi, "run">,
+): Promise<void> {
   for (const pod of await backend.list()) {
     capacity.occupyWhile(pod);
-    endWhenUnwanted(pod, api).catch((error: unknown) => logger.warn({ pod: pod.name, error: messageOf(error) }, "cannot tell whether a worker is still wanted"));
+    endWhenUnwanted(pod, api).catch((error: unknown) =>
+      logger.warn({ pod: pod.name, error: messageOf(error) }, "cannot tell whether a worker is still wanted"),
+    );
   }
 }
 

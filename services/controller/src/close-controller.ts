@@ -18,7 +18,10 @@ const checkpointGraceMs = 45_000;
  * Closes in order: nobody new is admitted, every worker stops after a checkpoint and is still listened to, and what does
  * not end in time is ended. The runs go on from their checkpoints at the next start.
  */
-export async function stopWorkers({ capacity, registry, backend, logger }: ControllerParts, graceMs: number = checkpointGraceMs): Promise<void> {
+export async function stopWorkers(
+  { capacity, registry, backend, logger }: ControllerParts,
+  graceMs: number = checkpointGraceMs,
+): Promise<void> {
   capacity.close();
   registry.stopAll();
   const pods = await backend.list();

@@ -52,7 +52,11 @@ export interface ControllerConfig {
 export function readConfig(environment: Readonly<Record<string, string | undefined>>): ControllerConfig {
   const filled = Object.fromEntries(Object.entries(environment).filter(([, value]) => value !== ""));
   const parsed = Environment.safeParse(filled);
-  if (!parsed.success) throw new InvalidError("invalid_environment", `controller: ${parsed.error.issues.map(({ path, message }) => `${path.join(".")}: ${message}`).join("; ")}`);
+  if (!parsed.success)
+    throw new InvalidError(
+      "invalid_environment",
+      `controller: ${parsed.error.issues.map(({ path, message }) => `${path.join(".")}: ${message}`).join("; ")}`,
+    );
   const { data } = parsed;
   const cores = availableParallelism();
   const slots = data.DRYDOCK_WORKER_SLOTS ?? Math.min(2, cores);

@@ -8,7 +8,9 @@ const closers: (() => void)[] = [];
 afterEach(() => closers.splice(0).forEach((close) => close()));
 
 /** An api that answers as scripted, then with `{}`. */
-async function apiThat(...answers: ((request: IncomingMessage, response: ServerResponse) => void)[]): Promise<{ url: string; calls: string[] }> {
+async function apiThat(
+  ...answers: ((request: IncomingMessage, response: ServerResponse) => void)[]
+): Promise<{ url: string; calls: string[] }> {
   const calls: string[] = [];
   const server = createServer((request, response) => {
     calls.push(`${request.method} ${request.url} ${request.headers.authorization}`);
@@ -22,7 +24,10 @@ async function apiThat(...answers: ((request: IncomingMessage, response: ServerR
   return { url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`, calls };
 }
 
-const status = (code: number, body = "") => (_: IncomingMessage, response: ServerResponse): void => void response.writeHead(code).end(body);
+const status =
+  (code: number, body = "") =>
+  (_: IncomingMessage, response: ServerResponse): void =>
+    void response.writeHead(code).end(body);
 const cut = (request: IncomingMessage): void => void request.socket.destroy();
 
 test("a call is tried again while the api or its database is away", async () => {
@@ -41,6 +46,8 @@ test("a call that is refused is not tried again, and says what was answered", as
 
 test("a hasty call is tried once: its caller tries again", async () => {
   const { url, calls } = await apiThat(cut);
-  await expect(new InternalApi(url, "key").hasty().report("run_1", {})).rejects.toMatchObject({ code: "api_unavailable" });
+  await expect(new InternalApi(url, "key").hasty().report("run_1", {})).rejects.toMatchObject({
+    code: "api_unavailable",
+  });
   expect(calls).toHaveLength(1);
 });

@@ -1,5 +1,13 @@
 import { InvalidError, NotFoundError, UnavailableError, messageOf, retryUnavailable } from "@drydock/kit";
-import { InternalRun, type AttemptUpdate, type DatasetVersionUpdate, type EvaluationUpdate, type ModelRegistration, type RunReportBatch, type RunTransition } from "@drydock/spec";
+import {
+  InternalRun,
+  type AttemptUpdate,
+  type DatasetVersionUpdate,
+  type EvaluationUpdate,
+  type ModelRegistration,
+  type RunReportBatch,
+  type RunTransition,
+} from "@drydock/spec";
 import type { z } from "zod";
 
 const callTimeoutMs = 20_000;
@@ -65,7 +73,10 @@ export class InternalApi {
     try {
       response = await fetch(`${this.#url}/internal/v1${path}`, {
         method,
-        headers: { authorization: `Bearer ${this.#key}`, ...(body === undefined ? {} : { "content-type": "application/json" }) },
+        headers: {
+          authorization: `Bearer ${this.#key}`,
+          ...(body === undefined ? {} : { "content-type": "application/json" }),
+        },
         ...(body === undefined ? {} : { body: JSON.stringify(body) }),
         signal: AbortSignal.timeout(callTimeoutMs),
       });
@@ -77,7 +88,9 @@ export class InternalApi {
 
   async #answerOf(response: Response, call: string): Promise<unknown> {
     const text = await response.text().catch((error: unknown) => {
-      throw new UnavailableError("api_unavailable", `the api broke off its answer: ${messageOf(error)}`, { cause: error });
+      throw new UnavailableError("api_unavailable", `the api broke off its answer: ${messageOf(error)}`, {
+        cause: error,
+      });
     });
     if (response.ok) return text === "" ? undefined : (JSON.parse(text) as unknown);
     const what = `${call} was answered with ${response.status}: ${text.slice(0, 500)}`;

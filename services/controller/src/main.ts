@@ -50,13 +50,14 @@ async function run(config: ControllerConfig): Promise<void> {
   Runtime.install({ logger: temporalLogger(logger), shutdownSignals: [] });
   const connection = await connect(config.temporalAddress);
   const worker = await Worker.create({
-    ...{ connection, namespace: config.temporalNamespace, taskQueue: temporalNames.taskQueue, workflowsPath },
+    connection,
+    namespace: config.temporalNamespace,
+    taskQueue: temporalNames.taskQueue,
+    workflowsPath,
     activities: await activitiesOf(config, parts, api, `http://127.0.0.1:${port}`),
-    // A run that waits for a slot holds an activity: far more may wait than run.
-    maxConcurrentActivityTaskExecutions: 5_000,
+    maxConcurrentActivityTaskExecutions: 5e3,
     maxConcurrentLocalActivityExecutions: 50,
     maxCachedWorkflows: 300,
-    // A cancel reaches an activity with its next heartbeat.
     maxHeartbeatThrottleInterval: "1 second",
     defaultHeartbeatThrottleInterval: "1 second",
     shutdownGraceTime: "1 second",
@@ -105,12 +106,23 @@ function localBackend({ stateDirectory, storageUrl }: ControllerConfig): LocalBa
   });
 }
 
-async function activitiesOf(config: ControllerConfig, { capacity, registry, backend }: ControllerParts, api: InternalApi, controllerUrl: string) {
+async function activitiesOf(
+  config: ControllerConfig,
+  { capacity, registry, backend }: ControllerParts,
+  api: InternalApi,
+  controllerUrl: string,
+) {
   const { stateDirectory, storageUrl, memoryLimitBytes, patience, threads } = config;
   await mkdir(stateDirectory, { recursive: true });
   const storage = new RetryingStorage(openStorage(storageUrl), { budgetMs: storageBudgetMs });
   const host = new AttemptHost({
-    ...{ backend, registry, storageUrl, controllerUrl, memoryLimitBytes, patience, logger },
+    backend,
+    registry,
+    storageUrl,
+    controllerUrl,
+    memoryLimitBytes,
+    patience,
+    logger,
     files: new AttemptFiles(join(stateDirectory, "attempts")),
     scratchDirectory: join(stateDirectory, "scratch"),
   });

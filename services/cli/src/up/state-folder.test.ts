@@ -38,7 +38,14 @@ test("what a killed up left running is ended; a stranger with the same id is not
   if (!identity) throw new Error("sleep did not start");
   const self = identityOf(process.pid);
   const ended = once(orphan, "exit");
-  await writeLock({ pid: 1, startTime: "gone", children: [{ ...identity, name: "temporal" }, { pid: process.pid, startTime: "another", name: "api" }] });
+  await writeLock({
+    pid: 1,
+    startTime: "gone",
+    children: [
+      { ...identity, name: "temporal" },
+      { pid: process.pid, startTime: "another", name: "api" },
+    ],
+  });
   await StateFolder.take(folder);
   await ended;
   expect(isAlive(identity)).toBe(false);
@@ -51,8 +58,12 @@ test("keys and ports stay the same from start to start; the files are the owner'
   expect(await state.settings(0)).toEqual(first);
   expect(new Set(Object.values(first.ports)).size).toBe(3);
   state.writeConnection("http://127.0.0.1:1", first.apiKey);
-  expect(JSON.parse(await readFile(join(folder, "connection.json"), "utf8"))).toEqual({ url: "http://127.0.0.1:1", key: first.apiKey });
-  for (const file of ["connection.json", "settings.json"]) expect((await stat(join(folder, file))).mode & 0o077).toBe(0);
+  expect(JSON.parse(await readFile(join(folder, "connection.json"), "utf8"))).toEqual({
+    url: "http://127.0.0.1:1",
+    key: first.apiKey,
+  });
+  for (const file of ["connection.json", "settings.json"])
+    expect((await stat(join(folder, file))).mode & 0o077).toBe(0);
 });
 
 test("a port that is in use is refused with what to do", async () => {
@@ -60,12 +71,16 @@ test("a port that is in use is refused with what to do", async () => {
   const server = createServer().listen(port, "127.0.0.1");
   await once(server, "listening");
   const state = await StateFolder.take(folder);
-  await expect(state.settings(port)).rejects.toThrow(`port ${port} on 127.0.0.1 is in use by another program: choose one with --port, e.g. --port 0 for any free one`);
+  await expect(state.settings(port)).rejects.toThrow(
+    `port ${port} on 127.0.0.1 is in use by another program: choose one with --port, e.g. --port 0 for any free one`,
+  );
   server.close();
 });
 
 test("a damaged settings file is named", async () => {
   await writeFile(join(folder, "settings.json"), "{");
   const state = await StateFolder.take(folder);
-  await expect(state.settings(0)).rejects.toThrow(/settings\.json is damaged .*: remove it, or start with another --state FOLDER/);
+  await expect(state.settings(0)).rejects.toThrow(
+    /settings\.json is damaged .*: remove it, or start with another --state FOLDER/,
+  );
 });

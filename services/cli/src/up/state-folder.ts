@@ -46,7 +46,11 @@ export class StateFolder {
 
   /** Notes the processes that run, so that a later `up` can end them if this one is killed. */
   noteChildren(children: readonly (ProcessIdentity & { readonly name: string })[], url: string): void {
-    this.#lock = { ...this.#lock, url, children: children.map(({ pid, startTime, name }) => ({ pid, startTime, name })) };
+    this.#lock = {
+      ...this.#lock,
+      url,
+      children: children.map(({ pid, startTime, name }) => ({ pid, startTime, name })),
+    };
     replaceFile(this.#lockPath, JSON.stringify(this.#lock));
   }
 
@@ -59,12 +63,25 @@ export class StateFolder {
     const path = join(this.path, "settings.json");
     const saved = readJson(path, SettingsFile);
     const ports = {
-      api: apiPort === undefined ? (saved?.ports.api ?? 7420) : apiPort === 0 ? await reusedOrFree(saved?.ports.api) : apiPort,
+      api:
+        apiPort === undefined
+          ? (saved?.ports.api ?? 7420)
+          : apiPort === 0
+            ? await reusedOrFree(saved?.ports.api)
+            : apiPort,
       temporal: await reusedOrFree(saved?.ports.temporal),
       controller: await reusedOrFree(saved?.ports.controller),
     };
-    if (!(await isFree(ports.api))) throw new ConflictError("port_in_use", `port ${ports.api} on 127.0.0.1 is in use by another program: choose one with --port, e.g. --port 0 for any free one`);
-    const settings: Settings = { apiKey: saved?.apiKey ?? `dd_${randomBytes(24).toString("base64url")}`, internalKey: saved?.internalKey ?? randomBytes(24).toString("base64url"), ports };
+    if (!(await isFree(ports.api)))
+      throw new ConflictError(
+        "port_in_use",
+        `port ${ports.api} on 127.0.0.1 is in use by another program: choose one with --port, e.g. --port 0 for any free one`,
+      );
+    const settings: Settings = {
+      apiKey: saved?.apiKey ?? `dd_${randomBytes(24).toString("base64url")}`,
+      internalKey: saved?.internalKey ?? randomBytes(24).toString("base64url"),
+      ports,
+    };
     replaceFile(path, JSON.stringify(settings, null, 2));
     return settings;
   }
@@ -108,7 +125,10 @@ function removeExactly(lockPath: string, stale: LockFile, folder: string): void 
 }
 
 function alreadyUp(folder: string, { pid, url }: LockFile): ConflictError {
-  return new ConflictError("already_up", `drydock is up on ${folder} already (process ${pid}${url ? `, ${url}` : ""}): stop it there with Ctrl-C, or start another with --state FOLDER`);
+  return new ConflictError(
+    "already_up",
+    `drydock is up on ${folder} already (process ${pid}${url ? `, ${url}` : ""}): stop it there with Ctrl-C, or start another with --state FOLDER`,
+  );
 }
 
 /** Creates a file with all of its content at once; false when it is there already. */
@@ -141,7 +161,11 @@ function readJson<T>(path: string, schema: z.ZodType<T>): T | null {
   try {
     return schema.parse(JSON.parse(text));
   } catch (error) {
-    throw new InvalidError("bad_state_file", `${path} is damaged (${messageOf(error).split("\n")[0]}): remove it, or start with another --state FOLDER`, { cause: error });
+    throw new InvalidError(
+      "bad_state_file",
+      `${path} is damaged (${messageOf(error).split("\n")[0]}): remove it, or start with another --state FOLDER`,
+      { cause: error },
+    );
   }
 }
 

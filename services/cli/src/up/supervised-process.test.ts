@@ -15,14 +15,24 @@ afterEach(async () => {
 });
 
 async function plan(program: string): Promise<ProcessPlan> {
-  return { name: "service", command: [process.execPath, "-e", program], environment: {}, logPath: join(folder, "service.log"), port: await freePort() };
+  return {
+    name: "service",
+    command: [process.execPath, "-e", program],
+    environment: {},
+    logPath: join(folder, "service.log"),
+    port: await freePort(),
+  };
 }
 
-const listening = (port: number): string => `require("http").createServer((_, answer) => answer.end()).listen(${port}, "127.0.0.1")`;
+const listening = (port: number): string =>
+  `require("http").createServer((_, answer) => answer.end()).listen(${port}, "127.0.0.1")`;
 
 test("a process that is killed is started again, and what ended it is in its log", async () => {
   const { port, ...rest } = await plan("");
-  supervised = new SupervisedProcess({ ...rest, port, command: [process.execPath, "-e", listening(port)] }, () => undefined);
+  supervised = new SupervisedProcess(
+    { ...rest, port, command: [process.execPath, "-e", listening(port)] },
+    () => undefined,
+  );
   await supervised.start();
   const first = supervised.identity;
   if (!first) throw new Error("nothing runs");
@@ -40,7 +50,10 @@ test("a process that ends again and again is a failed start, told with the log t
 
 test("a process that is stopped stays stopped", async () => {
   const { port, ...rest } = await plan("");
-  supervised = new SupervisedProcess({ ...rest, port, command: [process.execPath, "-e", listening(port)] }, () => undefined);
+  supervised = new SupervisedProcess(
+    { ...rest, port, command: [process.execPath, "-e", listening(port)] },
+    () => undefined,
+  );
   await supervised.start();
   const { identity } = supervised;
   await supervised.stop();

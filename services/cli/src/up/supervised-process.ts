@@ -46,8 +46,16 @@ export class SupervisedProcess {
     this.#spawn();
     const deadline = Date.now() + startTimeoutMs;
     while (!(await listens(this.plan.port))) {
-      if (Date.now() > deadline) throw new UnavailableError("not_started", `${this.plan.name} did not start within ${startTimeoutMs / 1000} s; its log is ${this.plan.logPath}`);
-      if (this.#quickDeaths >= quickDeathsAllowed) throw new UnavailableError("not_started", `${this.plan.name} ends again and again; its log is ${this.plan.logPath}`);
+      if (Date.now() > deadline)
+        throw new UnavailableError(
+          "not_started",
+          `${this.plan.name} did not start within ${startTimeoutMs / 1000} s; its log is ${this.plan.logPath}`,
+        );
+      if (this.#quickDeaths >= quickDeathsAllowed)
+        throw new UnavailableError(
+          "not_started",
+          `${this.plan.name} ends again and again; its log is ${this.plan.logPath}`,
+        );
       await delay(50);
     }
     this.#quickDeaths = 0;

@@ -31,7 +31,11 @@ export async function up(options: UpOptions): Promise<void> {
   try {
     const settings = await state.settings(options.port);
     const url = `http://127.0.0.1:${settings.ports.api}`;
-    const noteChildren = (): void => state.noteChildren(processes.flatMap(({ identity }) => identity ?? []), url);
+    const noteChildren = (): void =>
+      state.noteChildren(
+        processes.flatMap(({ identity }) => identity ?? []),
+        url,
+      );
     for (const plan of await plansOf(state.path, settings, options.tell)) {
       if (options.signal.aborted) return;
       const supervised = new SupervisedProcess(plan, noteChildren);
@@ -54,7 +58,10 @@ async function plansOf(statePath: string, settings: Settings, tell: (line: strin
   const { ports, apiKey, internalKey } = settings;
   const external = process.env["TEMPORAL_ADDRESS"];
   const address = external ?? `127.0.0.1:${ports.temporal}`;
-  const service = (name: string): readonly [string, string] => [process.execPath, join(repository, "services", name, "src", "main.ts")];
+  const service = (name: string): readonly [string, string] => [
+    process.execPath,
+    join(repository, "services", name, "src", "main.ts"),
+  ];
   const logPath = (name: string): string => join(statePath, "logs", `${name}.log`);
   const shared = {
     DRYDOCK_INTERNAL_KEY: internalKey,
@@ -78,14 +85,25 @@ async function plansOf(statePath: string, settings: Settings, tell: (line: strin
     {
       name: "api",
       command: service("api"),
-      environment: { ...shared, HOST: "127.0.0.1", PORT: String(ports.api), DRYDOCK_API_KEY: apiKey, ...(process.env["DATABASE_URL"] ? {} : { PGLITE_DIRECTORY: join(statePath, "database") }) },
+      environment: {
+        ...shared,
+        HOST: "127.0.0.1",
+        PORT: String(ports.api),
+        DRYDOCK_API_KEY: apiKey,
+        ...(process.env["DATABASE_URL"] ? {} : { PGLITE_DIRECTORY: join(statePath, "database") }),
+      },
       logPath: logPath("api"),
       port: ports.api,
     },
     {
       name: "controller",
       command: service("controller"),
-      environment: { ...shared, DRYDOCK_API_URL: `http://127.0.0.1:${ports.api}`, CONTROLLER_PORT: String(ports.controller), DRYDOCK_CONTROLLER_STATE: join(statePath, "controller") },
+      environment: {
+        ...shared,
+        DRYDOCK_API_URL: `http://127.0.0.1:${ports.api}`,
+        CONTROLLER_PORT: String(ports.controller),
+        DRYDOCK_CONTROLLER_STATE: join(statePath, "controller"),
+      },
       logPath: logPath("controller"),
       port: ports.controller,
     },
@@ -94,7 +112,23 @@ async function plansOf(statePath: string, settings: Settings, tell: (line: strin
 
 /** A dev server that keeps what it acknowledged through kill -9. */
 function temporalArguments(port: number, database: string): string[] {
-  return ["server", "start-dev", "--ip", "127.0.0.1", "--port", String(port), "--headless", "--db-filename", database, "--sqlite-pragma", "journal_mode=wal", "--sqlite-pragma", "synchronous=2", "--log-level", "error"];
+  return [
+    "server",
+    "start-dev",
+    "--ip",
+    "127.0.0.1",
+    "--port",
+    String(port),
+    "--headless",
+    "--db-filename",
+    database,
+    "--sqlite-pragma",
+    "journal_mode=wal",
+    "--sqlite-pragma",
+    "synchronous=2",
+    "--log-level",
+    "error",
+  ];
 }
 
 async function aborted(signal: AbortSignal): Promise<void> {

@@ -29,13 +29,22 @@ export function createDatasetActivities(dependencies: DatasetDependencies): Data
 }
 
 /** What is wrong with the data is an answer, not an error: the version failed, and the reason says why. */
-async function importOutcome({ storage, workDirectory }: DatasetDependencies, input: DatasetInput, signal: AbortSignal): Promise<DatasetVersionUpdate> {
+async function importOutcome(
+  { storage, workDirectory }: DatasetDependencies,
+  input: DatasetInput,
+  signal: AbortSignal,
+): Promise<DatasetVersionUpdate> {
   await mkdir(workDirectory, { recursive: true });
   const work = await mkdtemp(join(workDirectory, "upload-"));
   try {
     const path = await download(storage, input.uploadKey, work);
     const { digest, statistics, report } = await importVersion({
-      ...{ path, storage, signal, options: input.options, datasetId: input.datasetId, version: input.version },
+      path,
+      storage,
+      signal,
+      options: input.options,
+      datasetId: input.datasetId,
+      version: input.version,
       workDirectory: work,
     });
     return { state: "ready", reason: null, digest, statistics, report };
@@ -59,7 +68,8 @@ async function download(storage: ObjectStorage, uploadKey: string, work: string)
     paths.push(path);
   }
   const [only] = paths;
-  if (only === undefined) throw new NotFoundError("upload_gone", "the upload holds no files any more: upload the data again");
+  if (only === undefined)
+    throw new NotFoundError("upload_gone", "the upload holds no files any more: upload the data again");
   return paths.length === 1 && isArchive(only) ? only : folder;
 }
 

@@ -15,19 +15,37 @@ const maxAttempts = 3;
 export function createEvaluationActivities(dependencies: RunAttemptDependencies): EvaluationActivities {
   return {
     /** Safe to retry: a worker that runs is taken over, one that is gone is started again, and the api keeps one row. */
-    runEvaluation: async (input) => await failForGood(async () => await whileWatching(async (signals) => await evaluate(dependencies, input, signals))),
+    runEvaluation: async (input) =>
+      await failForGood(
+        async () => await whileWatching(async (signals) => await evaluate(dependencies, input, signals)),
+      ),
   };
 }
 
-async function evaluate(dependencies: RunAttemptDependencies, input: EvaluationInput, signals: WatchSignals): Promise<void> {
+async function evaluate(
+  dependencies: RunAttemptDependencies,
+  input: EvaluationInput,
+  signals: WatchSignals,
+): Promise<void> {
   const { api, host, capacity } = dependencies;
   const { evaluationId } = input;
-  const tell = async (update: Partial<EvaluationUpdate>): Promise<void> => await api.putEvaluation(evaluationId, updateOf(input, update));
+  const tell = async (update: Partial<EvaluationUpdate>): Promise<void> =>
+    await api.putEvaluation(evaluationId, updateOf(input, update));
   const onReport = async ({ evaluations }: ReportRequest): Promise<void> => {
     const result = evaluations.at(-1);
     if (!result) return;
     const { scores, samples, seconds, resultsKey } = result;
-    await api.hasty().putEvaluation(evaluationId, updateOf(input, { state: "succeeded", message: "done", scores, samples, seconds, resultsKey: resultsKey || null }));
+    await api.hasty().putEvaluation(
+      evaluationId,
+      updateOf(input, {
+        state: "succeeded",
+        message: "done",
+        scores,
+        samples,
+        seconds,
+        resultsKey: resultsKey || null,
+      }),
+    );
   };
   const epoch = await host.newestEpoch(evaluationId);
   const adopted = epoch === 0 ? null : await host.adopt(evaluationId, epoch, onReport);
@@ -38,7 +56,8 @@ async function evaluate(dependencies: RunAttemptDependencies, input: EvaluationI
   const hosted = adopted ?? (await launch());
   if (typeof hosted === "string") return await tell({ state: "failed", message: hosted });
   const end = await host.watch(hosted, signals);
-  if (end.reason === "worker-lost" && hosted.session.epoch < maxAttempts) throw new Error(`the worker was lost: ${end.message}`);
+  if (end.reason === "worker-lost" && hosted.session.epoch < maxAttempts)
+    throw new Error(`the worker was lost: ${end.message}`);
   await conclude(end, tell);
 
   async function launch(): Promise<HostedAttempt | string> {
@@ -53,8 +72,22 @@ async function evaluate(dependencies: RunAttemptDependencies, input: EvaluationI
   }
 }
 
-async function start({ host }: RunAttemptDependencies, evaluationId: string, epoch: number, config: EvaluationWorkerConfig, onReport: (report: ReportRequest) => Promise<void>): Promise<HostedAttempt> {
-  return await host.start({ id: evaluationId, epoch, configJson: JSON.stringify(config), logKey: `evaluations/${evaluationId}/attempts/${epoch}/rank-0.log` }, onReport);
+async function start(
+  { host }: RunAttemptDependencies,
+  evaluationId: string,
+  epoch: number,
+  config: EvaluationWorkerConfig,
+  onReport: (report: ReportRequest) => Promise<void>,
+): Promise<HostedAttempt> {
+  return await host.start(
+    {
+      id: evaluationId,
+      epoch,
+      configJson: JSON.stringify(config),
+      logKey: `evaluations/${evaluationId}/attempts/${epoch}/rank-0.log`,
+    },
+    onReport,
+  );
 }
 
 /** A success was written with its scores when it was reported. */
@@ -63,16 +96,42 @@ async function conclude(end: AttemptEnd, tell: (update: Partial<EvaluationUpdate
 }
 
 function updateOf({ spec }: EvaluationInput, update: Partial<EvaluationUpdate>): EvaluationUpdate {
-  return { ...{ runId: null, phase: "standalone", step: null, state: "running", message: "", spec }, ...{ scores: null, samples: 0, seconds: null, resultsKey: null }, ...update };
+  return {
+    runId: null,
+    phase: "standalone",
+    step: null,
+    state: "running",
+    message: "",
+    spec,
+    scores: null,
+    samples: 0,
+    seconds: null,
+    resultsKey: null,
+    ...update,
+  };
 }
 
 /** The config of the worker, or the sentence that says why there can be none. */
-async function configOrReason({ models, threads }: RunAttemptDependencies, { evaluationId, spec, datasetId, datasetVersion }: EvaluationInput): Promise<EvaluationWorkerConfig | string> {
+async function configOrReason(
+  { models, threads }: RunAttemptDependencies,
+  { evaluationId, spec, datasetId, datasetVersion }: EvaluationInput,
+): Promise<EvaluationWorkerConfig | string> {
   try {
     const { modelDirectory, adapterDirectory, card } = await models.locate(spec.model);
     return {
-      ...{ kind: "evaluate", evaluationId, spec: { ...spec, image: { ...card?.image, ...spec.image } } },
-      ...{ modelDirectory, adapterDirectory, threads, recordsKey: datasetKeys.records(datasetId, datasetVersion) },
+      kind: "evaluate",
+      evaluationId,
+      spec: {
+        ...spec,
+        image: {
+          ...card?.image,
+          ...spec.image,
+        },
+      },
+      modelDirectory,
+      adapterDirectory,
+      threads,
+      recordsKey: datasetKeys.records(datasetId, datasetVersion),
       systemPrompt: spec.systemPrompt ?? card?.systemPrompt ?? effectiveSystemPrompt(spec),
     };
   } catch (error) {

@@ -23,7 +23,9 @@ export function createRunActivities(dependencies: RunDependencies): RunActivitie
           deadlineSeconds: spec.deadlineSeconds,
           microBatchSize: plan.layout?.microBatchSize ?? 1,
           isRefused: plan.refusals.length > 0 || plan.layout === null,
-          refusal: plan.refusals.map(({ message }) => message).join(" ") || "the plan found no layout that fits; ask for a plan to see why",
+          refusal:
+            plan.refusals.map(({ message }) => message).join(" ") ||
+            "the plan found no layout that fits; ask for a plan to see why",
         };
       }),
 
@@ -36,7 +38,22 @@ export function createRunActivities(dependencies: RunDependencies): RunActivitie
       await failForGood(async () => {
         const time = new Date().toISOString();
         const key = `remedy-${attempt ?? "none"}`;
-        await api.report(runId, { events: [{ key, time, actor: "controller", type: "remedy.applied", from: null, to: null, reason, message, attempt, step: null }] });
+        await api.report(runId, {
+          events: [
+            {
+              key,
+              time,
+              actor: "controller",
+              type: "remedy.applied",
+              from: null,
+              to: null,
+              reason,
+              message,
+              attempt,
+              step: null,
+            },
+          ],
+        });
         await api.transition(runId, { key: `requeued-${attempt ?? "none"}`, to: "queued", reason, message, attempt });
       }),
 
@@ -53,8 +70,29 @@ export function createRunActivities(dependencies: RunDependencies): RunActivitie
         await api.registerModel(registration);
         const model = `${registration.name}@${registration.version}`;
         const time = new Date().toISOString();
-        await api.report(runId, { events: [{ key: "published", time, actor: "controller", type: "model.published", from: null, to: null, reason: "completed", message: `model ${model} is ready`, attempt: epoch, step: registration.lineage.step }] });
-        await api.transition(runId, { key: "succeeded", to: "succeeded", reason: "completed", message: `done: model ${model}`, attempt: epoch });
+        await api.report(runId, {
+          events: [
+            {
+              key: "published",
+              time,
+              actor: "controller",
+              type: "model.published",
+              from: null,
+              to: null,
+              reason: "completed",
+              message: `model ${model} is ready`,
+              attempt: epoch,
+              step: registration.lineage.step,
+            },
+          ],
+        });
+        await api.transition(runId, {
+          key: "succeeded",
+          to: "succeeded",
+          reason: "completed",
+          message: `done: model ${model}`,
+          attempt: epoch,
+        });
       }),
   };
 }

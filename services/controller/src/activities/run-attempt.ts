@@ -27,7 +27,11 @@ export interface RunAttemptDependencies {
 const openStates: readonly Attempt["state"][] = ["starting", "running", "stopping"];
 
 /** One try of a run: waits for a slot, starts a worker (or takes over the one that runs), and watches it to its end. */
-export async function runAttempt(dependencies: RunAttemptDependencies, { runId, microBatchSize }: AttemptInput, signals: WatchSignals): Promise<AttemptOutcome> {
+export async function runAttempt(
+  dependencies: RunAttemptDependencies,
+  { runId, afterEpoch, microBatchSize }: AttemptInput,
+  signals: WatchSignals,
+): Promise<AttemptOutcome> {
   const { api, host, capacity } = dependencies;
   const run = await api.run(runId);
   const open = run.attempts.findLast(({ state }) => openStates.includes(state));
@@ -36,6 +40,8 @@ export async function runAttempt(dependencies: RunAttemptDependencies, { runId, 
     if (!hosted) return await finish(dependencies, runId, open, await host.endOfUnwatched(runId, open.epoch));
     return await watch(dependencies, runId, open, hosted, signals);
   }
+  const ended = run.attempts.findLast(({ epoch }) => epoch > afterEpoch);
+  if (ended) return await outcomeOfEnded(host, runId, ended);
   const release = await waitForSlot(dependencies, run, signals);
   if (!release) return notStarted(run, "stopped", "preempted", "stopped while waiting for a worker");
   const attempt = nextAttempt(run, microBatchSize);
@@ -47,19 +53,50 @@ export async function runAttempt(dependencies: RunAttemptDependencies, { runId, 
   return await watch(dependencies, runId, attempt, hosted, signals);
 }
 
-function notStarted({ attempts }: InternalRun, kind: "stopped" | "failed", reason: AttemptOutcome["reason"], message: string): AttemptOutcome {
+/** This attempt ended, but the controller that saw it did not live to tell the workflow. */
+async function outcomeOfEnded(
+  host: AttemptHost,
+  runId: string,
+  { epoch, state, failureClass, message, lastStep }: Attempt,
+): Promise<AttemptOutcome> {
+  const { modelKey } = await host.endOfUnwatched(runId, epoch);
+  const kind = state === "succeeded" || state === "stopped" ? state : "failed";
+  const reason = failureClass ?? (kind === "succeeded" ? "completed" : "preempted");
+  return { kind, epoch, reason, message: message ?? "", lastStep, modelKey };
+}
+
+function notStarted(
+  { attempts }: InternalRun,
+  kind: "stopped" | "failed",
+  reason: AttemptOutcome["reason"],
+  message: string,
+): AttemptOutcome {
   return { kind, epoch: null, reason, message, lastStep: attempts.at(-1)?.lastStep ?? 0, modelKey: "" };
 }
 
 /** Null when the user stopped the run while it waited. */
-async function waitForSlot({ api, capacity, logger }: RunAttemptDependencies, run: InternalRun, signals: WatchSignals): Promise<(() => void) | null> {
+async function waitForSlot(
+  { api, capacity, logger }: RunAttemptDependencies,
+  run: InternalRun,
+  signals: WatchSignals,
+): Promise<(() => void) | null> {
   const tell = (message: string): void => {
     // The sentence is its own key's end: the same reason to wait is one event, however often it comes back.
-    const transition = { key: `waiting-${run.attempts.length}-${message}`, to: "queued", reason: "waiting-for-capacity", message } as const;
-    api.transition(run.id, transition).catch((error: unknown) => logger.warn({ runId: run.id, error: messageOf(error) }, "reason to wait is not told"));
+    const transition = {
+      key: `waiting-${run.attempts.length}-${message}`,
+      to: "queued",
+      reason: "waiting-for-capacity",
+      message,
+    } as const;
+    api
+      .transition(run.id, transition)
+      .catch((error: unknown) => logger.warn({ runId: run.id, error: messageOf(error) }, "reason to wait is not told"));
   };
   try {
-    return await capacity.acquire({ id: run.id, priority: run.spec.priority, queue: run.spec.queue, tell }, AbortSignal.any([signals.stop, signals.abandon]));
+    return await capacity.acquire(
+      { id: run.id, priority: run.spec.priority, queue: run.spec.queue, tell },
+      AbortSignal.any([signals.stop, signals.abandon]),
+    );
   } catch (error) {
     if (signals.stop.aborted) return null;
     throw error;
@@ -70,28 +107,57 @@ function nextAttempt({ attempts }: InternalRun, microBatchSize: number): Attempt
   const before = attempts.at(-1);
   const fromStep = before?.lastStep ?? 0;
   return {
-    ...{ epoch: (before?.epoch ?? 0) + 1, state: "starting", failureClass: null, message: null, exitCode: null },
-    ...{ fromStep, lastStep: fromStep, microBatchSize, startedAt: new Date().toISOString(), endedAt: null },
+    epoch: (before?.epoch ?? 0) + 1,
+    state: "starting",
+    failureClass: null,
+    message: null,
+    exitCode: null,
+    fromStep,
+    lastStep: fromStep,
+    microBatchSize,
+    startedAt: new Date().toISOString(),
+    endedAt: null,
   };
 }
 
-async function launch(dependencies: RunAttemptDependencies, run: InternalRun, attempt: Attempt, config: WorkerConfig): Promise<HostedAttempt> {
+async function launch(
+  dependencies: RunAttemptDependencies,
+  run: InternalRun,
+  attempt: Attempt,
+  config: WorkerConfig,
+): Promise<HostedAttempt> {
   const { api, host } = dependencies;
   const { epoch } = attempt;
   await api.putAttempt(run.id, attempt);
   await api.transition(run.id, {
-    ...{ key: `${epoch}-starting`, to: "scheduling", reason: "starting-worker", attempt: epoch },
+    key: `${epoch}-starting`,
+    to: "scheduling",
+    reason: "starting-worker",
+    attempt: epoch,
     message: epoch === 1 ? "starting a worker" : `starting a worker: attempt ${epoch}, from the last checkpoint`,
   });
-  return await host.start({ id: run.id, epoch, configJson: JSON.stringify(config), logKey: `runs/${run.id}/attempts/${epoch}/rank-0.log` }, reportsOf(dependencies, run, attempt));
+  return await host.start(
+    { id: run.id, epoch, configJson: JSON.stringify(config), logKey: `runs/${run.id}/attempts/${epoch}/rank-0.log` },
+    reportsOf(dependencies, run, attempt),
+  );
 }
 
-async function watch(dependencies: RunAttemptDependencies, runId: string, attempt: Attempt, hosted: HostedAttempt, signals: WatchSignals): Promise<AttemptOutcome> {
+async function watch(
+  dependencies: RunAttemptDependencies,
+  runId: string,
+  attempt: Attempt,
+  hosted: HostedAttempt,
+  signals: WatchSignals,
+): Promise<AttemptOutcome> {
   return await finish(dependencies, runId, attempt, await dependencies.host.watch(hosted, signals));
 }
 
 /** Stores each report before it is acknowledged, so that what a worker was told is kept is kept. */
-function reportsOf({ api }: RunAttemptDependencies, run: InternalRun, attempt: Attempt): (report: ReportRequest) => Promise<void> {
+function reportsOf(
+  { api }: RunAttemptDependencies,
+  run: InternalRun,
+  attempt: Attempt,
+): (report: ReportRequest) => Promise<void> {
   let isMarkedRunning = attempt.state === "running";
   let lastTransitionKey = "";
   const hasty = api.hasty();
@@ -111,14 +177,30 @@ function reportsOf({ api }: RunAttemptDependencies, run: InternalRun, attempt: A
   };
 }
 
-async function finish({ api }: RunAttemptDependencies, runId: string, attempt: Attempt, { exitCode, ...end }: AttemptEnd): Promise<AttemptOutcome> {
+async function finish(
+  { api }: RunAttemptDependencies,
+  runId: string,
+  attempt: Attempt,
+  { exitCode, ...end }: AttemptEnd,
+): Promise<AttemptOutcome> {
   const failureClass = end.kind === "failed" ? end.reason : null;
-  await api.putAttempt(runId, { ...attempt, state: end.kind, failureClass, message: end.message, exitCode, endedAt: new Date().toISOString() });
+  await api.putAttempt(runId, {
+    ...attempt,
+    state: end.kind,
+    failureClass,
+    message: end.message,
+    exitCode,
+    endedAt: new Date().toISOString(),
+  });
   return { ...end, epoch: attempt.epoch, lastStep: attempt.lastStep };
 }
 
 /** The config of the worker, or the sentence that says why there can be none. */
-async function configOrReason(dependencies: RunAttemptDependencies, run: InternalRun, microBatchSize: number): Promise<WorkerConfig | string> {
+async function configOrReason(
+  dependencies: RunAttemptDependencies,
+  run: InternalRun,
+  microBatchSize: number,
+): Promise<WorkerConfig | string> {
   try {
     return await workerConfig(dependencies, run, microBatchSize);
   } catch (error) {
@@ -127,7 +209,11 @@ async function configOrReason(dependencies: RunAttemptDependencies, run: Interna
   }
 }
 
-async function workerConfig({ models, storage, threads }: RunAttemptDependencies, run: InternalRun, microBatchSize: number): Promise<WorkerConfig> {
+async function workerConfig(
+  { models, storage, threads }: RunAttemptDependencies,
+  run: InternalRun,
+  microBatchSize: number,
+): Promise<WorkerConfig> {
   const { spec, plan } = run;
   if (!plan.layout) throw new Error(`run ${run.id} has a plan without a layout`);
   const accumulationSteps = Math.ceil(spec.training.globalBatchSize / (microBatchSize * plan.layout.dataParallel));

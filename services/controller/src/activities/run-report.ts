@@ -23,16 +23,26 @@ export function meaningOf(run: InternalRun, report: ReportRequest, now: Date): R
           metrics: metricsOf(report),
           checkpoints: checkpointsOf(run, report, time),
           events,
-          ...(evaluations.length === 0 ? {} : { scores: { ...scoredAs("before", evaluations), ...scoredAs("after", evaluations) } }),
+          ...(evaluations.length === 0
+            ? {}
+            : { scores: { ...scoredAs("before", evaluations), ...scoredAs("after", evaluations) } }),
         },
     transition: transitionOf(report, steps.at(-1)?.step ?? null),
-    evaluations: evaluations.map((evaluation) => ({ id: evaluationIdOf(run.id, evaluation), update: evaluationUpdateOf(run, evaluation) })),
+    evaluations: evaluations.map((evaluation) => ({
+      id: evaluationIdOf(run.id, evaluation),
+      update: evaluationUpdateOf(run, evaluation),
+    })),
   };
 }
 
-type RunEvaluation = Omit<ReportRequest["evaluations"][number], "phase"> & { readonly phase: "before" | "during" | "after" };
+type RunEvaluation = Omit<ReportRequest["evaluations"][number], "phase"> & {
+  readonly phase: "before" | "during" | "after";
+};
 
-function scoredAs(phase: "before" | "after", evaluations: readonly RunEvaluation[]): Record<string, Record<string, number>> {
+function scoredAs(
+  phase: "before" | "after",
+  evaluations: readonly RunEvaluation[],
+): Record<string, Record<string, number>> {
   const found = evaluations.findLast((evaluation) => evaluation.phase === phase);
   return found ? { [phase]: found.scores } : {};
 }
@@ -58,30 +68,85 @@ function metricsOf({ steps, epoch }: ReportRequest): RunReportBatch["metrics"] {
   return steps
     .filter(({ loss, gradientNorm }) => Number.isFinite(loss) && Number.isFinite(gradientNorm))
     .map(({ step, loss, learningRate, gradientNorm, seconds, tokens, memoryBytes, timeMs }) => ({
-      ...{ step, loss, learningRate, gradientNorm, seconds, attempt: epoch },
-      ...{ tokens: Number(tokens), memoryBytes: Number(memoryBytes), time: new Date(Number(timeMs)).toISOString() },
+      step,
+      loss,
+      learningRate,
+      gradientNorm,
+      seconds,
+      attempt: epoch,
+      tokens: Number(tokens),
+      memoryBytes: Number(memoryBytes),
+      time: new Date(Number(timeMs)).toISOString(),
     }));
 }
 
-function checkpointsOf(run: InternalRun, { checkpoints, epoch }: ReportRequest, time: string): RunReportBatch["checkpoints"] {
+function checkpointsOf(
+  run: InternalRun,
+  { checkpoints, epoch }: ReportRequest,
+  time: string,
+): RunReportBatch["checkpoints"] {
   return checkpoints.map(({ step, key, sizeBytes, manifestSha256, isBest }) => ({
-    ...{ runId: run.id, step, attempt: epoch, key, sizeBytes: Number(sizeBytes) },
-    ...{ manifestSha256, isBest, scores: null, createdAt: time },
+    runId: run.id,
+    step,
+    attempt: epoch,
+    key,
+    sizeBytes: Number(sizeBytes),
+    manifestSha256,
+    isBest,
+    scores: null,
+    createdAt: time,
   }));
 }
 
-function eventsOf(report: ReportRequest, evaluations: readonly RunEvaluation[], time: string): NonNullable<RunReportBatch["events"]> {
+function eventsOf(
+  report: ReportRequest,
+  evaluations: readonly RunEvaluation[],
+  time: string,
+): NonNullable<RunReportBatch["events"]> {
   const { epoch, sequence } = report;
   const lastStep = report.steps.at(-1)?.step ?? null;
-  const event = (key: string, type: "checkpoint.saved" | "evaluation.finished" | "warning", reason: RunTransition["reason"], message: string, step: number | null) => ({
-    ...{ key, time, actor: "worker", type, from: null, to: null, reason, message, attempt: epoch, step },
+  const event = (
+    key: string,
+    type: "checkpoint.saved" | "evaluation.finished" | "warning",
+    reason: RunTransition["reason"],
+    message: string,
+    step: number | null,
+  ) => ({
+    key,
+    time,
+    actor: "worker",
+    type,
+    from: null,
+    to: null,
+    reason,
+    message,
+    attempt: epoch,
+    step,
   });
   return [
-    ...report.checkpoints.map(({ step }) => event(`checkpoint-${epoch}-${step}`, "checkpoint.saved", "step-finished", `checkpoint of step ${step} is saved`, step)),
-    ...evaluations.map(({ phase, step, scores }) =>
-      event(`evaluation-${phase}-${step}`, "evaluation.finished", phase === "after" ? "final-evaluation" : phase === "before" ? "baseline-evaluation" : "step-finished", `evaluation ${phase === "during" ? `at step ${step}` : phase}: ${scoresText(scores)}`, step),
+    ...report.checkpoints.map(({ step }) =>
+      event(
+        `checkpoint-${epoch}-${step}`,
+        "checkpoint.saved",
+        "step-finished",
+        `checkpoint of step ${step} is saved`,
+        step,
+      ),
     ),
-    ...report.logLines.filter(({ level }) => level === "warn").map(({ message }, index) => event(`warning-${epoch}-${sequence}-${index}`, "warning", "step-finished", message, lastStep)),
+    ...evaluations.map(({ phase, step, scores }) =>
+      event(
+        `evaluation-${phase}-${step}`,
+        "evaluation.finished",
+        phase === "after" ? "final-evaluation" : phase === "before" ? "baseline-evaluation" : "step-finished",
+        `evaluation ${phase === "during" ? `at step ${step}` : phase}: ${scoresText(scores)}`,
+        step,
+      ),
+    ),
+    ...report.logLines
+      .filter(({ level }) => level === "warn")
+      .map(({ message }, index) =>
+        event(`warning-${epoch}-${sequence}-${index}`, "warning", "step-finished", message, lastStep),
+      ),
   ];
 }
 
@@ -90,10 +155,21 @@ function evaluationIdOf(runId: string, { phase, step }: RunEvaluation): string {
   return `eval_${runId.replace(/^run_/, "")}-${phase}-${step}`;
 }
 
-function evaluationUpdateOf(run: InternalRun, { phase, step, scores, samples, seconds, resultsKey }: RunEvaluation): EvaluationUpdate {
+function evaluationUpdateOf(
+  run: InternalRun,
+  { phase, step, scores, samples, seconds, resultsKey }: RunEvaluation,
+): EvaluationUpdate {
   return {
-    ...{ runId: run.id, phase, step, state: "succeeded", message: scoresText(scores), spec: evaluationSpecOf(run) },
-    ...{ scores, samples, seconds, resultsKey: resultsKey === "" ? null : resultsKey },
+    runId: run.id,
+    phase,
+    step,
+    state: "succeeded",
+    message: scoresText(scores),
+    spec: evaluationSpecOf(run),
+    scores,
+    samples,
+    seconds,
+    resultsKey: resultsKey === "" ? null : resultsKey,
   };
 }
 
@@ -112,7 +188,12 @@ function scoresText(scores: Readonly<Record<string, number>>): string {
 }
 
 function transitionOf(report: ReportRequest, step: number | null): RunTransition | null {
-  const at = (key: string, to: "running" | "evaluating", reason: RunTransition["reason"], message: string): RunTransition => ({ key: `${report.epoch}-${key}`, to, reason, message, attempt: report.epoch, step });
+  const at = (
+    key: string,
+    to: "running" | "evaluating",
+    reason: RunTransition["reason"],
+    message: string,
+  ): RunTransition => ({ key: `${report.epoch}-${key}`, to, reason, message, attempt: report.epoch, step });
   switch (report.phase) {
     case Phase.LOADING:
       return at("loading", "running", "worker-joined", "the worker is here and loads the model");

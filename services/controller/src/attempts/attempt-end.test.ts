@@ -5,24 +5,69 @@ import { classifyEnd } from "./attempt-end.ts";
 import type { ReportedOutcome } from "./attempt-registry.ts";
 import { reasonToKill } from "./watch-pod.ts";
 
-const exited = (exitCode: number | null, signal: string | null = null): PodEnd => ({ exitCode, signal, reason: "exited" });
-const said = (exitCode: number, reason: string): ReportedOutcome => ({ exitCode, reason, message: `because of ${reason}`, modelKey: exitCode === 0 ? "models/m/1" : "" });
+const exited = (exitCode: number | null, signal: string | null = null): PodEnd => ({
+  exitCode,
+  signal,
+  reason: "exited",
+});
+const said = (exitCode: number, reason: string): ReportedOutcome => ({
+  exitCode,
+  reason,
+  message: `because of ${reason}`,
+  modelKey: exitCode === 0 ? "models/m/1" : "",
+});
 
 test.each<[string, PodEnd, ReportedOutcome | null, string | null, object]>([
-  ["the last report says that it is done", exited(0), said(0, "completed"), null, { kind: "succeeded", modelKey: "models/m/1" }],
-  ["the last report counts when nobody saw the exit code", { exitCode: null, signal: null, reason: "vanished" }, said(0, "completed"), null, { kind: "succeeded", exitCode: 0 }],
+  [
+    "the last report says that it is done",
+    exited(0),
+    said(0, "completed"),
+    null,
+    { kind: "succeeded", modelKey: "models/m/1" },
+  ],
+  [
+    "the last report counts when nobody saw the exit code",
+    { exitCode: null, signal: null, reason: "vanished" },
+    said(0, "completed"),
+    null,
+    { kind: "succeeded", exitCode: 0 },
+  ],
   ["a stop after a checkpoint", exited(143), said(143, "paused-after-checkpoint"), null, { kind: "stopped" }],
   ["a stop that could not be reported", exited(143), null, null, { kind: "stopped", reason: "preempted" }],
-  ["a reason that is not on the list", exited(1), said(1, "gremlins"), null, { kind: "failed", reason: "internal-error" }],
+  [
+    "a reason that is not on the list",
+    exited(1),
+    said(1, "gremlins"),
+    null,
+    { kind: "failed", reason: "internal-error" },
+  ],
   ["bad config", exited(64), null, null, { reason: "bad-config" }],
   ["bad data", exited(65), null, null, { reason: "bad-data" }],
   ["diverged", exited(64), said(64, "diverged"), null, { reason: "diverged" }],
   ["an allocator error", exited(71), null, null, { reason: "out-of-memory" }],
-  ["over the memory limit", { exitCode: null, signal: "SIGKILL", reason: "out-of-memory" }, null, null, { reason: "out-of-memory" }],
+  [
+    "over the memory limit",
+    { exitCode: null, signal: "SIGKILL", reason: "out-of-memory" },
+    null,
+    null,
+    { reason: "out-of-memory" },
+  ],
   ["storage away", exited(75), null, null, { reason: "storage-unavailable" }],
   ["hardware", exited(86), null, null, { reason: "hardware" }],
-  ["kill -9", exited(null, "SIGKILL"), null, null, { reason: "worker-lost", message: "the worker was ended by SIGKILL" }],
-  ["hung", exited(null, "SIGKILL"), null, "it took no step for 5 s", { reason: "hung", message: "the worker was ended because it took no step for 5 s" }],
+  [
+    "kill -9",
+    exited(null, "SIGKILL"),
+    null,
+    null,
+    { reason: "worker-lost", message: "the worker was ended by SIGKILL" },
+  ],
+  [
+    "hung",
+    exited(null, "SIGKILL"),
+    null,
+    "it took no step for 5 s",
+    { reason: "hung", message: "the worker was ended because it took no step for 5 s" },
+  ],
   ["any other code", exited(1), null, null, { reason: "internal-error" }],
 ])("%s", (_name, end, reported, hungBecause, expected) => {
   expect(classifyEnd(end, reported, hungBecause)).toMatchObject(expected);

@@ -5,14 +5,17 @@ import type { PodEnd } from "../backend/cluster-backend.ts";
 import type { ReportedOutcome } from "./attempt-registry.ts";
 
 /** How an attempt ended, in the words of the contract. */
-export type AttemptEnd = Pick<AttemptOutcome, "kind" | "reason" | "message" | "modelKey"> & { readonly exitCode: number | null };
+export type AttemptEnd = Pick<AttemptOutcome, "kind" | "reason" | "message" | "modelKey"> & {
+  readonly exitCode: number | null;
+};
 
 /** The worker's own word first, then what the back end saw, then the exit code (design §6 and §7). Pure. */
 export function classifyEnd(end: PodEnd, reported: ReportedOutcome | null, hungBecause: string | null): AttemptEnd {
   const exitCode = reported?.exitCode ?? end.exitCode;
   if (reported) return { ...fromReport(reported), exitCode };
   if (hungBecause !== null) return { ...failed("hung", `the worker was ended because ${hungBecause}`), exitCode };
-  if (end.reason === "out-of-memory") return { ...failed("out-of-memory", "the worker went over its memory limit and was ended"), exitCode };
+  if (end.reason === "out-of-memory")
+    return { ...failed("out-of-memory", "the worker went over its memory limit and was ended"), exitCode };
   return { ...fromExitCode(end), exitCode };
 }
 
@@ -40,7 +43,12 @@ function fromExitCode({ exitCode, signal }: PodEnd): Class {
       return failed("hardware", "the worker saw a hardware fault");
     case exitCodes.interrupted:
     case exitCodes.terminated:
-      return { kind: "stopped", reason: "preempted", message: "the worker was stopped from outside after a checkpoint", modelKey: "" };
+      return {
+        kind: "stopped",
+        reason: "preempted",
+        message: "the worker was stopped from outside after a checkpoint",
+        modelKey: "",
+      };
     case null:
       return failed("worker-lost", signal ? `the worker was ended by ${signal}` : "the worker is gone");
     default:

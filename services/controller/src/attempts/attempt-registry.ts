@@ -1,9 +1,9 @@
 import { create } from "@bufbuild/protobuf";
 import { Code, ConnectError } from "@connectrpc/connect";
+import type { Phase } from "@drydock/proto";
 import {
   Directive,
   JoinResponseSchema,
-  Phase,
   ReportResponseSchema,
   type JoinRequest,
   type JoinResponse,

@@ -9,7 +9,10 @@ function setUp(slots: number) {
   const told = new Map<string, string>();
   const releases = new Map<string, () => void>();
   const ask = async (id: string, priority: Claim["priority"] = "normal", signal: AbortSignal = never) => {
-    const release = await capacity.acquire({ id, priority, queue: "default", tell: (why) => told.set(id, why) }, signal);
+    const release = await capacity.acquire(
+      { id, priority, queue: "default", tell: (why) => told.set(id, why) },
+      signal,
+    );
     admitted.push(id);
     releases.set(id, release);
   };
@@ -25,13 +28,21 @@ test("a free slot is given at once; who waits is told how many are busy and ahea
   void ask("run_3");
   await settled();
   expect(admitted).toEqual(["run_1"]);
-  expect(told.get("run_3")).toBe('needs a worker slot on this computer; 1 of 1 slot is busy; 1 run ahead in queue "default"');
+  expect(told.get("run_3")).toBe(
+    'needs a worker slot on this computer; 1 of 1 slot is busy; 1 run ahead in queue "default"',
+  );
 });
 
 test("slots go by priority, then age, whoever asked first", async () => {
   const { admitted, ask, release } = setUp(1);
   await ask("run_0");
-  for (const [id, priority] of [["run_3", "low"], ["run_2", "normal"], ["run_1", "normal"], ["run_4", "high"]] as const) void ask(id, priority);
+  for (const [id, priority] of [
+    ["run_3", "low"],
+    ["run_2", "normal"],
+    ["run_1", "normal"],
+    ["run_4", "high"],
+  ] as const)
+    void ask(id, priority);
   for (const id of ["run_0", "run_4", "run_1", "run_2"]) {
     release(id);
     await settled();

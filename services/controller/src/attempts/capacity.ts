@@ -29,7 +29,8 @@ export class Capacity {
 
   /** @throws InvalidError for less than one slot */
   constructor(slots: number) {
-    if (slots < 1) throw new InvalidError("no_worker_slots", `a controller needs at least one worker slot, not ${slots}`);
+    if (slots < 1)
+      throw new InvalidError("no_worker_slots", `a controller needs at least one worker slot, not ${slots}`);
     this.#slots = slots;
   }
 
@@ -78,7 +79,10 @@ export class Capacity {
    * Starts a worker in a slot: it keeps the slot for as long as its process lives, whoever watches it. What is started
    * no worker (a sentence that says why not, or an error) gives the slot back at once.
    */
-  async holdFor<Started extends { readonly pod: Pod } | string>(release: () => void, start: () => Promise<Started>): Promise<Started> {
+  async holdFor<Started extends { readonly pod: Pod } | string>(
+    release: () => void,
+    start: () => Promise<Started>,
+  ): Promise<Started> {
     try {
       const started = await start();
       if (typeof started === "string") release();

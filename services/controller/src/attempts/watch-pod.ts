@@ -28,7 +28,12 @@ const lookIntervalMs = 500;
  *
  * @throws the reason of `signals.abandon`
  */
-export async function watchPod(pod: Pod, session: AttemptSession, patience: Patience, signals: WatchSignals): Promise<{ end: PodEnd; hungBecause: string | null }> {
+export async function watchPod(
+  pod: Pod,
+  session: AttemptSession,
+  patience: Patience,
+  signals: WatchSignals,
+): Promise<{ end: PodEnd; hungBecause: string | null }> {
   let end: PodEnd | null = null;
   let hungBecause: string | null = null;
   let stopAskedAtMs: number | null = null;
@@ -52,10 +57,17 @@ export async function watchPod(pod: Pod, session: AttemptSession, patience: Pati
 }
 
 /** Null while all is well. Pure. */
-export function reasonToKill(session: Pick<AttemptSession, "lastReportAtMs" | "lastProgressAtMs" | "phase">, patience: Patience, stopAskedAtMs: number | null, nowMs: number): string | null {
-  if (stopAskedAtMs !== null && nowMs - stopAskedAtMs > patience.stopMs) return `it did not stop within ${seconds(patience.stopMs)} of being asked`;
+export function reasonToKill(
+  session: Pick<AttemptSession, "lastReportAtMs" | "lastProgressAtMs" | "phase">,
+  patience: Patience,
+  stopAskedAtMs: number | null,
+  nowMs: number,
+): string | null {
+  if (stopAskedAtMs !== null && nowMs - stopAskedAtMs > patience.stopMs)
+    return `it did not stop within ${seconds(patience.stopMs)} of being asked`;
   if (nowMs - session.lastReportAtMs > patience.reportMs) return `it said nothing for ${seconds(patience.reportMs)}`;
-  if (session.phase === Phase.TRAINING && nowMs - session.lastProgressAtMs > patience.stepMs) return `it took no step for ${seconds(patience.stepMs)}`;
+  if (session.phase === Phase.TRAINING && nowMs - session.lastProgressAtMs > patience.stepMs)
+    return `it took no step for ${seconds(patience.stepMs)}`;
   return null;
 }
 

@@ -16,7 +16,10 @@ beforeEach(async () => {
   stored = [];
   const served = await serveWorkers(registry, 0, createLogger("controller", { DRYDOCK_LOG_LEVEL: "silent" }));
   ({ server } = served);
-  client = createClient(WorkerService, createConnectTransport({ baseUrl: `http://127.0.0.1:${served.port}`, httpVersion: "1.1" }));
+  client = createClient(
+    WorkerService,
+    createConnectTransport({ baseUrl: `http://127.0.0.1:${served.port}`, httpVersion: "1.1" }),
+  );
 });
 afterEach(() => {
   server.close();
@@ -26,8 +29,15 @@ afterEach(() => {
 /** Attempt 2 of run_1, watched. */
 function anAttempt(change: Partial<AttemptSession> = {}): AttemptSession {
   const session: AttemptSession = {
-    ...{ id: "run_1", epoch: 2, token: "right", configJson: "{}", directive: Directive.CONTINUE, outcome: null },
-    ...{ phase: Phase.UNSPECIFIED, lastReportAtMs: 0, lastProgressAtMs: 0 },
+    id: "run_1",
+    epoch: 2,
+    token: "right",
+    configJson: "{}",
+    directive: Directive.CONTINUE,
+    outcome: null,
+    phase: Phase.UNSPECIFIED,
+    lastReportAtMs: 0,
+    lastProgressAtMs: 0,
     onReport: async (report) => void stored.push(report),
     ...change,
   };
@@ -52,7 +62,9 @@ test("a stale epoch is told to abort and changes nothing", async () => {
 
 test("a wrong token is refused", async () => {
   anAttempt();
-  await expect(client.report({ ...identity, token: "wrong" })).rejects.toThrow("this epoch and token are not of a running attempt");
+  await expect(client.report({ ...identity, token: "wrong" })).rejects.toThrow(
+    "this epoch and token are not of a running attempt",
+  );
   expect(stored).toEqual([]);
 });
 

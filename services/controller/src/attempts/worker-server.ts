@@ -6,7 +6,11 @@ import { WorkerService } from "@drydock/proto";
 import type { AttemptRegistry } from "./attempt-registry.ts";
 
 /** Serves the worker protocol on 127.0.0.1. Answers the port. */
-export async function serveWorkers(registry: AttemptRegistry, port: number, logger: Logger): Promise<{ server: Server; port: number }> {
+export async function serveWorkers(
+  registry: AttemptRegistry,
+  port: number,
+  logger: Logger,
+): Promise<{ server: Server; port: number }> {
   const handler = connectNodeAdapter({
     routes: (router) => {
       router.service(WorkerService, {

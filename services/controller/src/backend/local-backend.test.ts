@@ -46,7 +46,12 @@ function controller(): LocalBackend {
 
 async function start(backend: LocalBackend, does: string, memoryLimitBytes: number | null = null): Promise<Pod> {
   const environment = { DRYDOCK_RUN_ID: "run_1", DOES: does };
-  const pod = await backend.start({ name: "run_1-a1-r0", environment, memoryLimitBytes, logKey: "runs/run_1/attempts/1/rank-0.log" });
+  const pod = await backend.start({
+    name: "run_1-a1-r0",
+    environment,
+    memoryLimitBytes,
+    logKey: "runs/run_1/attempts/1/rank-0.log",
+  });
   pods.push(pod);
   return pod;
 }
@@ -100,8 +105,15 @@ test("a controller that starts again finds its pods, and forgets those that ende
 
 test("another process that got the id of a dead pod is not taken for it", async () => {
   const backend = controller();
-  await (await start(backend, "finish")).ended;
-  const entry = { pid: process.pid, startTime: "1", logKey: "runs/run_1/attempts/1/rank-0.log", memoryLimitBytes: null };
+  await (
+    await start(backend, "finish")
+  ).ended;
+  const entry = {
+    pid: process.pid,
+    startTime: "1",
+    logKey: "runs/run_1/attempts/1/rank-0.log",
+    memoryLimitBytes: null,
+  };
   await writeFile(join(root, "pods", "run_1-a1-r0.json"), JSON.stringify(entry));
   expect(await backend.find("run_1-a1-r0")).toBeNull();
   expect(await readdir(join(root, "pods"))).toEqual(["run_1-a1-r0.log"]);
@@ -109,6 +121,11 @@ test("another process that got the id of a dead pod is not taken for it", async 
 
 test("a program that cannot be started is a pod that vanished", async () => {
   const logger = createLogger("controller", { DRYDOCK_LOG_LEVEL: "silent" });
-  const backend = new LocalBackend({ command: [join(root, "nothing-here")], directory: join(root, "pods"), storage, logger });
+  const backend = new LocalBackend({
+    command: [join(root, "nothing-here")],
+    directory: join(root, "pods"),
+    storage,
+    logger,
+  });
   expect(await (await start(backend, "finish")).ended).toMatchObject({ exitCode: null, reason: "vanished" });
 });

@@ -7,7 +7,12 @@ import { z } from "zod";
 import type { ClusterBackend, Pod, PodEnd, PodSpec } from "./cluster-backend.ts";
 import { identityOf, isAlive, residentBytes, type ProcessIdentity } from "./process-identity.ts";
 
-const Entry = z.object({ pid: z.int(), startTime: z.string(), logKey: z.string(), memoryLimitBytes: z.number().nullable() });
+const Entry = z.object({
+  pid: z.int(),
+  startTime: z.string(),
+  logKey: z.string(),
+  memoryLimitBytes: z.number().nullable(),
+});
 type Entry = z.infer<typeof Entry>;
 
 export interface LocalBackendOptions {
@@ -43,7 +48,11 @@ export class LocalBackend implements ClusterBackend {
     const log = await open(this.#logPath(spec.name), "a");
     try {
       const [program, ...first] = this.#options.command;
-      const child = spawn(program, [...first, "rank"], { detached: true, stdio: ["ignore", log.fd, log.fd], env: { ...baseEnvironment(), ...spec.environment } });
+      const child = spawn(program, [...first, "rank"], {
+        detached: true,
+        stdio: ["ignore", log.fd, log.fd],
+        env: { ...baseEnvironment(), ...spec.environment },
+      });
       const exit = new Promise<PodEnd>((resolve) => {
         child.once("exit", (exitCode, signal) => resolve({ exitCode, signal, reason: "exited" }));
         child.once("error", (error) => {
@@ -160,6 +169,25 @@ async function goneBySelf(identity: ProcessIdentity): Promise<PodEnd> {
 
 /** What a worker inherits: paths and locale, no keys of the controller. */
 function baseEnvironment(): Record<string, string> {
-  const kept = ["PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TZ", "DRYDOCK_LOG_LEVEL", "S3_ENDPOINT", "S3_REGION", "S3_ACCESS_KEY_ID", "S3_SECRET_ACCESS_KEY", "S3_FORCE_PATH_STYLE", "AWS_REGION", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"];
-  return Object.fromEntries(kept.flatMap((name) => (process.env[name] === undefined ? [] : [[name, process.env[name]]])));
+  const kept = [
+    "PATH",
+    "HOME",
+    "LANG",
+    "LC_ALL",
+    "TMPDIR",
+    "TZ",
+    "DRYDOCK_LOG_LEVEL",
+    "S3_ENDPOINT",
+    "S3_REGION",
+    "S3_ACCESS_KEY_ID",
+    "S3_SECRET_ACCESS_KEY",
+    "S3_FORCE_PATH_STYLE",
+    "AWS_REGION",
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+  ];
+  return Object.fromEntries(
+    kept.flatMap((name) => (process.env[name] === undefined ? [] : [[name, process.env[name]]])),
+  );
 }

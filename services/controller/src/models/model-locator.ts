@@ -26,18 +26,29 @@ export class ModelLocator {
 
   /** @throws NotFoundError or InvalidError saying where the weights were looked for */
   async locate(reference: ModelReference): Promise<LocatedModel> {
-    if (typeof reference !== "string") return { modelDirectory: await folderOf(reference.uri), adapterDirectory: null, card: null };
+    if (typeof reference !== "string")
+      return { modelDirectory: await folderOf(reference.uri), adapterDirectory: null, card: null };
     if (reference.includes("@")) return await this.#made(reference);
     const directory = join(this.#modelsDirectory, reference);
-    if (await exists(join(directory, "config.json"))) return { modelDirectory: directory, adapterDirectory: null, card: null };
-    const hint = findModel(reference) ? "the catalogue knows it, but its weights are not on this machine" : "no such model is known";
-    throw new NotFoundError("model_weights_not_found", `model "${reference}": ${hint}; put its Hugging Face folder at ${directory}, or give model.uri`);
+    if (await exists(join(directory, "config.json")))
+      return { modelDirectory: directory, adapterDirectory: null, card: null };
+    const hint = findModel(reference)
+      ? "the catalogue knows it, but its weights are not on this machine"
+      : "no such model is known";
+    throw new NotFoundError(
+      "model_weights_not_found",
+      `model "${reference}": ${hint}; put its Hugging Face folder at ${directory}, or give model.uri`,
+    );
   }
 
   /** A folder of a base model for training. @throws InvalidError for an adapter, which is no base */
   async base(reference: ModelReference): Promise<string> {
     const { modelDirectory, adapterDirectory } = await this.locate(reference);
-    if (adapterDirectory !== null) throw new InvalidError("adapter_is_no_base", `model "${String(reference)}" is an adapter; train from its base, or from a full model`);
+    if (adapterDirectory !== null)
+      throw new InvalidError(
+        "adapter_is_no_base",
+        `model "${typeof reference === "string" ? reference : reference.uri}" is an adapter; train from its base, or from a full model`,
+      );
     return modelDirectory;
   }
 
@@ -52,7 +63,11 @@ export class ModelLocator {
       if ((await sizeOf(path)) !== sizeBytes) await this.#storage.getFile(key, path);
       files += 1;
     }
-    if (files === 0) throw new NotFoundError("model_not_found", `there is no model "${reference}"; \`drydock model list\` shows what there is`);
+    if (files === 0)
+      throw new NotFoundError(
+        "model_not_found",
+        `there is no model "${reference}"; \`drydock model list\` shows what there is`,
+      );
     const card = ModelCard.parse(JSON.parse(await readFile(join(directory, "drydock.json"), "utf8")));
     if (card.kind === "full") return { modelDirectory: directory, adapterDirectory: null, card };
     const base = await this.locate(card.base.includes("/") ? { uri: card.base } : card.base);
@@ -62,8 +77,13 @@ export class ModelLocator {
 
 async function folderOf(uri: string): Promise<string> {
   const path = uri.startsWith("file:") ? fileURLToPath(uri) : uri;
-  if (/^[a-z0-9]+:\/\//.test(path)) throw new InvalidError("unknown_model_uri", `model.uri "${uri}" is not understood here: use a folder or file:///folder`);
-  if (!(await exists(join(path, "config.json")))) throw new NotFoundError("model_weights_not_found", `model.uri: folder ${path} has no config.json`);
+  if (/^[a-z0-9]+:\/\//.test(path))
+    throw new InvalidError(
+      "unknown_model_uri",
+      `model.uri "${uri}" is not understood here: use a folder or file:///folder`,
+    );
+  if (!(await exists(join(path, "config.json"))))
+    throw new NotFoundError("model_weights_not_found", `model.uri: folder ${path} has no config.json`);
   return path;
 }
 

@@ -1,0 +1,109 @@
+// Records the workflow histories that the replay test holds, from a Drydock on this computer:
+//   node scripts/record-histories.ts [dataset | evaluationRun | fineTuneRun]
+import { execFile } from "node:child_process";
+import { cp, mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { promisify } from "node:util";
+import { findTemporal } from "../services/cli/src/up/temporal-server.ts";
+import { createTinyData, createTinyModel } from "../services/worker/test/tiny-model.ts";
+import { Embedded, kill, until, type EvaluationView } from "../test/support/embedded.ts";
+
+const run = promisify(execFile);
+const golden = join(import.meta.dirname, "..", "test", "golden", "histories");
+const scratch = await mkdtemp(join(tmpdir(), "drydock-histories-"));
+const drydock = new Embedded(join(scratch, "state"));
+try {
+  await createTinyModel(join(scratch, "model"));
+  await createTinyData(join(scratch, "data"), 40);
+  await drydock.up();
+  await drydock.importFolder("colours", join(scratch, "data"), { task: "vqa" });
+  const only = process.argv[2];
+  if (only === undefined || only === "dataset") await recordDataset();
+  if (only === undefined || only === "evaluationRun") await recordEvaluation();
+  if (only === undefined || only === "fineTuneRun") await recordRuns();
+} finally {
+  await drydock.down();
+  await rm(scratch, { recursive: true, force: true });
+}
+
+async function recordDataset(): Promise<void> {
+  const version = await drydock.call<{ id: string }>("GET", "/v1/datasets/colours/versions/1");
+  await record("dataset", "imported", version.id);
+}
+
+async function recordEvaluation(): Promise<void> {
+  const asked = {
+    model: { uri: join(scratch, "model") },
+    dataset: "colours@1",
+    task: "vqa",
+    maxSamples: 2,
+    maxNewTokens: 2,
+  };
+  const { id } = await drydock.call<{ id: string }>("POST", "/v1/evaluations", asked);
+  await until("the evaluation is over", async () =>
+    (await drydock.call<EvaluationView>("GET", `/v1/evaluations/${id}`)).state === "succeeded" ? true : null,
+  );
+  await record("evaluationRun", "succeeded", id);
+}
+
+async function recordRuns(): Promise<void> {
+  const plain = await submit("plain");
+  await drydock.runIn(plain, ["succeeded"]);
+  await record("fineTuneRun", "succeeded", plain);
+
+  const lost = await submit("worker-lost");
+  await drydock.runAtStep(lost, 15);
+  for (const pid of await drydock.workers()) kill(pid);
+  await drydock.runIn(lost, ["succeeded"]);
+  await record("fineTuneRun", "worker-lost", lost);
+
+  const paused = await submit("paused");
+  await drydock.runAtStep(paused, 15);
+  await drydock.call("POST", `/v1/runs/${paused}/pause`);
+  await drydock.runIn(paused, ["paused"]);
+  await drydock.call("POST", `/v1/runs/${paused}/resume`);
+  await drydock.runIn(paused, ["succeeded"]);
+  await record("fineTuneRun", "paused-and-resumed", paused);
+
+  const cancelled = await submit("cancelled");
+  await drydock.runAtStep(cancelled, 15);
+  await drydock.call("POST", `/v1/runs/${cancelled}/cancel`);
+  await drydock.runIn(cancelled, ["cancelled"]);
+  await record("fineTuneRun", "cancelled", cancelled);
+
+  const damaged = join(scratch, "damaged");
+  await cp(join(scratch, "model"), damaged, { recursive: true });
+  await writeFile(join(damaged, "model.safetensors"), "not a safetensors file");
+  const refused = await submit("bad-config", damaged);
+  await drydock.runIn(refused, ["failed"]);
+  await record("fineTuneRun", "bad-config", refused);
+}
+
+async function submit(name: string, model = join(scratch, "model")): Promise<string> {
+  const training = { maxSteps: 60, globalBatchSize: 8 };
+  const rest = { checkpoint: { everySteps: 10 }, evaluation: { before: false, maxNewTokens: 2 } };
+  const spec = { name, model: { uri: model }, dataset: "colours@1", task: "vqa", allowSmall: true, training, ...rest };
+  return (await drydock.call<{ id: string }>("POST", "/v1/runs", spec)).id;
+}
+
+/** Writes a closed workflow's history to `test/golden/histories/<workflow>/<case>.json`, without this computer's names. */
+async function record(workflow: string, name: string, workflowId: string): Promise<void> {
+  const { ports } = JSON.parse(await readFile(join(scratch, "state", "settings.json"), "utf8")) as {
+    ports: { temporal: number };
+  };
+  const address = ["--address", `127.0.0.1:${ports.temporal}`];
+  await run((await findTemporal()) ?? "temporal", ["workflow", "result", "--workflow-id", workflowId, ...address]);
+  const { stdout } = await run(
+    (await findTemporal()) ?? "temporal",
+    ["workflow", "show", "--workflow-id", workflowId, "--output", "json", ...address],
+    { maxBuffer: 1 << 26 },
+  );
+  const history = JSON.stringify(
+    JSON.parse(stdout),
+    (key, value: unknown) => (key === "identity" ? "recorder" : value),
+    1,
+  );
+  await mkdir(join(golden, workflow), { recursive: true });
+  await writeFile(join(golden, workflow, `${name}.json`), `${history}\n`);
+}
