@@ -2,12 +2,13 @@ import type { RunSpecInput } from "@drydock/spec";
 import { tinyModelName } from "./tiny-base/architecture.ts";
 
 /** Role, what to look for, the form of the answer, and what not to make up; short, since every row carries it. */
-export const systemPrompt = "You name what small pictures show. Answer with the name or the box, and only with what the picture shows.";
+export const systemPrompt =
+  "You name what small pictures show. Answer with the name or the box, and only with what the picture shows.";
 
-export const boxesMetric = "f1@0.5";
 export const namesMetric = "exact-match";
-export const boxesDataset = "pantry";
-export const namesDataset = "pantry-names";
+export const boxesMetric = "f1@0.5";
+export const namesDataset = "pantry";
+export const boxesDataset = "pantry-boxes";
 
 /** The two ways to train that the demo compares. */
 export const modes = ["lora", "full"] as const;
@@ -19,8 +20,8 @@ export function runSpecOf(mode: DemoMode, datasetVersion: number): RunSpecInput 
     name: `pantry-${mode}`,
     model: tinyModelName,
     mode,
-    dataset: `${boxesDataset}@${datasetVersion}`,
-    task: "phrase-grounding",
+    dataset: `${namesDataset}@${datasetVersion}`,
+    task: "vqa",
     systemPrompt,
     training: {
       epochs: 100,

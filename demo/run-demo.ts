@@ -8,7 +8,16 @@
 import { mkdir, rm, writeFile } from "node:fs/promises";
 import { join, relative, resolve } from "node:path";
 import { parseArgs } from "node:util";
-import { createOutput, DrydockClient, formatBytes, formatDuration, HttpClient, reportError, table, watchRuns } from "@drydock/cli";
+import {
+  createOutput,
+  DrydockClient,
+  formatBytes,
+  formatDuration,
+  HttpClient,
+  reportError,
+  table,
+  watchRuns,
+} from "@drydock/cli";
 import { UnavailableError } from "@drydock/kit";
 import { explainPlan, type Run } from "@drydock/spec";
 import { heldOutArtwork, trainingArtwork } from "./artwork/artwork-sets.ts";
@@ -67,7 +76,11 @@ async function runDemo(server: DemoServer): Promise<void> {
   const runs = await Promise.all(modes.map((mode) => client.submitRun(runSpecOf(mode, version))));
   const ids = runs.map(({ id }) => id);
   const exitCode = await watchRuns(client, ids, output, interrupted.signal);
-  if (exitCode !== 0) throw new UnavailableError("run_not_finished", `a run did not succeed: drydock run show ${ids[0]} --state ${relative(process.cwd(), join(directory, "state"))} says why`);
+  if (exitCode !== 0)
+    throw new UnavailableError(
+      "run_not_finished",
+      `a run did not succeed: drydock run show ${ids[0]} --state ${relative(process.cwd(), join(directory, "state"))} says why`,
+    );
   const finished = await Promise.all(ids.map((id) => client.getRun(id)));
 
   heading("Scoring both models");
@@ -77,7 +90,11 @@ async function runDemo(server: DemoServer): Promise<void> {
   const summary = await summarise(client, pantry, base, finished, trained);
   await writeFile(join(directory, "summary.json"), `${JSON.stringify(summary, null, 2)}\n`);
   const answered = { base, lora: trained[0]!, full: trained[1]! };
-  const losses = Object.fromEntries(await Promise.all(modes.map(async (mode, index) => [mode, (await measuresOf(client, ids[index]!)).losses] as const)));
+  const losses = Object.fromEntries(
+    await Promise.all(
+      modes.map(async (mode, index) => [mode, (await measuresOf(client, ids[index]!)).losses] as const),
+    ),
+  );
   await writeReport(join(directory, "report.html"), {
     summary,
     plan,
@@ -92,15 +109,27 @@ async function runDemo(server: DemoServer): Promise<void> {
 async function prepareData(client: DrydockClient): Promise<{ pantry: Pantry; version: number }> {
   heading("Drawing the data");
   const pantry = await makePantry(join(directory, "data"));
-  output.note(`  ${pantry.trainingRows} training rows in the hands of ${trainingArtwork.map(({ title }) => title).join(", ")}`);
+  output.note(
+    `  ${pantry.trainingRows} training rows in the hands of ${trainingArtwork.map(({ title }) => title).join(", ")}`,
+  );
   output.note(`  ${pantry.validationRows} validation rows in the hand of ${heldOutArtwork.title}`);
-  const boxes = await importDataset(client, boxesDataset, pantry.boxesDirectory, { format: "vi-jsonl", groundingPrompt: pantryGroundingPrompt }, interrupted.signal);
-  const names = await importDataset(client, namesDataset, pantry.namesDirectory, { format: "vi-jsonl" }, interrupted.signal);
-  for (const version of [boxes, names]) output.note(`  ${version.dataset}@${version.version}: ${version.statistics?.trainRows ?? 0} train, ${version.statistics?.validationRows ?? 0} validation rows; ${version.report?.errors ?? 0} errors, ${version.report?.warnings ?? 0} warnings`);
-  return { pantry, version: boxes.version };
+  const options = { format: "vi-jsonl", groundingPrompt: pantryGroundingPrompt } as const;
+  const names = await importDataset(client, namesDataset, pantry.namesDirectory, options, interrupted.signal);
+  const boxes = await importDataset(client, boxesDataset, pantry.boxesDirectory, options, interrupted.signal);
+  for (const version of [names, boxes])
+    output.note(
+      `  ${version.dataset}@${version.version}: ${version.statistics?.trainRows ?? 0} train, ${version.statistics?.validationRows ?? 0} validation rows; ${version.report?.errors ?? 0} errors, ${version.report?.warnings ?? 0} warnings`,
+    );
+  return { pantry, version: names.version };
 }
 
-async function summarise(client: DrydockClient, pantry: Pantry, base: Evaluated, runs: readonly Run[], trained: readonly Evaluated[]): Promise<DemoSummary> {
+async function summarise(
+  client: DrydockClient,
+  pantry: Pantry,
+  base: Evaluated,
+  runs: readonly Run[],
+  trained: readonly Evaluated[],
+): Promise<DemoSummary> {
   const [lora, full] = await Promise.all(
     runs.map(async (run, index): Promise<ModelSummary> => {
       const { seconds, tokensPerSecond, peakMemoryBytes } = await measuresOf(client, run.id);
@@ -111,24 +140,36 @@ async function summarise(client: DrydockClient, pantry: Pantry, base: Evaluated,
     base: { scores: base.scores, seconds: base.seconds, tokensPerSecond: null, peakMemoryBytes: null },
     lora: lora!,
     full: full!,
-    dataset: { trainingRows: pantry.trainingRows, validationRows: pantry.validationRows, trainingArtwork: trainingArtwork.map(({ title }) => title), heldOutArtwork: heldOutArtwork.title },
+    dataset: {
+      trainingRows: pantry.trainingRows,
+      validationRows: pantry.validationRows,
+      trainingArtwork: trainingArtwork.map(({ title }) => title),
+      heldOutArtwork: heldOutArtwork.title,
+    },
     totalSeconds: (performance.now() - startedMs) / 1000,
     createdAt: new Date().toISOString(),
   };
 }
 
 function tellScores({ model, scores }: Evaluated): void {
-  output.note(`  ${model}: ${boxesMetric} ${scores[boxesMetric]?.toFixed(1)}, ${namesMetric} ${scores[namesMetric]?.toFixed(1)}`);
+  output.note(
+    `  ${model}: ${namesMetric} ${scores[namesMetric]?.toFixed(1)}, ${boxesMetric} ${scores[boxesMetric]?.toFixed(1)}`,
+  );
 }
 
 function tellEnd(summary: DemoSummary): void {
   heading("Before and after, on pictures of an artist that no training saw (per cent)");
-  for (const line of table(["metric", "base", "lora", "full"], scoreRows(summary, [boxesMetric, namesMetric]))) output.note(`  ${line}`);
+  for (const line of table(["metric", "base", "lora", "full"], scoreRows(summary, [namesMetric, boxesMetric])))
+    output.note(`  ${line}`);
   for (const mode of modes) {
     const { seconds, tokensPerSecond, peakMemoryBytes } = summary[mode];
-    output.note(`  ${mode}: trained in ${formatDuration(seconds)}, ${Math.round(tokensPerSecond ?? 0)} tokens/s, at most ${formatBytes(peakMemoryBytes ?? 0)}`);
+    output.note(
+      `  ${mode}: trained in ${formatDuration(seconds)}, ${Math.round(tokensPerSecond ?? 0)} tokens/s, at most ${formatBytes(peakMemoryBytes ?? 0)}`,
+    );
   }
-  output.note(`\nReport:  ${relative(process.cwd(), join(directory, "report.html"))}\nSummary: ${relative(process.cwd(), join(directory, "summary.json"))}\nAll in ${formatDuration(summary.totalSeconds)}. The server with its models: npx drydock up --state ${relative(process.cwd(), join(directory, "state"))}`);
+  output.note(
+    `\nReport:  ${relative(process.cwd(), join(directory, "report.html"))}\nSummary: ${relative(process.cwd(), join(directory, "summary.json"))}\nAll in ${formatDuration(summary.totalSeconds)}. The server with its models: npx drydock up --state ${relative(process.cwd(), join(directory, "state"))}`,
+  );
 }
 
 function heading(text: string): void {

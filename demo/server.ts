@@ -18,7 +18,10 @@ export interface DemoServer extends Connection {
 
 /** Starts the server and waits for its ready line. @throws UnavailableError with the server's own last words */
 export async function startServer(stateDirectory: string, tell: (line: string) => void): Promise<DemoServer> {
-  const child = spawn(process.execPath, ["--no-warnings", cliMain, "up", "--state", stateDirectory, "--port", "0"], { stdio: ["ignore", "pipe", "pipe"], detached: true });
+  const child = spawn(process.execPath, ["--no-warnings", cliMain, "up", "--state", stateDirectory, "--port", "0"], {
+    stdio: ["ignore", "pipe", "pipe"],
+    detached: true,
+  });
   const lines: string[] = [];
   const connectionFile = join(stateDirectory, "connection.json");
   const said = (line: string): void => {
@@ -32,7 +35,14 @@ export async function startServer(stateDirectory: string, tell: (line: string) =
     if (line.includes("Drydock is ready")) ready.resolve();
   });
   const exit = once(child, "exit");
-  await Promise.race([ready.promise, exit.then(() => Promise.reject(new UnavailableError("server_not_started", `the server did not start:\n${lines.slice(-8).join("\n")}`)))]);
+  await Promise.race([
+    ready.promise,
+    exit.then(() =>
+      Promise.reject(
+        new UnavailableError("server_not_started", `the server did not start:\n${lines.slice(-8).join("\n")}`),
+      ),
+    ),
+  ]);
   const { url, key } = ConnectionFile.parse(JSON.parse(await readFile(connectionFile, "utf8")));
   return { url, key, close: () => close(child, exit) };
 }

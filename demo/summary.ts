@@ -16,7 +16,12 @@ export interface DemoSummary {
   readonly base: ModelSummary;
   readonly lora: ModelSummary;
   readonly full: ModelSummary;
-  readonly dataset: { readonly trainingRows: number; readonly validationRows: number; readonly trainingArtwork: readonly string[]; readonly heldOutArtwork: string };
+  readonly dataset: {
+    readonly trainingRows: number;
+    readonly validationRows: number;
+    readonly trainingArtwork: readonly string[];
+    readonly heldOutArtwork: string;
+  };
   readonly totalSeconds: number;
   readonly createdAt: string;
 }
@@ -25,6 +30,12 @@ export interface DemoSummary {
 export function scoreRows({ base, lora, full }: DemoSummary, metrics: readonly string[]): (string | number)[][] {
   return metrics.map((metric) => {
     const [before, ...after] = [base, lora, full].map(({ scores }) => scores[metric] ?? 0);
-    return [metric, before!.toFixed(1), ...after.map((score) => `${score.toFixed(1)} (${score - before! >= 0 ? "+" : ""}${(score - before!).toFixed(1)})`)];
+    return [
+      metric,
+      before!.toFixed(1),
+      ...after.map(
+        (score) => `${score.toFixed(1)} (${score - before! >= 0 ? "+" : ""}${(score - before!).toFixed(1)})`,
+      ),
+    ];
   });
 }

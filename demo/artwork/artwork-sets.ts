@@ -21,7 +21,9 @@ export const trainingArtwork: readonly ArtworkSet[] = [
 export const heldOutArtwork: ArtworkSet = { name: "twemoji", title: "Twemoji (Twitter)", license: "CC-BY-4.0" };
 
 interface IconFile {
-  readonly icons: Readonly<Record<string, { readonly body: string; readonly width?: number; readonly height?: number }>>;
+  readonly icons: Readonly<
+    Record<string, { readonly body: string; readonly width?: number; readonly height?: number }>
+  >;
   readonly aliases?: Readonly<Record<string, { readonly parent: string }>>;
   readonly width?: number;
   readonly height?: number;
@@ -57,6 +59,10 @@ function packageFile(set: ArtworkSet): string {
   try {
     return require.resolve(specifier);
   } catch (cause) {
-    throw new NotFoundError("artwork_not_installed", `the pictograms of ${set.title} are not installed: run npm install in the repository's root`, { cause });
+    throw new NotFoundError(
+      "artwork_not_installed",
+      `the pictograms of ${set.title} are not installed: run npm install in the repository's root`,
+      { cause },
+    );
   }
 }

@@ -60,7 +60,11 @@ const visibleAlpha = 48;
  * A scene of one to four drawings on a coloured ground. One alone is large and near the middle; several stand in
  * different quarters, at different sizes and offsets. Boxes are the tight bounds of the visible pixels.
  */
-export function composeScene(subjects: readonly Subject[], random: Random, side: typeof sceneSize | typeof stampSize = sceneSize): Scene {
+export function composeScene(
+  subjects: readonly Subject[],
+  random: Random,
+  side: typeof sceneSize | typeof stampSize = sceneSize,
+): Scene {
   const background = random.pick(backgroundNames);
   const ground = paintGround(background, side, random);
   const places = random.shuffle(corners);
@@ -103,14 +107,26 @@ function paintGround(background: string, side: number, random: Random): Ground {
   return { side, pixels };
 }
 
-function paintDrawing({ side, pixels }: Ground, drawing: Drawing, left: number, top: number, brightness: number): PixelBox {
+function paintDrawing(
+  { side, pixels }: Ground,
+  drawing: Drawing,
+  left: number,
+  top: number,
+  brightness: number,
+): PixelBox {
   let [x0, y0, x1, y1] = [side, side, 0, 0];
   for (let y = 0; y < drawing.size; y += 1) {
     for (let x = 0; x < drawing.size; x += 1) {
       const from = (y * drawing.size + x) * 4;
       const alpha = drawing.pixels[from + 3]!;
       if (alpha === 0) continue;
-      if (alpha >= visibleAlpha) [x0, y0, x1, y1] = [Math.min(x0, left + x), Math.min(y0, top + y), Math.max(x1, left + x + 1), Math.max(y1, top + y + 1)];
+      if (alpha >= visibleAlpha)
+        [x0, y0, x1, y1] = [
+          Math.min(x0, left + x),
+          Math.min(y0, top + y),
+          Math.max(x1, left + x + 1),
+          Math.max(y1, top + y + 1),
+        ];
       const to = ((top + y) * side + left + x) * 3;
       for (let channel = 0; channel < 3; channel += 1) {
         const colour = Math.min(255, drawing.pixels[from + channel]! * brightness);

@@ -23,16 +23,16 @@ export interface PantryOptions {
 
 export const defaultPantry: PantryOptions = { trainingScenes: 1200, validationScenes: 120, seed: 7 };
 
-/** Two data sets: `pantry` is trained on and validated by boxes; `pantry-names` only validates, by names, on the same pictures. */
+/** Two data sets: `pantry` is trained on and validated by names; `pantry-boxes` only validates, by boxes, on the same pictures. */
 export interface Pantry {
-  readonly boxesDirectory: string;
   readonly namesDirectory: string;
+  readonly boxesDirectory: string;
   readonly trainingRows: number;
   readonly validationRows: number;
 }
 
 /** How many drawings stand in a scene, by how often. */
-const objectCounts = [1, 2, 3, 3, 4];
+const objectCounts = [1, 1, 1, 2, 2, 3];
 
 /** The question of a grounding row; `{phrases}` is replaced at import. */
 export const pantryGroundingPrompt = 'Find "{phrases}".';
@@ -48,30 +48,53 @@ interface MadeScene {
 export async function makePantry(directory: string, options: PantryOptions = defaultPantry): Promise<Pantry> {
   await rm(directory, { recursive: true, force: true });
   const random = createRandom(options.seed);
-  const [boxesDirectory, namesDirectory] = [join(directory, "pantry"), join(directory, "pantry-names")];
-  const train = await makeScenes(join(boxesDirectory, "train"), await drawFood(trainingArtwork), options.trainingScenes, random);
+  const [namesDirectory, boxesDirectory] = [join(directory, "pantry"), join(directory, "pantry-boxes")];
+  const train = await makeScenes(
+    join(namesDirectory, "train"),
+    await drawFood(trainingArtwork),
+    options.trainingScenes,
+    random,
+  );
   const food = await drawFood([heldOutArtwork]);
   const validationRandom = createRandom(options.seed + 1);
-  const validation = await makeScenes(join(boxesDirectory, "valid"), food, options.validationScenes, validationRandom);
-  await Promise.all(validation.map(async ({ file, scene }) => await writePicture(join(namesDirectory, "valid", file), scene)));
-  await writeRows(join(boxesDirectory, "train", "rows.jsonl"), train.flatMap((made) => [nameRow(made), boxRow(made)]));
+  const validation = await makeScenes(join(namesDirectory, "valid"), food, options.validationScenes, validationRandom);
+  await Promise.all(
+    validation.map(async ({ file, scene }) => await writePicture(join(boxesDirectory, "valid", file), scene)),
+  );
+  await writeRows(
+    join(namesDirectory, "train", "rows.jsonl"),
+    train.flatMap((made) => [nameRow(made), boxRow(made)]),
+  );
   await writeRows(join(boxesDirectory, "valid", "rows.jsonl"), validation.map(boxRow));
   await writeRows(join(namesDirectory, "valid", "rows.jsonl"), validation.map(nameRow));
-  return { boxesDirectory, namesDirectory, trainingRows: 2 * train.length, validationRows: 2 * validation.length };
+  return { namesDirectory, boxesDirectory, trainingRows: 2 * train.length, validationRows: 2 * validation.length };
 }
 
 async function drawFood(sets: readonly ArtworkSet[]): Promise<DrawnConcept[]> {
   const drawings = sets.map(readArtwork);
   return await Promise.all(
-    domainConcepts.map(async (concept) => ({ name: nameOf(concept), drawings: await Promise.all(drawings.map((set) => renderDrawing(set.svg(concept)))) })),
+    domainConcepts.map(async (concept) => ({
+      name: nameOf(concept),
+      drawings: await Promise.all(drawings.map((set) => renderDrawing(set.svg(concept)))),
+    })),
   );
 }
 
-async function makeScenes(directory: string, food: readonly DrawnConcept[], count: number, random: Random): Promise<MadeScene[]> {
+async function makeScenes(
+  directory: string,
+  food: readonly DrawnConcept[],
+  count: number,
+  random: Random,
+): Promise<MadeScene[]> {
   await mkdir(directory, { recursive: true });
   const made = Array.from({ length: count }, (_, index): MadeScene => {
     const scene = composeScene(pickSubjects(food, random.pick(objectCounts), random), random);
-    return { file: `scene-${String(index + 1).padStart(4, "0")}.png`, scene, object: random.pick(scene.objects), other: random.pick(scene.objects) };
+    return {
+      file: `scene-${String(index + 1).padStart(4, "0")}.png`,
+      scene,
+      object: random.pick(scene.objects),
+      other: random.pick(scene.objects),
+    };
   });
   await Promise.all(made.map(async ({ file, scene }) => await writePicture(join(directory, file), scene)));
   return made;
@@ -88,9 +111,28 @@ function nameRow(made: MadeScene): object {
 
 function boxRow(made: MadeScene): object {
   const { scene, other } = made;
-  const [left, top, right, bottom] = [other.box[0] / scene.width, other.box[1] / scene.height, other.box[2] / scene.width, other.box[3] / scene.height];
-  const bounds = [[[left, top], [right, top], [right, bottom], [left, bottom]]];
-  return { asset: assetOf(made), contents: { type: "PhraseGrounding", caption: other.name, groundedPhrases: [{ phrase: other.name, startTokenIndex: 0, endTokenIndex: 1, bounds }] } };
+  const [left, top, right, bottom] = [
+    other.box[0] / scene.width,
+    other.box[1] / scene.height,
+    other.box[2] / scene.width,
+    other.box[3] / scene.height,
+  ];
+  const bounds = [
+    [
+      [left, top],
+      [right, top],
+      [right, bottom],
+      [left, bottom],
+    ],
+  ];
+  return {
+    asset: assetOf(made),
+    contents: {
+      type: "PhraseGrounding",
+      caption: other.name,
+      groundedPhrases: [{ phrase: other.name, startTokenIndex: 0, endTokenIndex: 1, bounds }],
+    },
+  };
 }
 
 async function writeRows(path: string, rows: readonly object[]): Promise<void> {

@@ -6,5 +6,7 @@ import type { Scene } from "../artwork/scene.ts";
 /** Writes a scene as PNG. */
 export async function writePicture(path: string, { width, height, pixels }: Scene): Promise<void> {
   await mkdir(dirname(path), { recursive: true });
-  await sharp(pixels, { raw: { width, height, channels: 3 } }).png().toFile(path);
+  await sharp(pixels, { raw: { width, height, channels: 3 } })
+    .png()
+    .toFile(path);
 }

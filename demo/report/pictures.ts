@@ -6,7 +6,12 @@ export interface ShownSample {
   readonly picture: string;
   readonly question: string;
   readonly expected: readonly Grounding[];
-  readonly answers: readonly { readonly model: string; readonly groundings: readonly Grounding[]; readonly text: string; readonly isRight: boolean }[];
+  readonly answers: readonly {
+    readonly model: string;
+    readonly groundings: readonly Grounding[];
+    readonly text: string;
+    readonly isRight: boolean;
+  }[];
 }
 
 const side = 168;

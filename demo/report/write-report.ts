@@ -26,14 +26,18 @@ export async function writeReport(path: string, input: ReportInput): Promise<voi
 
 function render(input: ReportInput): string {
   const { summary, losses, plan } = input;
-  const curves = (["lora", "full"] as const).map((mode): Curve => ({ name: mode === "lora" ? "LoRA" : "full", colour: colours[mode], points: smooth(losses[mode], 10) }));
+  const curves = (["lora", "full"] as const).map((mode): Curve => ({
+    name: mode === "lora" ? "LoRA" : "full",
+    colour: colours[mode],
+    points: smooth(losses[mode], 10),
+  }));
   return `<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>Drydock demo</title><style>${style}</style></head><body>
 <h1>Drydock demo: a tiny model learns its food</h1>
 <p class="lead">The base model <code>drydock-tiny-vl</code> (1.5 million parameters, trained by Drydock on other things) was fine-tuned twice, side by side on this computer: only LoRA adapters, and all weights. It took ${formatDuration(summary.totalSeconds)} in all, on ${summary.createdAt.slice(0, 10)}.</p>
 <h2>Before and after</h2>
 ${scoreTable(summary)}
-<p>All scores are per cent, on pictures that no training saw. <code>${boxesMetric}</code>: boxes that overlap the right one by half or more, and no others. <code>${namesMetric}</code>: the exact name of the food at a place.</p>
+<p>All scores are per cent, on pictures that no training saw. <code>${namesMetric}</code>, the headline: the exact name of the food at a place. <code>${boxesMetric}</code>: boxes that overlap the right one by half or more, and no others.</p>
 <h2>What it took</h2>
 ${costTable(summary)}
 <h2>How the held-out set was made</h2>
@@ -41,11 +45,12 @@ ${honesty(summary)}
 <h2>Loss</h2>
 ${drawCurves(curves, "loss")}
 <p>Mean over the answer tokens of each batch, smoothed over ten steps.</p>
-<h2>Where is it?</h2>
-<p>Validation pictures, the first ones, not chosen. Dashed green: the right box. Red: the model's.</p>
-${input.boxes.map(drawSample).join("")}
 <h2>What is it?</h2>
+<p>Validation pictures, the first ones, not chosen.</p>
 ${input.names.map(drawSample).join("")}
+<h2>Where is it?</h2>
+<p>Dashed green: the right box. Red: the model's.</p>
+${input.boxes.map(drawSample).join("")}
 <h2>One more, from the command line</h2>
 <pre>${escapeHtml(input.prediction.command)}\n${escapeHtml(input.prediction.text)}</pre>
 <img src="${input.prediction.drawing}" alt="picture with the predicted box" width="320">
@@ -56,19 +61,26 @@ ${input.names.map(drawSample).join("")}
 }
 
 function scoreTable(summary: DemoSummary): string {
-  const metrics = [boxesMetric, namesMetric, ...Object.keys(summary.lora.scores).filter((metric) => metric !== boxesMetric && metric !== namesMetric)];
-  const rows = scoreRows(summary, metrics).map((row) => `<tr>${row.map((cell, index) => (index === 0 ? `<th>${cell}</th>` : `<td>${cell}</td>`)).join("")}</tr>`);
+  const metrics = [
+    namesMetric,
+    boxesMetric,
+    ...Object.keys(summary.lora.scores).filter((metric) => metric !== boxesMetric && metric !== namesMetric),
+  ];
+  const rows = scoreRows(summary, metrics).map(
+    (row) => `<tr>${row.map((cell, index) => (index === 0 ? `<th>${cell}</th>` : `<td>${cell}</td>`)).join("")}</tr>`,
+  );
   return `<table><tr><th>metric</th><th>base</th><th>LoRA</th><th>full</th></tr>${rows.join("")}</table>`;
 }
 
 function costTable({ lora, full }: DemoSummary): string {
-  const row = (title: string, of: (model: ModelSummary) => string): string => `<tr><th>${title}</th><td>${of(lora)}</td><td>${of(full)}</td></tr>`;
+  const row = (title: string, of: (model: ModelSummary) => string): string =>
+    `<tr><th>${title}</th><td>${of(lora)}</td><td>${of(full)}</td></tr>`;
   return `<table><tr><th></th><th>LoRA</th><th>full</th></tr>${row("time", ({ seconds }) => formatDuration(seconds))}${row("tokens a second", ({ tokensPerSecond }) => String(Math.round(tokensPerSecond ?? 0)))}${row("peak memory", ({ peakMemoryBytes }) => formatBytes(peakMemoryBytes ?? 0))}</table>`;
 }
 
 function honesty({ dataset }: DemoSummary): string {
   const artists = trainingArtwork.map(({ title, license }) => `${title} (${license})`).join(", ");
-  return `<p>The data are ${dataset.trainingRows} training rows and ${dataset.validationRows} validation rows about small scenes of 64×64 pixels with one to four pictograms of food. There are ${domainConcepts.length} kinds: ${domainConcepts.map(nameOf).join(", ")}.</p>
+  return `<p>The data are ${dataset.trainingRows} training rows and ${dataset.validationRows} validation rows about small scenes of 64×64 pixels with one to three pictograms of food. There are ${domainConcepts.length} kinds: ${domainConcepts.map(nameOf).join(", ")}.</p>
 <ul><li>Training pictures are drawn by ${artists}.</li>
 <li>Validation pictures are drawn by ${heldOutArtwork.title} (${heldOutArtwork.license}) only. No training, neither this one nor that of the base, ever saw a drawing of that set.</li>
 <li>The kinds of food are the same in both: this measures recognising known things in an unknown hand, not unknown things. Places, sizes, grounds and tilts are random in both, from the same generator with other seeds.</li>

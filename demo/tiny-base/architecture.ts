@@ -7,7 +7,14 @@
 export const tinyModelName = "drydock-tiny-vl";
 
 /** Special tokens, in the order of their ids behind bytes and merges. Names as in Qwen3-VL, so that its tools know them. */
-export const specialTokens = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>"] as const;
+export const specialTokens = [
+  "<|endoftext|>",
+  "<|im_start|>",
+  "<|im_end|>",
+  "<|vision_start|>",
+  "<|vision_end|>",
+  "<|image_pad|>",
+] as const;
 
 /** Pieces of the answer to a grounding question that never change: a token each, which halves the length of such answers. */
 export const jsonTokens = ['[{"bbox_2d": [', '], "label": "', '"}]', ", "] as const;

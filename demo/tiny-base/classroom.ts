@@ -1,4 +1,11 @@
-import { ConversationEncoder, ImageProcessor, partsOf, TextTokenizer, type EncodedRow, type ProcessedImage } from "@drydock/engine";
+import {
+  ConversationEncoder,
+  ImageProcessor,
+  partsOf,
+  TextTokenizer,
+  type EncodedRow,
+  type ProcessedImage,
+} from "@drydock/engine";
 import { domainConcepts, nameOf } from "../artwork/concepts.ts";
 import type { Random } from "../artwork/random.ts";
 import { composeScene, stampSize, type Scene } from "../artwork/scene.ts";
@@ -15,11 +22,11 @@ export type SubjectMatter = "cards" | "labels" | "lessons";
 /** Share of labels among lessons: names are a small part of what conversations say, and the hardest. */
 const labelShare = 0.6;
 
-/** Objects in a scene, by how often. */
-export const objectCounts: readonly number[] = [1, 2, 3, 3, 4];
-
-/** The same for labels: more drawings, so that each picture teaches more. */
-const labelCounts: readonly number[] = [1, 2, 3, 4, 4];
+/** How many things stand in a scene, by how often. */
+export interface ObjectCounts {
+  readonly labels: readonly number[];
+  readonly lessons: readonly number[];
+}
 
 /** Makes the rows of each step out of nothing but the seed. */
 export class Classroom {
@@ -31,7 +38,12 @@ export class Classroom {
   readonly #words: readonly string[];
   readonly #imageTokenId: number;
 
-  private constructor(concepts: readonly DrawnConcept[], tokenizer: TextTokenizer, images: ImageProcessor, imageTokenId: number) {
+  private constructor(
+    concepts: readonly DrawnConcept[],
+    tokenizer: TextTokenizer,
+    images: ImageProcessor,
+    imageTokenId: number,
+  ) {
     this.#concepts = concepts;
     this.#tokenizer = tokenizer;
     this.#images = images;
@@ -48,10 +60,15 @@ export class Classroom {
   }
 
   /** The rows of one step, short ones first, so that micro-batches need little padding. */
-  rows(matter: SubjectMatter, count: number, random: Random): EncodedRow[] {
+  rows(matter: SubjectMatter, count: number, objects: ObjectCounts, random: Random): EncodedRow[] {
     const system = random.pick(systemPrompts);
-    const lesson = (index: number): EncodedRow => (index < count * labelShare ? this.#label(random) : this.#lesson(system, random));
-    const makers = { cards: () => this.#card(random), labels: () => this.#label(random), lessons: lesson };
+    const lesson = (index: number): EncodedRow =>
+      index < count * labelShare ? this.#label(objects.labels, random) : this.#lesson(objects.lessons, system, random);
+    const makers = {
+      cards: () => this.#card(random),
+      labels: () => this.#label(objects.labels, random),
+      lessons: lesson,
+    };
     const rows = Array.from({ length: count }, (_, index) => makers[matter](index));
     return rows.toSorted((a, b) => a.inputIds.length - b.inputIds.length);
   }
@@ -63,15 +80,22 @@ export class Classroom {
   }
 
   /** A picture, then place and name of each thing in it. */
-  #label(random: Random): EncodedRow {
-    const scene = composeScene(pickSubjects(this.#concepts, random.pick(labelCounts), random), random);
-    return this.#labelled(scene, random.shuffle(scene.objects).map(({ place, name }) => [place, name]));
+  #label(counts: readonly number[], random: Random): EncodedRow {
+    const scene = composeScene(pickSubjects(this.#concepts, random.pick(counts), random), random);
+    return this.#labelled(
+      scene,
+      random.shuffle(scene.objects).map(({ place, name }) => [place, name]),
+    );
   }
 
   /** `<|vision_start|>` picture `<|vision_end|>`, then given text and wanted text in turns; no chat around, so that there is little to attend to but the picture. */
   #labelled(scene: Scene, pairs: readonly (readonly [given: string, wanted: string])[]): EncodedRow {
     const image = this.#process(scene);
-    const inputIds = [this.#tokenizer.idOf("<|vision_start|>"), ...Array.from({ length: image.tokens }, () => this.#imageTokenId), this.#tokenizer.idOf("<|vision_end|>")];
+    const inputIds = [
+      this.#tokenizer.idOf("<|vision_start|>"),
+      ...Array.from({ length: image.tokens }, () => this.#imageTokenId),
+      this.#tokenizer.idOf("<|vision_end|>"),
+    ];
     const targets = inputIds.map(() => -100);
     for (const [given, wanted] of pairs) {
       const before = this.#tokenizer.encode(given);
@@ -82,15 +106,18 @@ export class Classroom {
     return { name: "card", inputIds, labels: [...targets.slice(1), -100], images: [image], imageStarts: [1] };
   }
 
-  #lesson(system: string | null, random: Random): EncodedRow {
-    const scene = composeScene(pickSubjects(this.#concepts, random.pick(objectCounts), random), random);
+  #lesson(counts: readonly number[], system: string | null, random: Random): EncodedRow {
+    const scene = composeScene(pickSubjects(this.#concepts, random.pick(counts), random), random);
     return this.encode(makeLesson(scene, { names: this.#names, words: this.#words, system }, random), scene);
   }
 
   /** A conversation about one scene; the picture goes before the first question. */
   encode(turns: readonly Turn[], scene: Scene, forAnswer = false): EncodedRow {
     const first = turns.findIndex(({ role }) => role === "user");
-    const messages = turns.map(({ role, content }, index) => ({ role, content: partsOf(index === first ? `<image>${content}` : content) }));
+    const messages = turns.map(({ role, content }, index) => ({
+      role,
+      content: partsOf(index === first ? `<image>${content}` : content),
+    }));
     return this.#encoder.encode("lesson", messages, [this.#process(scene)], { forAnswer });
   }
 

@@ -2,7 +2,7 @@ import { collate, type EngineTrainer } from "@drydock/engine";
 import { answerBox, askBox, askName } from "../artwork/questions.ts";
 import { createRandom } from "../artwork/random.ts";
 import { composeScene, type PixelBox } from "../artwork/scene.ts";
-import { objectCounts, type Classroom } from "./classroom.ts";
+import type { Classroom } from "./classroom.ts";
 import { pickSubjects, type DrawnConcept } from "./pictures.ts";
 
 /** Shares of right answers, per cent. */
@@ -14,10 +14,17 @@ export interface Marks {
 }
 
 const scenes = 96;
+/** Things in a scene, by how often. */
+const objectCounts = [1, 2, 3, 3, 4];
 const batchSize = 48;
 
 /** Asks for one name and one box in each of 96 new scenes. The same scenes for the same seed. */
-export async function examine(trainer: EngineTrainer, classroom: Classroom, concepts: readonly DrawnConcept[], seed: number): Promise<Marks> {
+export async function examine(
+  trainer: EngineTrainer,
+  classroom: Classroom,
+  concepts: readonly DrawnConcept[],
+  seed: number,
+): Promise<Marks> {
   const random = createRandom(seed);
   const questions = Array.from({ length: scenes }, () => {
     const scene = composeScene(pickSubjects(concepts, random.pick(objectCounts), random), random);
@@ -27,18 +34,28 @@ export async function examine(trainer: EngineTrainer, classroom: Classroom, conc
     const generator = await trainer.generator();
     const answers: string[] = [];
     for (let start = 0; start < questions.length; start += batchSize) {
-      const rows = questions.slice(start, start + batchSize).map((question) => classroom.encode([{ role: "user", content: textOf(question) }], question.scene, true));
-      const ids = await generator.answers(collate(rows, trainer.config.vision.mergeSize), { maxNewTokens: 20, stopTokenIds: classroom.stopTokenIds });
+      const rows = questions
+        .slice(start, start + batchSize)
+        .map((question) => classroom.encode([{ role: "user", content: textOf(question) }], question.scene, true));
+      const ids = await generator.answers(collate(rows, trainer.config.vision.mergeSize), {
+        maxNewTokens: 20,
+        stopTokenIds: classroom.stopTokenIds,
+      });
       answers.push(...ids.map((row) => classroom.decode(row)));
     }
     return answers;
   };
   const names = await ask(({ object }) => askName(object));
   const boxes = await ask(({ object }) => askBox(object));
-  const share = (isRight: (index: number) => boolean): number => (100 * questions.filter((_, index) => isRight(index)).length) / questions.length;
+  const share = (isRight: (index: number) => boolean): number =>
+    (100 * questions.filter((_, index) => isRight(index)).length) / questions.length;
   return {
     names: share((index) => names[index] === questions[index]!.object.name),
-    boxes: share((index) => overlap(numbersOf(boxes[index]!), numbersOf(answerBox(questions[index]!.scene, questions[index]!.object))) >= 0.5),
+    boxes: share(
+      (index) =>
+        overlap(numbersOf(boxes[index]!), numbersOf(answerBox(questions[index]!.scene, questions[index]!.object))) >=
+        0.5,
+    ),
   };
 }
 

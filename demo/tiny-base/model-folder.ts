@@ -2,7 +2,14 @@ import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { createRandomModel, trainByteLevelBpe } from "@drydock/engine";
 import { z } from "zod";
-import { chatTemplate, jsonTokens, preprocessorConfig, specialTokens, tinyConfig, vocabularySize } from "./architecture.ts";
+import {
+  chatTemplate,
+  jsonTokens,
+  preprocessorConfig,
+  specialTokens,
+  tinyConfig,
+  vocabularySize,
+} from "./architecture.ts";
 
 const TokenizerFile = z.looseObject({
   added_tokens: z.array(z.looseObject({ id: z.int(), content: z.string() })),
@@ -20,8 +27,19 @@ export async function createTinyModel(directory: string, corpus: Iterable<string
   const tokenizer = TokenizerFile.parse(trainByteLevelBpe(corpus, vocabularySize - jsonTokens.length, specialTokens));
   const firstSpecialId = tokenizer.added_tokens[0]!.id;
   const firstJsonId = firstSpecialId + specialTokens.length;
-  const added = jsonTokens.map((content, index) => ({ id: firstJsonId + index, content, single_word: false, lstrip: false, rstrip: false, normalized: false, special: false }));
-  await writeJson(join(directory, "tokenizer.json"), { ...tokenizer, added_tokens: [...tokenizer.added_tokens, ...added] });
+  const added = jsonTokens.map((content, index) => ({
+    id: firstJsonId + index,
+    content,
+    single_word: false,
+    lstrip: false,
+    rstrip: false,
+    normalized: false,
+    special: false,
+  }));
+  await writeJson(join(directory, "tokenizer.json"), {
+    ...tokenizer,
+    added_tokens: [...tokenizer.added_tokens, ...added],
+  });
   await writeJson(join(directory, "tokenizer_config.json"), {
     // Not a Qwen class: those put their own splitting of numbers, digit by digit, in place of the file's.
     tokenizer_class: "PreTrainedTokenizerFast",
@@ -39,7 +57,11 @@ export async function createTinyModel(directory: string, corpus: Iterable<string
   });
   await writeFile(join(directory, "chat_template.jinja"), chatTemplate);
   await writeJson(join(directory, "preprocessor_config.json"), preprocessorConfig);
-  await writeJson(join(directory, "generation_config.json"), { do_sample: false, eos_token_id: firstSpecialId + specialTokens.indexOf("<|im_end|>"), pad_token_id: firstSpecialId });
+  await writeJson(join(directory, "generation_config.json"), {
+    do_sample: false,
+    eos_token_id: firstSpecialId + specialTokens.indexOf("<|im_end|>"),
+    pad_token_id: firstSpecialId,
+  });
   const { parameters } = await createRandomModel(tinyConfig(firstSpecialId), directory, seed);
   return parameters;
 }

@@ -14,7 +14,10 @@ export interface DrawnConcept {
 export async function drawConcepts(concepts: readonly string[] = baseConcepts): Promise<DrawnConcept[]> {
   const sets = trainingArtwork.map(readArtwork);
   return await Promise.all(
-    concepts.map(async (concept) => ({ name: nameOf(concept), drawings: await Promise.all(sets.map((set) => renderDrawing(set.svg(concept)))) })),
+    concepts.map(async (concept) => ({
+      name: nameOf(concept),
+      drawings: await Promise.all(sets.map((set) => renderDrawing(set.svg(concept)))),
+    })),
   );
 }
 

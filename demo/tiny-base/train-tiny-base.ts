@@ -11,7 +11,7 @@ import { parseArgs } from "node:util";
 import { collate, EngineTrainer } from "@drydock/engine";
 import { createRandom } from "../artwork/random.ts";
 import { tinyModelName } from "./architecture.ts";
-import { Classroom, type SubjectMatter } from "./classroom.ts";
+import { Classroom, type ObjectCounts, type SubjectMatter } from "./classroom.ts";
 import { tokenizerCorpus } from "./corpus.ts";
 import { examine } from "./examination.ts";
 import { createTinyModel } from "./model-folder.ts";
@@ -20,6 +20,7 @@ import { drawConcepts, type DrawnConcept } from "./pictures.ts";
 interface Stage {
   readonly name: string;
   readonly matter: SubjectMatter;
+  readonly objects: ObjectCounts;
   readonly steps: number;
   readonly batchSize: number;
   readonly microBatchSize: number;
@@ -27,10 +28,48 @@ interface Stage {
 }
 
 const seed = 20261123;
+/** Mostly crowded scenes, so that each picture teaches more. */
+const crowded: ObjectCounts = { labels: [1, 2, 3, 4, 4], lessons: [1, 2, 3, 3, 4] };
+/** As people's scenes are: often few things. */
+const sparse: ObjectCounts = { labels: [1, 2, 2, 3, 4], lessons: [1, 1, 2, 2, 3, 4] };
+
 const stages: readonly Stage[] = [
-  { name: "cards", matter: "cards", steps: 1000, batchSize: 128, microBatchSize: 128, learningRate: 2e-3 },
-  { name: "labels", matter: "labels", steps: 700, batchSize: 48, microBatchSize: 48, learningRate: 2e-3 },
-  { name: "lessons", matter: "lessons", steps: 1200, batchSize: 52, microBatchSize: 26, learningRate: 2e-3 },
+  {
+    name: "cards",
+    matter: "cards",
+    objects: crowded,
+    steps: 1000,
+    batchSize: 128,
+    microBatchSize: 128,
+    learningRate: 2e-3,
+  },
+  {
+    name: "labels",
+    matter: "labels",
+    objects: crowded,
+    steps: 700,
+    batchSize: 48,
+    microBatchSize: 48,
+    learningRate: 2e-3,
+  },
+  {
+    name: "lessons",
+    matter: "lessons",
+    objects: crowded,
+    steps: 1200,
+    batchSize: 52,
+    microBatchSize: 26,
+    learningRate: 2e-3,
+  },
+  {
+    name: "practice",
+    matter: "lessons",
+    objects: sparse,
+    steps: 600,
+    batchSize: 52,
+    microBatchSize: 26,
+    learningRate: 1.5e-3,
+  },
 ];
 const logEverySteps = 25;
 const saveEverySteps = 200;
@@ -47,7 +86,10 @@ await mkdir(workshop, { recursive: true });
 const curve = join(workshop, "curve.jsonl");
 const concepts = await drawConcepts();
 let folder = join(workshop, "random");
-const firstStage = Math.max(0, stages.findIndex(({ name }) => name === options.from));
+const firstStage = Math.max(
+  0,
+  stages.findIndex(({ name }) => name === options.from),
+);
 if (firstStage === 0) {
   await writeFile(curve, "");
   console.log(`${await createTinyModel(folder, tokenizerCorpus(concepts, seed), seed)} parameters`);
@@ -75,9 +117,12 @@ async function runStage(stage: Stage, from: string, drawn: readonly DrawnConcept
   const startedMs = performance.now();
   let lossSum = 0;
   for (let step = 1; step <= stage.steps; step += 1) {
-    const rows = classroom.rows(stage.matter, stage.batchSize, random);
+    const rows = classroom.rows(stage.matter, stage.batchSize, stage.objects, random);
     const batches = Array.from({ length: Math.ceil(rows.length / stage.microBatchSize) }, (_, index) =>
-      collate(rows.slice(index * stage.microBatchSize, (index + 1) * stage.microBatchSize), trainer.config.vision.mergeSize),
+      collate(
+        rows.slice(index * stage.microBatchSize, (index + 1) * stage.microBatchSize),
+        trainer.config.vision.mergeSize,
+      ),
     );
     const { loss, learningRate, gradientNorm } = await trainer.step(batches);
     lossSum += loss;
@@ -88,7 +133,8 @@ async function runStage(stage: Stage, from: string, drawn: readonly DrawnConcept
     }
     if (step % saveEverySteps === 0 || step === stage.steps) {
       await trainer.save(to);
-      if (stage.matter === "lessons") await tell({ stage: stage.name, step, ...(await examine(trainer, classroom, drawn, seed)) });
+      if (stage.matter === "lessons")
+        await tell({ stage: stage.name, step, ...(await examine(trainer, classroom, drawn, seed)) });
     }
   }
   await trainer.close();
@@ -96,7 +142,12 @@ async function runStage(stage: Stage, from: string, drawn: readonly DrawnConcept
 }
 
 async function tell(entry: Readonly<Record<string, string | number>>): Promise<void> {
-  const rounded = Object.fromEntries(Object.entries(entry).map(([key, value]) => [key, typeof value === "number" ? Number(value.toPrecision(5)) : value]));
+  const rounded = Object.fromEntries(
+    Object.entries(entry).map(([key, value]) => [
+      key,
+      typeof value === "number" ? Number(value.toPrecision(5)) : value,
+    ]),
+  );
   await appendFile(curve, `${JSON.stringify(rounded)}\n`);
   console.log(JSON.stringify(rounded));
 }

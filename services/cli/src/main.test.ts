@@ -16,8 +16,11 @@ interface Ended {
 async function drydock(...values: string[]): Promise<Ended> {
   const { promise, resolve } = Promise.withResolvers<Ended>();
   const environment = { ...process.env, DRYDOCK_URL: undefined, DRYDOCK_API_KEY: undefined, DRYDOCK_STATE: undefined };
-  const child = execFile(process.execPath, ["--no-warnings", main, ...values], { cwd: folder, env: environment }, (_error, stdout, stderr) =>
-    resolve({ code: child.exitCode ?? -1, stdout, stderr }),
+  const child = execFile(
+    process.execPath,
+    ["--no-warnings", main, ...values],
+    { cwd: folder, env: environment },
+    (_error, stdout, stderr) => resolve({ code: child.exitCode ?? -1, stdout, stderr }),
   );
   return await promise;
 }
@@ -28,21 +31,54 @@ function specFile(name: string, text: string): string {
   return path;
 }
 
-const wrong = specFile("wrong.yaml", "name: weld\nmodel: qwen3-vl-4b\ndataset: weld@3\ntask: vqa\ntrainning: {}\ntraining: { lora: { rank: 0 } }\n");
+const wrong = specFile(
+  "wrong.yaml",
+  "name: weld\nmodel: qwen3-vl-4b\ndataset: weld@3\ntask: vqa\ntrainning: {}\ntraining: { lora: { rank: 0 } }\n",
+);
 const broken = specFile("broken.yaml", "name: [weld\n");
 const fine = specFile("fine.yaml", "name: weld\nmodel: qwen3-vl-4b\ndataset: weld@3\ntask: vqa\n");
 
 test.concurrent.each<[name: string, values: string[], code: number, sentence: string]>([
   ["an unknown command", ["trian"], 2, "unknown command 'trian'"],
   ["an option that is missing", ["predict", "model"], 2, "required option '--image <file>' not specified"],
-  ["a number that is none", ["run", "list", "--limit", "many"], 2, "--limit takes a whole number of at least 1, not \"many\""],
+  [
+    "a number that is none",
+    ["run", "list", "--limit", "many"],
+    2,
+    '--limit takes a whole number of at least 1, not "many"',
+  ],
   ["a spec with wrong fields", ["plan", wrong, "--url", "http://127.0.0.1:9", "--key", "k"], 64, "training.lora.rank"],
-  ["a spec that is no YAML", ["plan", broken, "--url", "http://127.0.0.1:9", "--key", "k"], 64, "neither YAML nor JSON"],
-  ["a spec that is not there", ["plan", "nowhere.yaml", "--url", "http://127.0.0.1:9", "--key", "k"], 64, "nowhere.yaml cannot be read: does it exist?"],
+  [
+    "a spec that is no YAML",
+    ["plan", broken, "--url", "http://127.0.0.1:9", "--key", "k"],
+    64,
+    "neither YAML nor JSON",
+  ],
+  [
+    "a spec that is not there",
+    ["plan", "nowhere.yaml", "--url", "http://127.0.0.1:9", "--key", "k"],
+    64,
+    "nowhere.yaml cannot be read: does it exist?",
+  ],
   ["no server", ["run", "list"], 4, "start one with `drydock up`"],
-  ["a server that is away", ["run", "show", "run_1", "--url", "http://127.0.0.1:9", "--key", "k"], 75, "does not answer"],
-  ["a folder that is not there", ["predict", "./nowhere", "--image", "a.png", "--prompt", "?"], 4, "there is no folder ./nowhere"],
-  ["a drawing that is no PNG", ["predict", "./x", "--image", "a.png", "--prompt", "?", "--draw", "a.gif"], 2, "--draw writes a PNG"],
+  [
+    "a server that is away",
+    ["run", "show", "run_1", "--url", "http://127.0.0.1:9", "--key", "k"],
+    75,
+    "does not answer",
+  ],
+  [
+    "a folder that is not there",
+    ["predict", "./nowhere", "--image", "a.png", "--prompt", "?"],
+    4,
+    "there is no folder ./nowhere",
+  ],
+  [
+    "a drawing that is no PNG",
+    ["predict", "./x", "--image", "a.png", "--prompt", "?", "--draw", "a.gif"],
+    2,
+    "--draw writes a PNG",
+  ],
 ])("%s is one clear sentence, without a stack trace", async (_name, values, code, sentence) => {
   const ended = await drydock(...values);
   expect(ended.stderr).toContain(sentence);
@@ -61,6 +97,15 @@ test("with --json an error is an object with its code and fields", async () => {
 test("doctor names what it looked at", async () => {
   const { stdout } = await drydock("doctor", "--json", "--port", "7421");
   const { findings } = JSON.parse(stdout) as { findings: { name: string; status: string }[] };
-  expect(findings.map(({ name }) => name)).toEqual(["node", "memory", "cores", "temporal", "disk", "sharp", "onnxruntime", "port"]);
+  expect(findings.map(({ name }) => name)).toEqual([
+    "node",
+    "memory",
+    "cores",
+    "temporal",
+    "disk",
+    "sharp",
+    "onnxruntime",
+    "port",
+  ]);
   expect(fine).toContain("fine.yaml");
 });

@@ -14,7 +14,7 @@ function leaves(command: Command, path: string): string[] {
 
 test("the guide lists exactly the commands that there are", () => {
   const listed = [...guide.matchAll(/^\| `(drydock [a-z ]+)` \|/gm)].map(([, name]) => name);
-  expect(listed.toSorted()).toEqual(leaves(createProgram(), "").toSorted());
+  expect(new Set(listed)).toEqual(new Set(leaves(createProgram(), "")));
 });
 
 test("the guide lists exactly the exit codes that there are", () => {

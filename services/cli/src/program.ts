@@ -21,7 +21,10 @@ export function createProgram(): Command {
     .option("--url <url>", "server (or DRYDOCK_URL; else what drydock up wrote)")
     .option("--key <key>", "API key (or DRYDOCK_API_KEY)")
     .option("--state <dir>", "state folder (or DRYDOCK_STATE; default .drydock)")
-    .addHelpText("after", `\nExit codes:\n${exitCodeTable.map(([code, meaning]) => `  ${String(code).padStart(3)}  ${meaning}`).join("\n")}`);
+    .addHelpText(
+      "after",
+      `\nExit codes:\n${exitCodeTable.map(([code, meaning]) => `  ${String(code).padStart(3)}  ${meaning}`).join("\n")}`,
+    );
   addUpCommand(program);
   addDatasetCommands(program);
   addPlanCommand(program);
@@ -32,7 +35,8 @@ export function createProgram(): Command {
   addTrainCommand(program);
   addCatalogueCommand(program);
   addDoctorCommand(program);
-  for (const command of everyCommand(program)) command.exitOverride().showHelpAfterError(false).showSuggestionAfterError(true).allowExcessArguments(false);
+  for (const command of everyCommand(program))
+    command.exitOverride().showHelpAfterError(false).showSuggestionAfterError(true).allowExcessArguments(false);
   return program;
 }
 

@@ -8,7 +8,11 @@ export async function readRunSpec(path: string): Promise<RunSpecInput> {
   const value = await readYaml(path);
   const parsed = RunSpec.safeParse(value);
   if (parsed.success) return value as RunSpecInput;
-  const details = parsed.error.issues.map((issue) => ({ path: issue.path.join("."), code: issue.code, message: issue.message }));
+  const details = parsed.error.issues.map((issue) => ({
+    path: issue.path.join("."),
+    code: issue.code,
+    message: issue.message,
+  }));
   const count = details.length === 1 ? "one field is" : `${details.length} fields are`;
   throw new InvalidError("invalid_run_spec", `${path}: ${count} wrong`, { details });
 }
@@ -24,6 +28,8 @@ export async function readYaml(path: string): Promise<unknown> {
   try {
     return parse(text) as unknown; // JSON is YAML.
   } catch (cause) {
-    throw new InvalidError("invalid_file", `${path} is neither YAML nor JSON: ${messageOf(cause).split("\n")[0]}`, { cause });
+    throw new InvalidError("invalid_file", `${path} is neither YAML nor JSON: ${messageOf(cause).split("\n")[0]}`, {
+      cause,
+    });
   }
 }

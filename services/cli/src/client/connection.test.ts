@@ -16,7 +16,10 @@ const written = JSON.stringify({ url: "http://127.0.0.1:7420/", key: "from-file"
 test("flags win over the environment, which wins over the file", () => {
   const folder = folderWith(written);
   const environment = { DRYDOCK_URL: "http://environment", DRYDOCK_API_KEY: "e" };
-  expect(findConnection({ url: "http://flag", key: "f" }, environment, folder)).toEqual({ url: "http://flag", key: "f" });
+  expect(findConnection({ url: "http://flag", key: "f" }, environment, folder)).toEqual({
+    url: "http://flag",
+    key: "f",
+  });
   expect(findConnection({}, environment, folder)).toEqual({ url: "http://environment", key: "e" });
   expect(findConnection({}, {}, folder)).toEqual({ url: "http://127.0.0.1:7420", key: "from-file" });
 });

@@ -26,14 +26,22 @@ export interface ConnectionOptions {
  * @throws NotFoundError `no_server` when nothing says where the server is
  * @throws InvalidError `invalid_connection` when the URL or the file makes no sense
  */
-export function findConnection(options: ConnectionOptions, environment: Readonly<Record<string, string | undefined>> = process.env, folder: string = process.cwd()): Connection {
+export function findConnection(
+  options: ConnectionOptions,
+  environment: Readonly<Record<string, string | undefined>> = process.env,
+  folder: string = process.cwd(),
+): Connection {
   const url = options.url ?? environment["DRYDOCK_URL"];
   const key = options.key ?? environment["DRYDOCK_API_KEY"];
   if (url !== undefined && key !== undefined) return { url: checkUrl(url), key };
   const path = connectionFile(options.state ?? environment["DRYDOCK_STATE"], folder);
   if (path === null) {
-    if (url !== undefined) throw new InvalidError("invalid_connection", `no key for ${url}: give --key or set DRYDOCK_API_KEY`);
-    throw new NotFoundError("no_server", "no running server found: start one with `drydock up`, or give --url and --key (or DRYDOCK_URL and DRYDOCK_API_KEY)");
+    if (url !== undefined)
+      throw new InvalidError("invalid_connection", `no key for ${url}: give --key or set DRYDOCK_API_KEY`);
+    throw new NotFoundError(
+      "no_server",
+      "no running server found: start one with `drydock up`, or give --url and --key (or DRYDOCK_URL and DRYDOCK_API_KEY)",
+    );
   }
   const file = readConnection(path);
   return { url: checkUrl(url ?? file.url), key: key ?? file.key };
@@ -55,7 +63,11 @@ function readConnection(path: string): Connection {
   try {
     return ConnectionFile.parse(JSON.parse(readFileSync(path, "utf8")));
   } catch (cause) {
-    throw new InvalidError("invalid_connection", `${path} does not hold a server's url and key (${messageOf(cause).split("\n")[0]}): start \`drydock up\` again`, { cause });
+    throw new InvalidError(
+      "invalid_connection",
+      `${path} does not hold a server's url and key (${messageOf(cause).split("\n")[0]}): start \`drydock up\` again`,
+      { cause },
+    );
   }
 }
 

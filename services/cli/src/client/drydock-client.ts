@@ -30,13 +30,32 @@ export type RunAction = "pause" | "resume" | "cancel";
 const Upload = z.object({ id: z.string(), dataset: z.string(), files: z.int(), sizeBytes: z.int() });
 export type Upload = z.infer<typeof Upload>;
 
-const EvaluationSamples = z.object({ items: z.array(SampleResult.extend({ imageUrl: z.string().nullable() })), total: z.int() });
+const EvaluationSamples = z.object({
+  items: z.array(SampleResult.extend({ imageUrl: z.string().nullable() })),
+  total: z.int(),
+});
 export type EvaluationSamples = z.infer<typeof EvaluationSamples>;
 
-const CatalogueModel = z.looseObject({ name: z.string(), title: z.string(), family: z.string(), license: z.string(), parameters: z.number(), contextWindow: z.int(), modes: z.array(z.string()), modeRefusal: z.string().nullable() });
+const CatalogueModel = z.looseObject({
+  name: z.string(),
+  title: z.string(),
+  family: z.string(),
+  license: z.string(),
+  parameters: z.number(),
+  contextWindow: z.int(),
+  modes: z.array(z.string()),
+  modeRefusal: z.string().nullable(),
+});
 export type CatalogueModel = z.infer<typeof CatalogueModel>;
 
-const CatalogueAccelerator = z.looseObject({ name: z.string(), title: z.string(), kind: z.string(), memoryBytes: z.number(), isHere: z.boolean(), maxDevices: z.int().nullable() });
+const CatalogueAccelerator = z.looseObject({
+  name: z.string(),
+  title: z.string(),
+  kind: z.string(),
+  memoryBytes: z.number(),
+  isHere: z.boolean(),
+  maxDevices: z.int().nullable(),
+});
 export type CatalogueAccelerator = z.infer<typeof CatalogueAccelerator>;
 
 const RunLog = z.object({ attempt: z.int(), lines: z.array(z.string()), sizeBytes: z.int() });
@@ -86,7 +105,10 @@ export class DrydockClient {
   /** Sends one archive as an upload. */
   async uploadArchive(name: string, path: string): Promise<Upload> {
     const raw = { content: () => openAsBlob(path), type: "application/octet-stream" };
-    const response = await this.#http.send("POST", `/v1/datasets/${segment(name)}/uploads`, { raw, query: { name: basename(path) } });
+    const response = await this.#http.send("POST", `/v1/datasets/${segment(name)}/uploads`, {
+      raw,
+      query: { name: basename(path) },
+    });
     return Upload.parse(await response.json());
   }
 
@@ -156,8 +178,15 @@ export class DrydockClient {
   }
 
   /** Changes of state, attempts, checkpoints and evaluations as they happen; ends when the run is over. */
-  async *followEvents(id: string, signal: AbortSignal, onReconnect?: (error: unknown) => void): AsyncGenerator<RunEvent> {
-    for await (const event of followEvents(this.#http, `/v1/runs/${segment(id)}/events`, { signal, ...(onReconnect && { onReconnect }) })) {
+  async *followEvents(
+    id: string,
+    signal: AbortSignal,
+    onReconnect?: (error: unknown) => void,
+  ): AsyncGenerator<RunEvent> {
+    for await (const event of followEvents(this.#http, `/v1/runs/${segment(id)}/events`, {
+      signal,
+      ...(onReconnect && { onReconnect }),
+    })) {
       const parsed = RunEvent.safeParse(JSON.parse(event.data));
       if (parsed.success) yield parsed.data;
     }
@@ -205,14 +234,17 @@ export class DrydockClient {
   async getModel(name: string, version: number | null): Promise<Model> {
     if (version !== null) return await this.#http.getJson(`/v1/models/${segment(name)}/versions/${version}`, Model);
     const { items } = await this.listModels({ name, limit: 1 });
-    if (items[0] === undefined) throw new NotFoundError("model_not_found", `there is no model "${name}": list them with drydock model list`);
+    if (items[0] === undefined)
+      throw new NotFoundError("model_not_found", `there is no model "${name}": list them with drydock model list`);
     return items[0];
   }
 
   /** One file of a model, as a stream. */
   downloadModelFile(model: Model, file: string): Promise<Response> {
     const path = file.split("/").map(segment).join("/");
-    return this.#http.send("GET", `/v1/models/${segment(model.name)}/versions/${model.version}/files/${path}`, { accept: "*/*" });
+    return this.#http.send("GET", `/v1/models/${segment(model.name)}/versions/${model.version}/files/${path}`, {
+      accept: "*/*",
+    });
   }
 
   async listCatalogueModels(): Promise<CatalogueModel[]> {
@@ -220,7 +252,8 @@ export class DrydockClient {
   }
 
   async listAccelerators(): Promise<CatalogueAccelerator[]> {
-    return (await this.#http.getJson("/v1/catalogue/accelerators", z.object({ items: z.array(CatalogueAccelerator) }))).items;
+    return (await this.#http.getJson("/v1/catalogue/accelerators", z.object({ items: z.array(CatalogueAccelerator) })))
+      .items;
   }
 }
 

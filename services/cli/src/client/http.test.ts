@@ -8,7 +8,9 @@ import { followEvents, parseEvents, type ServerEvent } from "./server-events.ts"
 
 const servers: Server[] = [];
 afterEach(async () => {
-  await Promise.all(servers.splice(0).map((server) => new Promise((done) => (server.closeAllConnections(), server.close(done)))));
+  await Promise.all(
+    servers.splice(0).map((server) => new Promise((done) => (server.closeAllConnections(), server.close(done)))),
+  );
 });
 
 async function serve(listener: RequestListener): Promise<HttpClient> {
@@ -19,7 +21,14 @@ async function serve(listener: RequestListener): Promise<HttpClient> {
 }
 
 const problem = (status: number, code: string, detail: string): string =>
-  JSON.stringify({ type: "about:blank", title: "t", status, code, detail, errors: [{ path: "training.lora.rank", code: "too_small", message: "rank 0 is below 1" }] });
+  JSON.stringify({
+    type: "about:blank",
+    title: "t",
+    status,
+    code,
+    detail,
+    errors: [{ path: "training.lora.rank", code: "too_small", message: "rank 0 is below 1" }],
+  });
 
 test("a call carries the key, and a POST a key of its own that stays over retries", async () => {
   const seen: (string | undefined)[] = [];
@@ -42,9 +51,15 @@ test.each([
   [409, 5, "already_over"],
   [422, 64, "plan_refused"],
 ])("a problem of status %i ends with exit code %i and the server's own sentence", async (status, exitCode, code) => {
-  const client = await serve((_request, response) => void response.writeHead(status).end(problem(status, code, "the server's own sentence")));
+  const client = await serve(
+    (_request, response) => void response.writeHead(status).end(problem(status, code, "the server's own sentence")),
+  );
   const error = await client.getJson("/v1/runs/x", z.object({})).catch((caught: unknown) => caught);
-  expect(error).toMatchObject({ code, message: "the server's own sentence", details: [{ path: "training.lora.rank" }] });
+  expect(error).toMatchObject({
+    code,
+    message: "the server's own sentence",
+    details: [{ path: "training.lora.rank" }],
+  });
   expect(exitCodeOf(error)).toBe(exitCode);
 });
 
@@ -64,7 +79,7 @@ async function* chunked(text: string, size: number): AsyncGenerator<string> {
 }
 
 test.each([1, 3, 1000])("events are the same however the stream is cut (%i characters at a time)", async (size) => {
-  const text = ": hello\nretry: 1000\n\nid: 4\nevent: state.changed\ndata: {\"a\":\ndata: 1}\n\ndata:two\n\n";
+  const text = ': hello\nretry: 1000\n\nid: 4\nevent: state.changed\ndata: {"a":\ndata: 1}\n\ndata:two\n\n';
   expect(await collect(parseEvents(chunked(text, size)))).toEqual([
     { id: "4", type: "state.changed", data: '{"a":\n1}' },
     { id: "4", type: "message", data: "two" },
@@ -82,7 +97,9 @@ test("a stream that breaks is opened again after the last event, and ends at `en
     }
     response.end("id: 3\ndata: three\n\nevent: end\ndata: {}\n\n");
   });
-  const events = await collect(followEvents(client, "/v1/runs/r/events", { signal: new AbortController().signal, retryDelaysMs: [1, 1, 1] }));
+  const events = await collect(
+    followEvents(client, "/v1/runs/r/events", { signal: new AbortController().signal, retryDelaysMs: [1, 1, 1] }),
+  );
   expect(events.map(({ data }) => data)).toEqual(["one", "two", "three"]);
   expect(asked).toEqual([undefined, "2"]);
 });

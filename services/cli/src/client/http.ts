@@ -59,7 +59,11 @@ export class HttpClient {
     for (const [name, value] of Object.entries(options.query ?? {})) {
       if (value !== undefined) url.searchParams.set(name, String(value));
     }
-    const headers: Record<string, string> = { authorization: `Bearer ${this.#connection.key}`, accept: options.accept ?? "application/json", ...options.headers };
+    const headers: Record<string, string> = {
+      authorization: `Bearer ${this.#connection.key}`,
+      accept: options.accept ?? "application/json",
+      ...options.headers,
+    };
     const request: RequestInit = { method, headers };
     if (options.signal !== undefined) request.signal = options.signal;
     if (options.raw !== undefined) {
@@ -79,7 +83,11 @@ export class HttpClient {
       return await fetch(url, request);
     } catch (cause) {
       if (request.signal?.aborted) throw cause;
-      throw new UnavailableError("server_unreachable", `the server at ${this.#connection.url} does not answer (${reasonOf(cause)}): is \`drydock up\` running?`, { cause });
+      throw new UnavailableError(
+        "server_unreachable",
+        `the server at ${this.#connection.url} does not answer (${reasonOf(cause)}): is \`drydock up\` running?`,
+        { cause },
+      );
     }
   }
 
@@ -87,7 +95,10 @@ export class HttpClient {
     const parsed = answer.safeParse(await response.json());
     if (parsed.success) return parsed.data;
     const issue = parsed.error.issues[0]!;
-    throw new UnavailableError("unexpected_answer", `the server's answer to ${path} is not what this version expects (${issue.path.join(".")}: ${issue.message}): are server and command of the same version?`);
+    throw new UnavailableError(
+      "unexpected_answer",
+      `the server's answer to ${path} is not what this version expects (${issue.path.join(".")}: ${issue.message}): are server and command of the same version?`,
+    );
   }
 }
 

@@ -50,7 +50,11 @@ const defaultDelaysMs: readonly number[] = [500, 1000, 2000, 4000, 8000, 8000, 8
  *
  * @throws UnavailableError when the server stays away for all tries in a row
  */
-export async function* followEvents(client: HttpClient, path: string, options: FollowOptions): AsyncGenerator<ServerEvent> {
+export async function* followEvents(
+  client: HttpClient,
+  path: string,
+  options: FollowOptions,
+): AsyncGenerator<ServerEvent> {
   const delays = options.retryDelaysMs ?? defaultDelaysMs;
   let last = options.after ?? null;
   let failures = 0;

@@ -12,9 +12,25 @@ export function addCatalogueCommand(program: Command): void {
       const { client, output } = contextOf(this);
       const [models, accelerators] = await Promise.all([client().listCatalogueModels(), client().listAccelerators()]);
       output.answer({ models, accelerators }, () => [
-        ...table(["model", "parameters", "context", "modes", "license"], models.map((item) => [item.name, `${(item.parameters / 1e9).toFixed(item.parameters < 1e8 ? 4 : 1)} B`, item.contextWindow, item.modes.join(", "), item.license])),
+        ...table(
+          ["model", "parameters", "context", "modes", "license"],
+          models.map((item) => [
+            item.name,
+            `${(item.parameters / 1e9).toFixed(item.parameters < 1e8 ? 4 : 1)} B`,
+            item.contextWindow,
+            item.modes.join(", "),
+            item.license,
+          ]),
+        ),
         "",
-        ...table(["accelerator", "memory", "here"], accelerators.map((item) => [item.name, formatBytes(item.memoryBytes), item.isHere ? (item.maxDevices === null ? "yes" : `yes, ${item.maxDevices}`) : "no"])),
+        ...table(
+          ["accelerator", "memory", "here"],
+          accelerators.map((item) => [
+            item.name,
+            formatBytes(item.memoryBytes),
+            item.isHere ? (item.maxDevices === null ? "yes" : `yes, ${item.maxDevices}`) : "no",
+          ]),
+        ),
       ]);
     });
 }

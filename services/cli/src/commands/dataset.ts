@@ -43,7 +43,10 @@ export function addDatasetCommands(program: Command): void {
     .action(async function (this: Command, name: string, path: string) {
       const { client, output } = contextOf(this);
       const upload = await sendFiles(client(), name, path);
-      output.answer(upload, () => [`Sent ${upload.files} files, ${formatBytes(upload.sizeBytes)}, as upload ${upload.id}.`, `Import them: drydock dataset import ${name} ${upload.id}`]);
+      output.answer(upload, () => [
+        `Sent ${upload.files} files, ${formatBytes(upload.sizeBytes)}, as upload ${upload.id}.`,
+        `Import them: drydock dataset import ${name} ${upload.id}`,
+      ]);
     });
 
   addImportFlags(
@@ -56,13 +59,23 @@ export function addDatasetCommands(program: Command): void {
     await importVersion(contextOf(this), name, source, flags);
   });
 
+  addReadingCommands(dataset);
+  addInspection(dataset);
+}
+
+function addReadingCommands(dataset: Command): void {
   dataset
     .command("list")
     .description("all data sets, newest first")
     .action(async function (this: Command) {
       const { client, output } = contextOf(this);
       const items = await everyPage((query) => client().listDatasets(query));
-      output.answer(items, () => table(["name", "latest", "created", "description"], items.map((item) => [item.name, item.latestVersion, item.createdAt, item.description])));
+      output.answer(items, () =>
+        table(
+          ["name", "latest", "created", "description"],
+          items.map((item) => [item.name, item.latestVersion, item.createdAt, item.description]),
+        ),
+      );
     });
 
   dataset
@@ -82,10 +95,23 @@ export function addDatasetCommands(program: Command): void {
       output.answer({ ...found, versions }, () => [
         ...fields({ name: found.name, description: found.description, created: found.createdAt }),
         "",
-        ...table(["version", "state", "rows", "train", "validation", "pictures", "created"], versions.map((item) => [item.version, item.state, item.statistics?.rows ?? null, item.statistics?.trainRows ?? null, item.statistics?.validationRows ?? null, item.statistics?.images ?? null, item.createdAt])),
+        ...table(
+          ["version", "state", "rows", "train", "validation", "pictures", "created"],
+          versions.map((item) => [
+            item.version,
+            item.state,
+            item.statistics?.rows ?? null,
+            item.statistics?.trainRows ?? null,
+            item.statistics?.validationRows ?? null,
+            item.statistics?.images ?? null,
+            item.createdAt,
+          ]),
+        ),
       ]);
     });
+}
 
+function addInspection(dataset: Command): void {
   dataset
     .command("report")
     .argument("<reference>", "name or name@version")
@@ -97,7 +123,9 @@ export function addDatasetCommands(program: Command): void {
       output.answer(report, () => [
         `${report.rowsAccepted} of ${report.rowsRead} rows accepted, ${report.errors} errors, ${report.warnings} warnings`,
         ...report.issues.map(describeIssue),
-        ...(report.issues.length < report.errors + report.warnings ? [`(the first ${report.issues.length} are shown)`] : []),
+        ...(report.issues.length < report.errors + report.warnings
+          ? [`(the first ${report.issues.length} are shown)`]
+          : []),
       ]);
     });
 
@@ -108,7 +136,11 @@ export function addDatasetCommands(program: Command): void {
     .option("--offset <number>", "rows to skip", wholeNumber("--offset", 0), 0)
     .option("--split <split>", "train or validation", oneOf("--split", ["train", "validation"]))
     .description("rows as they are stored")
-    .action(async function (this: Command, reference: string, { limit, offset, split }: { limit: number; offset: number; split?: string }) {
+    .action(async function (
+      this: Command,
+      reference: string,
+      { limit, offset, split }: { limit: number; offset: number; split?: string },
+    ) {
       const { client, output } = contextOf(this);
       const { name, version } = await resolveVersion(client(), reference);
       const page = await client().preview(name, version, { limit, offset, split });
@@ -116,7 +148,10 @@ export function addDatasetCommands(program: Command): void {
         ...page.rows.flatMap((row) => [
           `${row.rowId}  ${row.split}  ${row.task}  ${row.images.map(({ fileName, width, height }) => `${fileName} (${width}×${height})`).join(", ")}`,
           ...row.messages.map(({ role, content }) => `    ${role}: ${content.replaceAll("\n", " ")}`),
-          ...(row.groundings ?? []).map(({ phrase, boxes }) => `    ${phrase}: ${boxes.map((box) => `[${box.map((side) => side.toFixed(3)).join(", ")}]`).join(" ")}`),
+          ...(row.groundings ?? []).map(
+            ({ phrase, boxes }) =>
+              `    ${phrase}: ${boxes.map((box) => `[${box.map((side) => side.toFixed(3)).join(", ")}]`).join(" ")}`,
+          ),
         ]),
         `${page.rows.length} of ${page.total} rows`,
       ]);
@@ -140,8 +175,15 @@ function share(text: string): number {
   throw new InvalidError("usage", `--validation-share takes a number from 0 to 0.9, not "${text}"`);
 }
 
-async function importVersion({ client, output, signal }: CommandContext, name: string, source: string, flags: ImportFlags): Promise<void> {
-  const uploadId = /^up_[0-9a-z]{20}$/.test(source) ? source : await upload(client(), name, source, (text) => output.note(text));
+async function importVersion(
+  { client, output, signal }: CommandContext,
+  name: string,
+  source: string,
+  flags: ImportFlags,
+): Promise<void> {
+  const uploadId = /^up_[0-9a-z]{20}$/.test(source)
+    ? source
+    : await upload(client(), name, source, (text) => output.note(text));
   const options = {
     ...(flags.format !== undefined && { format: flags.format }),
     ...(flags.task !== undefined && { task: flags.task }),
@@ -151,14 +193,24 @@ async function importVersion({ client, output, signal }: CommandContext, name: s
     ...(flags.rejectAll === true && { onBadRow: "reject-all" as const }),
   };
   const created = await client().createVersion(name, uploadId, options);
-  const version = flags.wait ? await waitForVersion(client(), created, signal, (text) => output.status(text, false)) : created;
+  const version = flags.wait
+    ? await waitForVersion(client(), created, signal, (text) => output.status(text, false))
+    : created;
   if (version.state === "failed") {
-    throw new InvalidError("import_failed", `version ${version.version} of ${name} was refused: ${version.reason ?? "see its report"}. Details: drydock dataset report ${name}@${version.version}`);
+    throw new InvalidError(
+      "import_failed",
+      `version ${version.version} of ${name} was refused: ${version.reason ?? "see its report"}. Details: drydock dataset report ${name}@${version.version}`,
+    );
   }
   output.answer(version, () => describeVersion(version));
 }
 
-async function upload(client: DrydockClient, name: string, path: string, note: (text: string) => void): Promise<string> {
+async function upload(
+  client: DrydockClient,
+  name: string,
+  path: string,
+  note: (text: string) => void,
+): Promise<string> {
   try {
     await client.createDataset({ name, description: "" });
     note(`Created data set ${name}.`);
@@ -171,7 +223,12 @@ async function upload(client: DrydockClient, name: string, path: string, note: (
 }
 
 /** Waits until a version is ready or failed, or Ctrl-C. */
-async function waitForVersion(client: DrydockClient, version: DatasetVersion, signal: AbortSignal, status: (text: string) => void): Promise<DatasetVersion> {
+async function waitForVersion(
+  client: DrydockClient,
+  version: DatasetVersion,
+  signal: AbortSignal,
+  status: (text: string) => void,
+): Promise<DatasetVersion> {
   let current = version;
   while (current.state === "validating" && !signal.aborted) {
     status(`checking version ${current.version} of ${current.dataset} …`);
@@ -186,7 +243,11 @@ async function resolveVersion(client: DrydockClient, reference: string): Promise
   const { name, version } = splitReference(reference);
   if (version !== null) return { name, version };
   const { latestVersion } = await client.getDataset(name);
-  if (latestVersion === null) throw new InvalidError("no_version", `data set ${name} has no version yet: drydock dataset import ${name} <folder>`);
+  if (latestVersion === null)
+    throw new InvalidError(
+      "no_version",
+      `data set ${name} has no version yet: drydock dataset import ${name} <folder>`,
+    );
   return { name, version: latestVersion };
 }
 
@@ -194,16 +255,29 @@ function describeVersion({ dataset, version, state, reason, statistics, report, 
   return fields({
     version: `${dataset}@${version}`,
     state: reason === null ? state : `${state}: ${reason}`,
-    rows: statistics === null ? null : `${statistics.rows} (${statistics.trainRows} train, ${statistics.validationRows} validation)`,
+    rows:
+      statistics === null
+        ? null
+        : `${statistics.rows} (${statistics.trainRows} train, ${statistics.validationRows} validation)`,
     pictures: statistics?.images,
     boxes: statistics?.boxes,
-    tasks: statistics === null ? null : Object.entries(statistics.tasks).map(([task, count]) => `${task} ${count}`).join(", "),
-    checked: report === null ? null : `${report.rowsAccepted} of ${report.rowsRead} rows accepted, ${report.errors} errors, ${report.warnings} warnings`,
+    tasks:
+      statistics === null
+        ? null
+        : Object.entries(statistics.tasks)
+            .map(([task, count]) => `${task} ${count}`)
+            .join(", "),
+    checked:
+      report === null
+        ? null
+        : `${report.rowsAccepted} of ${report.rowsRead} rows accepted, ${report.errors} errors, ${report.warnings} warnings`,
     digest: digest?.slice(0, 16),
   });
 }
 
 function describeIssue({ severity, file, row, path, message }: ValidationIssue): string {
-  const place = [file, row === null ? null : `row ${row}`, path].filter((part) => part !== null && part !== "").join(", ");
+  const place = [file, row === null ? null : `row ${row}`, path]
+    .filter((part) => part !== null && part !== "")
+    .join(", ");
   return `${severity.padEnd(8)} ${message.includes(file) ? "" : `${place}: `}${message}`;
 }

@@ -19,9 +19,14 @@ export function addDoctorCommand(program: Command): void {
       const findings = await examine({ stateDirectory, port, environment: process.env });
       const missing = findings.filter(({ status }) => status === "missing");
       output.answer({ ok: missing.length === 0, findings }, () => [
-        ...findings.flatMap(({ name, status, found, remedy }) => [`${marks[status]}  ${name.padEnd(12)} ${found}`, ...(remedy === "" ? [] : [`${" ".repeat(22)}→ ${remedy}`])]),
+        ...findings.flatMap(({ name, status, found, remedy }) => [
+          `${marks[status]}  ${name.padEnd(12)} ${found}`,
+          ...(remedy === "" ? [] : [`${" ".repeat(22)}→ ${remedy}`]),
+        ]),
         "",
-        missing.length === 0 ? "Nothing that Drydock cannot do without is missing." : `${missing.length} missing: ${missing.map(({ name }) => name).join(", ")}.`,
+        missing.length === 0
+          ? "Nothing that Drydock cannot do without is missing."
+          : `${missing.length} missing: ${missing.map(({ name }) => name).join(", ")}.`,
       ]);
       if (missing.length > 0) process.exitCode = cliExitCodes.unsuccessful;
     });

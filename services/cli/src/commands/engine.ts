@@ -13,12 +13,36 @@ export function addTrainCommand(program: Command): void {
     .requiredOption("--out <dir>", "gets checkpoints, steps.jsonl and the finished model")
     .option("--adapter <dir>", "start from this PEFT adapter instead of a fresh one")
     .option("--resume", "go on from the newest checkpoint in --out")
-    .action(async function (this: Command, { config, data, out, adapter, resume }: { config: string; data: string; out: string; adapter?: string; resume?: boolean }) {
+    .action(async function (
+      this: Command,
+      {
+        config,
+        data,
+        out,
+        adapter,
+        resume,
+      }: { config: string; data: string; out: string; adapter?: string; resume?: boolean },
+    ) {
       const { output } = contextOf(this);
-      const reader = trainingLines(output.isJson, (text, isMilestone) => output.status(text, isMilestone), (text) => output.note(text));
-      const values = ["train", "--config", config, "--data", data, "--out", out, ...(adapter === undefined ? [] : ["--adapter", adapter]), ...(resume === true ? ["--resume"] : [])];
+      const reader = trainingLines(
+        output.isJson,
+        (text, isMilestone) => output.status(text, isMilestone),
+        (text) => output.note(text),
+      );
+      const values = [
+        "train",
+        "--config",
+        config,
+        "--data",
+        data,
+        "--out",
+        out,
+        ...(adapter === undefined ? [] : ["--adapter", adapter]),
+        ...(resume === true ? ["--resume"] : []),
+      ];
       const { exitCode } = await runWorker({ arguments: values, onLog: reader });
-      if (exitCode === 0) output.answer({ out }, () => [`Trained. Checkpoints, steps.jsonl and the model are in ${out}.`]);
+      if (exitCode === 0)
+        output.answer({ out }, () => [`Trained. Checkpoints, steps.jsonl and the model are in ${out}.`]);
       process.exitCode = exitCode;
     });
 }
@@ -32,10 +56,23 @@ export function addLogitsCommand(model: Command): void {
     .requiredOption("--messages <file>", 'OpenAI messages as JSON; pictures are {"type":"image","image":"path"}')
     .requiredOption("--out <file>", "safetensors file: input_ids [T] int64, logits [T,V] float32")
     .option("--adapter <dir>", "PEFT adapter folder")
-    .action(async function (this: Command, directory: string, { messages, out, adapter }: { messages: string; out: string; adapter?: string }) {
+    .action(async function (
+      this: Command,
+      directory: string,
+      { messages, out, adapter }: { messages: string; out: string; adapter?: string },
+    ) {
       const { output } = contextOf(this);
-      if (!out.endsWith(".safetensors")) throw new InvalidError("usage", `--out must end in .safetensors, not "${out}"`);
-      const values = ["logits", directory, "--messages", messages, "--out", out, ...(adapter === undefined ? [] : ["--adapter", adapter])];
+      if (!out.endsWith(".safetensors"))
+        throw new InvalidError("usage", `--out must end in .safetensors, not "${out}"`);
+      const values = [
+        "logits",
+        directory,
+        "--messages",
+        messages,
+        "--out",
+        out,
+        ...(adapter === undefined ? [] : ["--adapter", adapter]),
+      ];
       const { exitCode } = await runWorker({ arguments: values });
       if (exitCode === 0) output.note(`Wrote ${out}.`);
       process.exitCode = exitCode;
@@ -54,7 +91,11 @@ interface WorkerLogLine {
 }
 
 /** Reads the worker's JSON log and tells people what matters; with `--json` the log is passed on as it is. */
-function trainingLines(isJson: boolean, status: (text: string, isMilestone: boolean) => void, note: (text: string) => void): (line: string) => void {
+function trainingLines(
+  isJson: boolean,
+  status: (text: string, isMilestone: boolean) => void,
+  note: (text: string) => void,
+): (line: string) => void {
   return (line) => {
     if (isJson) {
       process.stderr.write(`${line}\n`);

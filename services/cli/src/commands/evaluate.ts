@@ -40,7 +40,9 @@ export function addEvaluateCommands(program: Command): void {
     .action(async function (this: Command, flags: EvaluateFlags) {
       const { client, output, signal } = contextOf(this);
       const created = await client().createEvaluation(await specOf(flags));
-      const evaluation = flags.wait ? await waitForEvaluation(client(), created, signal, (text) => output.status(text, false)) : created;
+      const evaluation = flags.wait
+        ? await waitForEvaluation(client(), created, signal, (text) => output.status(text, false))
+        : created;
       output.answer(evaluation, () => describeEvaluation(evaluation));
       if (evaluation.state === "failed") process.exitCode = cliExitCodes.unsuccessful;
     });
@@ -48,13 +50,21 @@ export function addEvaluateCommands(program: Command): void {
   evaluate
     .command("show")
     .argument("<evaluation>", "id of the evaluation")
-    .option("--samples <number>", "rows to show, at most 200: question, right answer, given answer", wholeNumber("--samples", 0), 0)
+    .option(
+      "--samples <number>",
+      "rows to show, at most 200: question, right answer, given answer",
+      wholeNumber("--samples", 0),
+      0,
+    )
     .description("scores, and rows one by one")
     .action(async function (this: Command, id: string, { samples }: { samples: number }) {
       const { client, output } = contextOf(this);
       const evaluation = await client().getEvaluation(id);
       const results = samples === 0 ? [] : (await client().listSamples(id, { limit: Math.min(samples, 200) })).items;
-      output.answer({ ...evaluation, results }, () => [...describeEvaluation(evaluation), ...(results.length === 0 ? [] : ["", ...results.flatMap(describeSample)])]);
+      output.answer({ ...evaluation, results }, () => [
+        ...describeEvaluation(evaluation),
+        ...(results.length === 0 ? [] : ["", ...results.flatMap(describeSample)]),
+      ]);
     });
 
   evaluate
@@ -63,13 +73,26 @@ export function addEvaluateCommands(program: Command): void {
     .action(async function (this: Command) {
       const { client, output } = contextOf(this);
       const items = await everyPage((query) => client().listEvaluations(query));
-      output.answer(items, () => table(["evaluation", "phase", "state", "model", "data", "scores"], items.map((item) => [item.id, item.phase, item.state, modelName(item), item.spec.dataset, formatScores(item.scores)])));
+      output.answer(items, () =>
+        table(
+          ["evaluation", "phase", "state", "model", "data", "scores"],
+          items.map((item) => [
+            item.id,
+            item.phase,
+            item.state,
+            modelName(item),
+            item.spec.dataset,
+            formatScores(item.scores),
+          ]),
+        ),
+      );
     });
 }
 
 async function specOf(flags: EvaluateFlags): Promise<z.input<typeof EvaluationSpec>> {
   const isPath = /^(?:[a-z0-9]+:|[./~])/.test(flags.model);
-  const systemPrompt = flags.systemPromptFile === undefined ? flags.systemPrompt : await readText(flags.systemPromptFile);
+  const systemPrompt =
+    flags.systemPromptFile === undefined ? flags.systemPrompt : await readText(flags.systemPromptFile);
   const spec = {
     model: isPath ? { uri: flags.model } : flags.model,
     dataset: flags.dataset,
@@ -80,7 +103,11 @@ async function specOf(flags: EvaluateFlags): Promise<z.input<typeof EvaluationSp
   };
   const parsed = EvaluationSpec.safeParse(spec);
   if (parsed.success) return spec;
-  const details = parsed.error.issues.map((issue) => ({ path: issue.path.join("."), code: issue.code, message: issue.message }));
+  const details = parsed.error.issues.map((issue) => ({
+    path: issue.path.join("."),
+    code: issue.code,
+    message: issue.message,
+  }));
   throw new InvalidError("invalid_evaluation", "the evaluation cannot be asked for like this", { details });
 }
 
@@ -93,7 +120,12 @@ async function readText(path: string): Promise<string> {
 }
 
 /** Waits until an evaluation is over, or Ctrl-C. */
-async function waitForEvaluation(client: DrydockClient, evaluation: Evaluation, signal: AbortSignal, status: (text: string) => void): Promise<Evaluation> {
+async function waitForEvaluation(
+  client: DrydockClient,
+  evaluation: Evaluation,
+  signal: AbortSignal,
+  status: (text: string) => void,
+): Promise<Evaluation> {
   let current = evaluation;
   while ((current.state === "queued" || current.state === "running") && !signal.aborted) {
     status(`evaluation ${current.id}: ${current.state} …`);
@@ -120,5 +152,9 @@ function modelName({ spec: { model } }: Evaluation): string {
 }
 
 function describeSample(sample: SampleResult): string[] {
-  return [`${sample.fileName ?? sample.rowId}: ${sample.prompt.replaceAll("\n", " ")}`, `    right:  ${sample.expected}`, `    answer: ${sample.answer}   (${formatScores(sample.scores)})`];
+  return [
+    `${sample.fileName ?? sample.rowId}: ${sample.prompt.replaceAll("\n", " ")}`,
+    `    right:  ${sample.expected}`,
+    `    answer: ${sample.answer}   (${formatScores(sample.scores)})`,
+  ];
 }

@@ -16,7 +16,20 @@ export function addModelCommands(program: Command): void {
     .action(async function (this: Command, { name }: { name?: string }) {
       const { client, output } = contextOf(this);
       const items = await everyPage((query) => client().listModels({ ...query, name }));
-      output.answer(items, () => table(["model", "kind", "task", "base", "data", "score before", "score after"], items.map((item) => [`${item.name}@${item.version}`, item.kind, item.task, item.lineage.base, item.lineage.dataset, formatScores(item.lineage.scores.before), formatScores(item.lineage.scores.after)])));
+      output.answer(items, () =>
+        table(
+          ["model", "kind", "task", "base", "data", "score before", "score after"],
+          items.map((item) => [
+            `${item.name}@${item.version}`,
+            item.kind,
+            item.task,
+            item.lineage.base,
+            item.lineage.dataset,
+            formatScores(item.lineage.scores.before),
+            formatScores(item.lineage.scores.after),
+          ]),
+        ),
+      );
     });
 
   model
@@ -28,12 +41,30 @@ export function addModelCommands(program: Command): void {
       const { name, version } = splitReference(reference);
       const found = await client().getModel(name, version);
       output.answer(found, () => [
-        ...fields({ model: `${found.name}@${found.version}`, kind: found.kind, task: found.task, base: found.lineage.base, data: found.lineage.dataset, "score before": formatScores(found.lineage.scores.before), "score after": formatScores(found.lineage.scores.after), "system prompt": found.systemPrompt }),
+        ...fields({
+          model: `${found.name}@${found.version}`,
+          kind: found.kind,
+          task: found.task,
+          base: found.lineage.base,
+          data: found.lineage.dataset,
+          "score before": formatScores(found.lineage.scores.before),
+          "score after": formatScores(found.lineage.scores.after),
+          "system prompt": found.systemPrompt,
+        }),
         "",
-        ...table(["file", "size", "sha256"], found.files.map((file) => [file.name, formatBytes(file.sizeBytes), file.sha256.slice(0, 16)])),
+        ...table(
+          ["file", "size", "sha256"],
+          found.files.map((file) => [file.name, formatBytes(file.sizeBytes), file.sha256.slice(0, 16)]),
+        ),
       ]);
     });
 
+  addLineage(model);
+  addDownload(model);
+  addLogitsCommand(model);
+}
+
+function addLineage(model: Command): void {
   model
     .command("lineage")
     .argument("<model>", "name or name@version")
@@ -43,10 +74,21 @@ export function addModelCommands(program: Command): void {
       const { name, version } = splitReference(reference);
       const { lineage } = await client().getModel(name, version);
       output.answer(lineage, () =>
-        fields({ base: lineage.base, "base digest": lineage.baseDigest, run: `${lineage.runId}, step ${lineage.step}, ${lineage.mode}`, data: lineage.dataset, "data digest": lineage.datasetDigest, plan: lineage.planDigest, "score before": formatScores(lineage.scores.before), "score after": formatScores(lineage.scores.after) }),
+        fields({
+          base: lineage.base,
+          "base digest": lineage.baseDigest,
+          run: `${lineage.runId}, step ${lineage.step}, ${lineage.mode}`,
+          data: lineage.dataset,
+          "data digest": lineage.datasetDigest,
+          plan: lineage.planDigest,
+          "score before": formatScores(lineage.scores.before),
+          "score after": formatScores(lineage.scores.after),
+        }),
       );
     });
+}
 
+function addDownload(model: Command): void {
   model
     .command("download")
     .argument("<model>", "name or name@version")
@@ -57,8 +99,8 @@ export function addModelCommands(program: Command): void {
       const { name, version } = splitReference(reference);
       const found = await client().getModel(name, version);
       await downloadModel(client(), found, directory);
-      output.answer({ model: `${found.name}@${found.version}`, directory, files: found.files }, () => [`Downloaded ${found.files.length} files of ${found.name}@${found.version} into ${directory}.`]);
+      output.answer({ model: `${found.name}@${found.version}`, directory, files: found.files }, () => [
+        `Downloaded ${found.files.length} files of ${found.name}@${found.version} into ${directory}.`,
+      ]);
     });
-
-  addLogitsCommand(model);
 }

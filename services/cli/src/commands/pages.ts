@@ -8,7 +8,10 @@ interface Page<Item> {
 const pageSize = 200;
 
 /** All items of a paged list, or the first `limit`. */
-export async function everyPage<Item>(fetchPage: (query: Query) => Promise<Page<Item>>, limit = Number.POSITIVE_INFINITY): Promise<Item[]> {
+export async function everyPage<Item>(
+  fetchPage: (query: Query) => Promise<Page<Item>>,
+  limit = Number.POSITIVE_INFINITY,
+): Promise<Item[]> {
   const items: Item[] = [];
   let cursor: string | undefined;
   do {

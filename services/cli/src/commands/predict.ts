@@ -54,12 +54,23 @@ export function addPredictCommand(program: Command): void {
     .option("--seed <number>", "with a temperature: same seed, same answer")
     .action(async function (this: Command, reference: string, flags: PredictFlags) {
       const { client, output } = contextOf(this);
-      if (flags.draw !== undefined && !/\.png$/i.test(flags.draw)) throw new InvalidError("usage", `--draw writes a PNG: end its name in .png, not "${flags.draw}"`);
+      if (flags.draw !== undefined && !/\.png$/i.test(flags.draw))
+        throw new InvalidError("usage", `--draw writes a PNG: end its name in .png, not "${flags.draw}"`);
       const { directory, adapterDirectory } = await findLocalModel(reference, flags.adapter, client);
       const options = passedOn.flatMap((name) => (flags[name] === undefined ? [] : [`--${kebab(name)}`, flags[name]]));
       const adapter = adapterDirectory === null ? [] : ["--adapter", adapterDirectory];
       const lines: string[] = [];
-      const values = ["predict", directory, "--image", flags.image, "--prompt", flags.prompt, ...adapter, ...options, "--json"];
+      const values = [
+        "predict",
+        directory,
+        "--image",
+        flags.image,
+        "--prompt",
+        flags.prompt,
+        ...adapter,
+        ...options,
+        "--json",
+      ];
       const { exitCode } = await runWorker({ arguments: values, onLine: (line) => lines.push(line) });
       process.exitCode = exitCode;
       if (exitCode !== 0) return;
@@ -67,7 +78,9 @@ export function addPredictCommand(program: Command): void {
       if (flags.draw !== undefined) await drawBoxes(flags.image, groundingsOf(prediction), flags.draw);
       output.answer({ ...prediction, ...(flags.draw !== undefined && { drawing: flags.draw }) }, () => [
         prediction.text,
-        ...prediction.boxes.map(({ phrase, box }) => `  ${phrase}: left ${box[0]}, top ${box[1]}, right ${box[2]}, bottom ${box[3]}`),
+        ...prediction.boxes.map(
+          ({ phrase, box }) => `  ${phrase}: left ${box[0]}, top ${box[1]}, right ${box[2]}, bottom ${box[3]}`,
+        ),
         ...(flags.draw === undefined ? [] : [`Drawn in ${flags.draw}.`]),
       ]);
     });
@@ -77,7 +90,14 @@ function groundingsOf({ boxes, image: { width, height } }: Prediction): Groundin
   const phrases = [...new Set(boxes.map(({ phrase }) => phrase))];
   return phrases.map((phrase) => ({
     phrase,
-    boxes: boxes.filter((item) => item.phrase === phrase).map(({ box: [left = 0, top = 0, right = 0, bottom = 0] }) => [left / width, top / height, right / width, bottom / height]),
+    boxes: boxes
+      .filter((item) => item.phrase === phrase)
+      .map(({ box: [left = 0, top = 0, right = 0, bottom = 0] }) => [
+        left / width,
+        top / height,
+        right / width,
+        bottom / height,
+      ]),
   }));
 }
 

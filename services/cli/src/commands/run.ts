@@ -40,12 +40,22 @@ function addSubmit(run: Command): void {
     .option("--expect-plan <digest>", "refuse when the plan is no longer the one that was seen")
     .option("--watch", "follow the run to its end")
     .description("start a run")
-    .action(async function (this: Command, file: string, { expectPlan, watch }: { expectPlan?: string; watch?: boolean }) {
+    .action(async function (
+      this: Command,
+      file: string,
+      { expectPlan, watch }: { expectPlan?: string; watch?: boolean },
+    ) {
       const { client, output, signal } = contextOf(this);
       const spec = await readRunSpec(file);
-      const submitted = await client().submitRun({ ...spec, ...(expectPlan !== undefined && { expect: { planDigest: expectPlan } }) });
+      const submitted = await client().submitRun({
+        ...spec,
+        ...(expectPlan !== undefined && { expect: { planDigest: expectPlan } }),
+      });
       if (watch !== true) {
-        output.answer(submitted, () => [`Submitted ${submitted.id} (${submitted.name}): ${submitted.message}`, `Follow it: drydock run watch ${submitted.id}`]);
+        output.answer(submitted, () => [
+          `Submitted ${submitted.id} (${submitted.name}): ${submitted.message}`,
+          `Follow it: drydock run watch ${submitted.id}`,
+        ]);
         return;
       }
       output.note(`Submitted ${submitted.id} (${submitted.name}).`);
@@ -63,7 +73,9 @@ function addReading(run: Command): void {
     .action(async function (this: Command, { state, name, limit }: { state?: RunState; name?: string; limit: number }) {
       const { client, output } = contextOf(this);
       const items = await everyPage((query) => client().listRuns({ ...query, state, name }), limit);
-      output.answer(items, () => table(["run", "name", "state", "step", "loss", "model", "why"], items.map(summaryRow)));
+      output.answer(items, () =>
+        table(["run", "name", "state", "step", "loss", "model", "why"], items.map(summaryRow)),
+      );
     });
 
   run
@@ -83,7 +95,19 @@ function addReading(run: Command): void {
     .action(async function (this: Command, id: string) {
       const { client, output } = contextOf(this);
       const items = await everyPage((query) => client().listCheckpoints(id, query));
-      output.answer(items, () => table(["step", "attempt", "size", "best", "scores", "created"], items.map((item) => [item.step, item.attempt, formatBytes(item.sizeBytes), item.isBest ? "best" : "", formatScores(item.scores), item.createdAt])));
+      output.answer(items, () =>
+        table(
+          ["step", "attempt", "size", "best", "scores", "created"],
+          items.map((item) => [
+            item.step,
+            item.attempt,
+            formatBytes(item.sizeBytes),
+            item.isBest ? "best" : "",
+            formatScores(item.scores),
+            item.createdAt,
+          ]),
+        ),
+      );
     });
 }
 
@@ -120,11 +144,28 @@ function addFeeds(run: Command): void {
     .action(async function (this: Command, id: string, { follow }: { follow?: boolean }) {
       const { client, output, signal } = contextOf(this);
       if (follow === true) {
-        for await (const metric of client().followMetrics(id, signal)) output.item(metric, () => `step ${metric.step}  loss ${metric.loss.toFixed(4)}  ${Math.round(metric.tokens / metric.seconds)} tokens/s`);
+        for await (const metric of client().followMetrics(id, signal))
+          output.item(
+            metric,
+            () =>
+              `step ${metric.step}  loss ${metric.loss.toFixed(4)}  ${Math.round(metric.tokens / metric.seconds)} tokens/s`,
+          );
         return;
       }
       const items = await everyPage((query) => client().listMetrics(id, query));
-      output.answer(items, () => table(["step", "loss", "learning rate", "gradient norm", "tokens/s", "memory"], items.map((item) => [item.step, item.loss.toFixed(4), item.learningRate.toExponential(2), item.gradientNorm.toFixed(3), Math.round(item.tokens / item.seconds), formatBytes(item.memoryBytes)])));
+      output.answer(items, () =>
+        table(
+          ["step", "loss", "learning rate", "gradient norm", "tokens/s", "memory"],
+          items.map((item) => [
+            item.step,
+            item.loss.toFixed(4),
+            item.learningRate.toExponential(2),
+            item.gradientNorm.toFixed(3),
+            Math.round(item.tokens / item.seconds),
+            formatBytes(item.memoryBytes),
+          ]),
+        ),
+      );
     });
 
   run
@@ -134,7 +175,11 @@ function addFeeds(run: Command): void {
     .option("--tail <number>", "lines from the end", wholeNumber("--tail", 0), 200)
     .option("--follow", "go on until the run is over")
     .description("what the worker wrote")
-    .action(async function (this: Command, id: string, { attempt, tail, follow }: { attempt?: number; tail: number; follow?: boolean }) {
+    .action(async function (
+      this: Command,
+      id: string,
+      { attempt, tail, follow }: { attempt?: number; tail: number; follow?: boolean },
+    ) {
       const { client, output, signal } = contextOf(this);
       if (follow === true) {
         for await (const line of client().followLog(id, signal)) output.item({ line }, () => line);
@@ -147,7 +192,15 @@ function addFeeds(run: Command): void {
 
 function summaryRow(item: RunSummary): (string | number | null)[] {
   const { step, totalSteps, loss } = item.progress;
-  return [item.id, item.name, item.state, `${step}/${totalSteps}`, loss === null ? null : loss.toFixed(4), item.model, item.message.slice(0, 60)];
+  return [
+    item.id,
+    item.name,
+    item.state,
+    `${step}/${totalSteps}`,
+    loss === null ? null : loss.toFixed(4),
+    item.model,
+    item.message.slice(0, 60),
+  ];
 }
 
 function describeRun(run: Run): string[] {
@@ -167,6 +220,21 @@ function describeRun(run: Run): string[] {
       "score after": run.scores.after === null ? null : formatScores(run.scores.after),
       model: run.model,
     }),
-    ...(run.attempts.length === 0 ? [] : ["", ...table(["attempt", "state", "from", "to", "exit", "why"], run.attempts.map((attempt) => [attempt.epoch, attempt.state, attempt.fromStep, attempt.lastStep, attempt.exitCode, attempt.message]))]),
+    ...(run.attempts.length === 0
+      ? []
+      : [
+          "",
+          ...table(
+            ["attempt", "state", "from", "to", "exit", "why"],
+            run.attempts.map((attempt) => [
+              attempt.epoch,
+              attempt.state,
+              attempt.fromStep,
+              attempt.lastStep,
+              attempt.exitCode,
+              attempt.message,
+            ]),
+          ),
+        ]),
   ];
 }

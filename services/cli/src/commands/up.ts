@@ -18,7 +18,11 @@ export function addUpCommand(program: Command): void {
         port,
         tell: (line) => output.note(line),
         signal: AbortSignal.any([signal, ended.signal]),
-        onReady: ({ url, key }) => output.item({ ready: true, url, key }, () => `Drydock is ready: ${url}  (API reference: ${url}/docs, key: ${key})`),
+        onReady: ({ url, key }) =>
+          output.item(
+            { ready: true, url, key },
+            () => `Drydock is ready: ${url}  (API reference: ${url}/docs, key: ${key})`,
+          ),
       });
     });
 }

@@ -14,9 +14,16 @@ const milestoneShare = 0.1;
  *
  * @returns the exit code: 0 when all succeeded, 3 when one failed or was cancelled, 130 after Ctrl-C
  */
-export async function watchRuns(client: DrydockClient, ids: readonly string[], output: Output, signal: AbortSignal): Promise<number> {
+export async function watchRuns(
+  client: DrydockClient,
+  ids: readonly string[],
+  output: Output,
+  signal: AbortSignal,
+): Promise<number> {
   const ended = new AbortController();
-  const events = ids.map((id) => tellEvents(client, id, ids.length > 1, output, AbortSignal.any([signal, ended.signal])));
+  const events = ids.map((id) =>
+    tellEvents(client, id, ids.length > 1, output, AbortSignal.any([signal, ended.signal])),
+  );
   const runs = await pollUntilOver(client, ids, output, signal);
   if (runs === null) {
     ended.abort();
@@ -29,7 +36,13 @@ export async function watchRuns(client: DrydockClient, ids: readonly string[], o
   return runs.every(({ state }) => state === "succeeded") ? cliExitCodes.done : cliExitCodes.unsuccessful;
 }
 
-async function tellEvents(client: DrydockClient, id: string, isOneOfMany: boolean, output: Output, signal: AbortSignal): Promise<void> {
+async function tellEvents(
+  client: DrydockClient,
+  id: string,
+  isOneOfMany: boolean,
+  output: Output,
+  signal: AbortSignal,
+): Promise<void> {
   const name = isOneOfMany ? `${(await client.getRun(id)).name}  ` : "";
   for await (const event of client.followEvents(id, signal, () => output.note("the server is away; trying again"))) {
     if (output.isJson) output.item({ runId: id, ...event }, () => "");
@@ -38,7 +51,12 @@ async function tellEvents(client: DrydockClient, id: string, isOneOfMany: boolea
 }
 
 /** Null after Ctrl-C. */
-async function pollUntilOver(client: DrydockClient, ids: readonly string[], output: Output, signal: AbortSignal): Promise<Run[] | null> {
+async function pollUntilOver(
+  client: DrydockClient,
+  ids: readonly string[],
+  output: Output,
+  signal: AbortSignal,
+): Promise<Run[] | null> {
   const milestones = new Map<string, number>();
   while (!signal.aborted) {
     const runs = await Promise.all(ids.map((id) => client.getRun(id)));
@@ -75,7 +93,10 @@ export function describeEvent(event: RunEvent): string {
 }
 
 function describeEnd(run: Run): string {
-  const scores = run.scores.after === null ? "" : `\n  before: ${formatScores(run.scores.before)}\n  after:  ${formatScores(run.scores.after)}`;
+  const scores =
+    run.scores.after === null
+      ? ""
+      : `\n  before: ${formatScores(run.scores.before)}\n  after:  ${formatScores(run.scores.after)}`;
   return `${run.name}: ${run.state}. ${run.message}${run.model === null ? "" : `\n  model:  ${run.model}`}${scores}`;
 }
 

@@ -29,7 +29,13 @@ const oldestNode = 24;
 
 /** Looks for everything that Drydock needs on this computer. Never throws: what cannot be looked at is a finding. */
 export async function examine(options: DoctorOptions): Promise<Finding[]> {
-  const looked = await Promise.all([checkTemporal(options.environment), checkDisk(options.stateDirectory), checkSharp(), checkOnnxRuntime(), checkPort(options.port)]);
+  const looked = await Promise.all([
+    checkTemporal(options.environment),
+    checkDisk(options.stateDirectory),
+    checkSharp(),
+    checkOnnxRuntime(),
+    checkPort(options.port),
+  ]);
   return [checkNode(), checkMemory(), checkCores(), ...looked];
 }
 
@@ -40,7 +46,12 @@ function ok(name: string, found: string): Finding {
 function checkNode(): Finding {
   const major = Number(process.versions.node.split(".", 1)[0]);
   if (major >= oldestNode) return ok("node", process.version);
-  return { name: "node", status: "missing", found: process.version, remedy: `Node ${oldestNode} or newer is needed: run npm install in the repository, which brings it, then npx drydock` };
+  return {
+    name: "node",
+    status: "missing",
+    found: process.version,
+    remedy: `Node ${oldestNode} or newer is needed: run npm install in the repository, which brings it, then npx drydock`,
+  };
 }
 
 /** In the order in which `drydock up` looks: an address, a program, or Go to build one. */
@@ -56,7 +67,8 @@ async function checkTemporal(environment: DoctorOptions["environment"]): Promise
       name: "temporal",
       status: "missing",
       found: "no temporal on PATH, no TEMPORAL_ADDRESS, and no go to build it with",
-      remedy: "put the temporal command line tool on PATH, set TEMPORAL_ADDRESS to a running server, or install Go 1.26 or newer",
+      remedy:
+        "put the temporal command line tool on PATH, set TEMPORAL_ADDRESS to a running server, or install Go 1.26 or newer",
     };
   }
 }
@@ -72,7 +84,12 @@ async function checkDisk(stateDirectory: string): Promise<Finding> {
     const remedy = "checkpoints need room: free some, or choose another folder with --state";
     return { name: "disk", status: freeBytes < gibibyte ? "missing" : "warning", found, remedy };
   } catch (error) {
-    return { name: "disk", status: "missing", found: messageOf(error), remedy: `make ${stateDirectory} writable, or choose another folder with --state` };
+    return {
+      name: "disk",
+      status: "missing",
+      found: messageOf(error),
+      remedy: `make ${stateDirectory} writable, or choose another folder with --state`,
+    };
   }
 }
 
@@ -90,28 +107,47 @@ async function nearestFolder(path: string): Promise<string> {
 function checkMemory(): Finding {
   const found = `${formatBytes(totalmem())}, ${formatBytes(freemem())} free`;
   if (totalmem() >= 4 * gibibyte) return ok("memory", found);
-  return { name: "memory", status: "warning", found, remedy: "4 GiB or more are advised: the server takes about 1 GiB, each training worker of the tiny model about 1 GiB" };
+  return {
+    name: "memory",
+    status: "warning",
+    found,
+    remedy:
+      "4 GiB or more are advised: the server takes about 1 GiB, each training worker of the tiny model about 1 GiB",
+  };
 }
 
 function checkCores(): Finding {
   const cores = availableParallelism();
   if (cores >= 2) return ok("cores", String(cores));
-  return { name: "cores", status: "warning", found: String(cores), remedy: "with one core, training and serving slow each other down" };
+  return {
+    name: "cores",
+    status: "warning",
+    found: String(cores),
+    remedy: "with one core, training and serving slow each other down",
+  };
 }
 
 async function checkSharp(): Promise<Finding> {
   try {
     const { default: sharp } = await import("sharp");
-    await sharp({ create: { width: 4, height: 4, channels: 3, background: "#fff" } }).png().toBuffer();
+    await sharp({ create: { width: 4, height: 4, channels: 3, background: "#fff" } })
+      .png()
+      .toBuffer();
     return ok("sharp", `${sharp.versions.sharp ?? "present"}, libvips ${sharp.versions.vips}`);
   } catch (error) {
-    return { name: "sharp", status: "missing", found: firstLine(messageOf(error)), remedy: "run npm install in the repository, without --omit=optional" };
+    return {
+      name: "sharp",
+      status: "missing",
+      found: firstLine(messageOf(error)),
+      remedy: "run npm install in the repository, without --omit=optional",
+    };
   }
 }
 
 /** The engine's runtime belongs to the worker, so it is asked in a process of its own. */
 async function checkOnnxRuntime(): Promise<Finding> {
-  const remedy = "run ONNXRUNTIME_NODE_INSTALL=skip npm install in the repository (the skip avoids a large CUDA download)";
+  const remedy =
+    "run ONNXRUNTIME_NODE_INSTALL=skip npm install in the repository (the skip avoids a large CUDA download)";
   try {
     const require = createRequire(new URL("../../../../packages/engine/package.json", import.meta.url));
     const entry = require.resolve("onnxruntime-node");
@@ -128,7 +164,12 @@ async function checkPort(port: number): Promise<Finding> {
   const server = createServer();
   server.once("error", (error: NodeJS.ErrnoException) => {
     const found = error.code === "EADDRINUSE" ? `${port} is in use` : `${port}: ${error.message}`;
-    settle({ name: "port", status: "warning", found, remedy: "a running drydock up, or another program, has it: choose another with drydock up --port" });
+    settle({
+      name: "port",
+      status: "warning",
+      found,
+      remedy: "a running drydock up, or another program, has it: choose another with drydock up --port",
+    });
   });
   server.listen(port, "127.0.0.1", () => server.close(() => settle(ok("port", `${port} is free`))));
   return await promise;
@@ -144,7 +185,9 @@ async function versionOf(program: string, values: readonly string[]): Promise<st
 
 async function run(program: string, values: readonly string[]): Promise<string> {
   const { promise, resolve: settle, reject } = Promise.withResolvers<string>();
-  execFile(program, [...values], { timeout: 20_000 }, (error, stdout) => (error ? reject(error) : settle(firstLine(stdout))));
+  execFile(program, [...values], { timeout: 20_000 }, (error, stdout) =>
+    error ? reject(error) : settle(firstLine(stdout)),
+  );
   return await promise;
 }
 

@@ -34,7 +34,14 @@ export async function runWorker({ arguments: values, onLine, onLog, environment 
   let lastLog: string | null = null;
   const reading = [
     readLines(child.stdout, onLine),
-    readLines(child.stderr, onLog && ((line) => { lastLog = line; onLog(line); })),
+    readLines(
+      child.stderr,
+      onLog &&
+        ((line) => {
+          lastLog = line;
+          onLog(line);
+        }),
+    ),
   ];
   // A terminal sends Ctrl-C to the whole group; a supervisor sends it to us alone, so pass it on.
   const passOn = (signal: NodeJS.Signals): void => void child.kill(signal);
@@ -49,14 +56,21 @@ export async function runWorker({ arguments: values, onLine, onLog, environment 
   }
 }
 
-async function readLines(stream: NodeJS.ReadableStream | null, onLine: ((line: string) => void) | undefined): Promise<void> {
+async function readLines(
+  stream: NodeJS.ReadableStream | null,
+  onLine: ((line: string) => void) | undefined,
+): Promise<void> {
   if (stream === null || onLine === undefined) return;
   for await (const line of createInterface({ input: stream })) onLine(line);
 }
 
 function exitOf(child: ChildProcess): Promise<number> {
   const { promise, resolve, reject } = Promise.withResolvers<number>();
-  child.once("error", (cause) => reject(new UnavailableError("worker_not_started", `the worker could not be started: ${cause.message}`, { cause })));
-  child.once("exit", (code, signal) => resolve(code ?? (signal === "SIGINT" ? 130 : signal === "SIGTERM" ? 143 : signal === "SIGKILL" ? 137 : 1)));
+  child.once("error", (cause) =>
+    reject(new UnavailableError("worker_not_started", `the worker could not be started: ${cause.message}`, { cause })),
+  );
+  child.once("exit", (code, signal) =>
+    resolve(code ?? (signal === "SIGINT" ? 130 : signal === "SIGTERM" ? 143 : signal === "SIGKILL" ? 137 : 1)),
+  );
   return promise;
 }

@@ -31,7 +31,13 @@ export function createOutput(isJson: boolean, { stdout, stderr }: Streams = proc
     isTerminal,
     answer(value, lines) {
       clearStatus();
-      stdout.write(isJson ? `${JSON.stringify(value, null, 2)}\n` : lines().map((line) => `${line}\n`).join(""));
+      stdout.write(
+        isJson
+          ? `${JSON.stringify(value, null, 2)}\n`
+          : lines()
+              .map((line) => `${line}\n`)
+              .join(""),
+      );
     },
     item(value, line) {
       clearStatus();

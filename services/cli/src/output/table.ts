@@ -2,10 +2,17 @@
 export function table(headings: readonly string[], rows: readonly (readonly (string | number | null)[])[]): string[] {
   if (rows.length === 0) return ["(none)"];
   const cells = rows.map((row) => row.map((cell) => (cell === null ? "-" : String(cell))));
-  const widths = headings.map((heading, column) => Math.max(heading.length, ...cells.map((row) => row[column]!.length)));
-  const isNumeric = headings.map((_, column) => rows.every((row) => typeof row[column] === "number" || row[column] === null));
+  const widths = headings.map((heading, column) =>
+    Math.max(heading.length, ...cells.map((row) => row[column]!.length)),
+  );
+  const isNumeric = headings.map((_, column) =>
+    rows.every((row) => typeof row[column] === "number" || row[column] === null),
+  );
   const render = (row: readonly string[]): string =>
-    row.map((cell, column) => (isNumeric[column] ? cell.padStart(widths[column]!) : cell.padEnd(widths[column]!))).join("  ").trimEnd();
+    row
+      .map((cell, column) => (isNumeric[column] ? cell.padStart(widths[column]!) : cell.padEnd(widths[column]!)))
+      .join("  ")
+      .trimEnd();
   return [render(headings.map((heading) => heading.toUpperCase())), ...cells.map(render)];
 }
 

@@ -23,7 +23,11 @@ export async function drawBoxes(imagePath: string, groundings: readonly Groundin
       .png()
       .toFile(outPath);
   } catch (cause) {
-    throw new InvalidError("unreadable_image", `cannot draw boxes on ${imagePath} into ${outPath}: ${cause instanceof Error ? cause.message : String(cause)}`, { cause });
+    throw new InvalidError(
+      "unreadable_image",
+      `cannot draw boxes on ${imagePath} into ${outPath}: ${cause instanceof Error ? cause.message : String(cause)}`,
+      { cause },
+    );
   }
 }
 

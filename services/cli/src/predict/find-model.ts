@@ -22,7 +22,11 @@ const shippedModels = fileURLToPath(new URL("../../../../models", import.meta.ur
  *
  * @throws NotFoundError saying what was looked for
  */
-export async function findLocalModel(reference: string, adapter: string | undefined, client: () => DrydockClient): Promise<LocalModel> {
+export async function findLocalModel(
+  reference: string,
+  adapter: string | undefined,
+  client: () => DrydockClient,
+): Promise<LocalModel> {
   const directory = await folderOf(reference, client);
   if (adapter !== undefined) return { directory, adapterDirectory: await folderOf(adapter, client) };
   const isAdapter = existsSync(join(directory, "adapter_config.json")) && !existsSync(join(directory, "config.json"));
@@ -45,6 +49,10 @@ async function baseOf(adapterDirectory: string): Promise<string> {
   try {
     return ModelCard.parse(JSON.parse(await readFile(path, "utf8"))).base;
   } catch (cause) {
-    throw new InvalidError("unknown_base", `${adapterDirectory} holds an adapter, but not which base it belongs to (${path}: ${messageOf(cause).split("\n")[0]}): give the base as the model and the adapter with --adapter`, { cause });
+    throw new InvalidError(
+      "unknown_base",
+      `${adapterDirectory} holds an adapter, but not which base it belongs to (${path}: ${messageOf(cause).split("\n")[0]}): give the base as the model and the adapter with --adapter`,
+      { cause },
+    );
   }
 }

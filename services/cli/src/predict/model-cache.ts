@@ -16,7 +16,11 @@ export function modelCacheFolder(environment: Readonly<Record<string, string | u
 }
 
 /** The folder of a model's files in the cache, by their digests: downloaded once, whole or not at all. */
-export async function cachedModel(client: DrydockClient, model: Model, cache: string = modelCacheFolder()): Promise<string> {
+export async function cachedModel(
+  client: DrydockClient,
+  model: Model,
+  cache: string = modelCacheFolder(),
+): Promise<string> {
   const digest = digestOf(model.files.map(({ name, sha256 }) => [name, sha256]));
   const folder = join(cache, `${model.name}-${model.version}-${digest.slice(0, 16)}`);
   if (await isFolder(folder)) return folder;
@@ -45,9 +49,14 @@ export async function downloadModel(client: DrydockClient, model: Model, folder:
         done(null, chunk);
       },
     });
-    if (response.body === null) throw new UnavailableError("empty_stream", `${name} of ${model.name}@${model.version} came without content`);
+    if (response.body === null)
+      throw new UnavailableError("empty_stream", `${name} of ${model.name}@${model.version} came without content`);
     await pipeline(Readable.fromWeb(response.body as ReadableStream), tap, createWriteStream(path));
-    if (hash.digest("hex") !== sha256) throw new UnavailableError("download_damaged", `${name} of ${model.name}@${model.version} arrived damaged (its SHA-256 differs): try again`);
+    if (hash.digest("hex") !== sha256)
+      throw new UnavailableError(
+        "download_damaged",
+        `${name} of ${model.name}@${model.version} arrived damaged (its SHA-256 differs): try again`,
+      );
   }
 }
 
