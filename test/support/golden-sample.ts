@@ -1,6 +1,12 @@
 import { readFile } from "node:fs/promises";
 import { join, resolve } from "node:path";
-import { readFloatTensors, readSafetensorsHeader, readTensorBytes, type AnswerGenerator, type ModelBatch } from "@drydock/engine";
+import {
+  readFloatTensors,
+  readSafetensorsHeader,
+  readTensorBytes,
+  type AnswerGenerator,
+  type ModelBatch,
+} from "@drydock/engine";
 
 /** The inputs of one golden model as a batch, and as one batch a row. */
 export interface GoldenSample {
@@ -17,8 +23,11 @@ export interface GoldenSample {
 export async function goldenSample(shape: string): Promise<GoldenSample> {
   const directory = resolve(import.meta.dirname, "../golden/qwen3-vl", shape);
   const header = await readSafetensorsHeader(join(directory, "sample.safetensors"));
-  const integers = async (name: string): Promise<number[]> => Array.from(new BigInt64Array((await readTensorBytes(header, name)).slice().buffer), Number);
-  const config = JSON.parse(await readFile(join(directory, "model", "config.json"), "utf8")) as { image_token_id: number };
+  const integers = async (name: string): Promise<number[]> =>
+    Array.from(new BigInt64Array((await readTensorBytes(header, name)).slice().buffer), Number);
+  const config = JSON.parse(await readFile(join(directory, "model", "config.json"), "utf8")) as {
+    image_token_id: number;
+  };
   const [batchSize = 0, sequenceLength = 0] = header.tensors.get("input_ids")?.shape ?? [];
   const labels = await integers("labels");
   const grids = await integers("image_grid_thw");
@@ -30,9 +39,15 @@ export async function goldenSample(shape: string): Promise<GoldenSample> {
     inputIds: BigInt64Array.from(inputIds, BigInt),
     attentionMask: Uint8Array.from(await integers("attention_mask")),
     positionIds: Int32Array.from(await integers("position_ids")),
-    labels: Int32Array.from(labels, (_, index) => ((index + 1) % sequenceLength === 0 ? -100 : (labels[index + 1] as number))),
+    labels: Int32Array.from(labels, (_, index) =>
+      (index + 1) % sequenceLength === 0 ? -100 : (labels[index + 1] as number),
+    ),
     pixelPatches: floats.get("pixel_values") as Float32Array,
-    imageGrids: [0, 3].map((start) => ({ time: grids[start] as number, height: grids[start + 1] as number, width: grids[start + 2] as number })),
+    imageGrids: [0, 3].map((start) => ({
+      time: grids[start] as number,
+      height: grids[start + 1] as number,
+      width: grids[start + 2] as number,
+    })),
     imageRows: Int32Array.from(inputIds.flatMap((id, row) => (id === config.image_token_id ? [row] : []))),
   };
   const rows = Array.from({ length: batchSize }, (_, row) => rowOf(batch, row));
@@ -55,17 +70,24 @@ function rowOf(batch: ModelBatch, row: number): ModelBatch {
   const picture = batch.imageGrids[row];
   const patchesBefore = batch.imageGrids.slice(0, row).reduce((sum, grid) => sum + grid.height * grid.width, 0);
   const patches = picture ? picture.height * picture.width : 0;
-  const patchSize = batch.pixelPatches.length / batch.imageGrids.reduce((sum, grid) => sum + grid.height * grid.width, 0);
+  const patchSize =
+    batch.pixelPatches.length / batch.imageGrids.reduce((sum, grid) => sum + grid.height * grid.width, 0);
   return {
     batchSize: 1,
     sequenceLength: length,
     inputIds: batch.inputIds.slice(start, start + length),
     attentionMask: new Uint8Array(length).fill(1),
-    positionIds: Int32Array.from([0, 1, 2].flatMap((axis) => [...batch.positionIds.subarray((axis * batch.batchSize + row) * sequenceLength).subarray(0, length)])),
+    positionIds: Int32Array.from(
+      [0, 1, 2].flatMap((axis) => [
+        ...batch.positionIds.subarray((axis * batch.batchSize + row) * sequenceLength).subarray(0, length),
+      ]),
+    ),
     labels: batch.labels.slice(start, start + length),
     pixelPatches: batch.pixelPatches.slice(patchesBefore * patchSize, (patchesBefore + patches) * patchSize),
     imageGrids: picture ? [picture] : [],
-    imageRows: batch.imageRows.filter((position) => position >= start && position < start + sequenceLength).map((position) => position - start),
+    imageRows: batch.imageRows
+      .filter((position) => position >= start && position < start + sequenceLength)
+      .map((position) => position - start),
   };
 }
 
@@ -91,7 +113,9 @@ function appended(batch: ModelBatch, token: number): ModelBatch {
     sequenceLength: length + 1,
     inputIds: BigInt64Array.from([...batch.inputIds, BigInt(token)]),
     attentionMask: new Uint8Array(length + 1).fill(1),
-    positionIds: Int32Array.from([0, 1, 2].flatMap((axis) => [...batch.positionIds.subarray(axis * length, (axis + 1) * length), position])),
+    positionIds: Int32Array.from(
+      [0, 1, 2].flatMap((axis) => [...batch.positionIds.subarray(axis * length, (axis + 1) * length), position]),
+    ),
     labels: new Int32Array(length + 1).fill(-100),
   };
 }

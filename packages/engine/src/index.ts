@@ -20,4 +20,10 @@ export { gradientsOf } from "./training/gradients-of.ts";
 export { learningRateAt, type Schedule } from "./training/schedule.ts";
 export { EngineTrainer, type StepResult, type TrainerOptions, type TrainerState } from "./training/trainer.ts";
 export { openModelFolder, readWeights, type ModelFolder } from "./weights/model-folder.ts";
-export { readFloatTensors, readSafetensorsHeader, readTensorBytes, writeSafetensors, type WritableTensor } from "./weights/safetensors.ts";
+export {
+  readFloatTensors,
+  readSafetensorsHeader,
+  readTensorBytes,
+  writeSafetensors,
+  type WritableTensor,
+} from "./weights/safetensors.ts";

@@ -1,4 +1,4 @@
-import { SeededRandom } from "../training/random.ts";
+import type { SeededRandom } from "../training/random.ts";
 
 /** How the next token is chosen. Without `temperature` (or with 0) the most likely one is. */
 export interface SamplingOptions {

@@ -40,9 +40,16 @@ export class CompiledGraph {
       graphOptimizationLevel: "all",
       executionMode: "sequential",
       logSeverityLevel: 3,
-      ...(options.weightsDirectory
-        ? { extra: { session: { model_external_initializers_file_folder_path: options.weightsDirectory } } }
-        : {}),
+      extra: {
+        session: {
+          // Threads that spin while they wait take the cores from everything else: with two runs on two cores, steps took
+          // two to three times as long (docs/log/2026-11-23-thread-spinning.md).
+          "intra_op.allow_spinning": "0",
+          ...(options.weightsDirectory
+            ? { model_external_initializers_file_folder_path: options.weightsDirectory }
+            : {}),
+        },
+      },
     });
     return new CompiledGraph(session, outputs, new Set(encoded.inputNames), encoded.dimensionInputs);
   }

@@ -17,6 +17,8 @@ console.log(process.pid);
 test("ONNX Runtime's telemetry stays off: it leaves no trace of itself", async () => {
   const environment = { ...process.env };
   delete environment["ORT_DISABLE_TELEMETRY"];
-  const { stdout } = await promisify(execFile)(process.execPath, ["--input-type=module", "-e", program], { env: environment });
+  const { stdout } = await promisify(execFile)(process.execPath, ["--input-type=module", "-e", program], {
+    env: environment,
+  });
   expect(existsSync(join(tmpdir(), `mat-debug-${stdout.trim()}.log`))).toBe(false);
 });

@@ -2,7 +2,13 @@ import { z } from "zod";
 import { CheckpointFile } from "./run.ts";
 
 /** Where in the data the next step starts. */
-export const DataCursor = z.object({ epoch: z.int().nonnegative(), index: z.int().nonnegative(), order: z.enum(["shuffled", "sequential"]), seed: z.int(), rows: z.int().nonnegative() });
+export const DataCursor = z.object({
+  epoch: z.int().nonnegative(),
+  index: z.int().nonnegative(),
+  order: z.enum(["shuffled", "sequential"]),
+  seed: z.int(),
+  rows: z.int().nonnegative(),
+});
 export type DataCursor = z.infer<typeof DataCursor>;
 
 /** `manifest.json`, written last: a checkpoint exists when its manifest does, and counts only if every digest matches. */

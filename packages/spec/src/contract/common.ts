@@ -6,7 +6,10 @@ export const Timestamp = z.iso.datetime().meta({ description: "RFC 3339 time in 
 /** Lower-case name of a data set, model or run: letters, digits, `-`, `.`; at most 63 characters. */
 export const Name = z
   .string()
-  .regex(/^[a-z0-9](?:[a-z0-9.-]{0,61}[a-z0-9])?$/, "use 1-63 lower-case letters, digits, dots and dashes, starting and ending with a letter or digit")
+  .regex(
+    /^[a-z0-9](?:[a-z0-9.-]{0,61}[a-z0-9])?$/,
+    "use 1-63 lower-case letters, digits, dots and dashes, starting and ending with a letter or digit",
+  )
   .meta({ id: "Name" });
 
 /** `name@version` of a data set, e.g. `weld@3`. Without a version the newest ready one is taken, and its number is stored. */

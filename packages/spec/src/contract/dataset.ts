@@ -2,7 +2,9 @@ import { z } from "zod";
 import { Name, Task, Timestamp } from "./common.ts";
 import { DataRecord } from "./record.ts";
 
-export const ImportFormat = z.enum(["auto", "coco", "yolo", "vi-jsonl", "llava-json", "openai-jsonl", "csv"]).meta({ id: "ImportFormat" });
+export const ImportFormat = z
+  .enum(["auto", "coco", "yolo", "vi-jsonl", "llava-json", "openai-jsonl", "csv"])
+  .meta({ id: "ImportFormat" });
 export type ImportFormat = z.infer<typeof ImportFormat>;
 
 /** One finding about a row or a file. `error` rows are left out (or stop the import, by policy); `warning` rows stay in. */
@@ -70,7 +72,9 @@ export const ImportOptions = z
   .meta({ id: "ImportOptions" });
 export type ImportOptions = z.output<typeof ImportOptions>;
 
-export const DatasetCreation = z.strictObject({ name: Name, description: z.string().max(2000).default("") }).meta({ id: "DatasetCreation" });
+export const DatasetCreation = z
+  .strictObject({ name: Name, description: z.string().max(2000).default("") })
+  .meta({ id: "DatasetCreation" });
 
 export const Dataset = z
   .object({

@@ -36,14 +36,25 @@ export const AttemptUpdate = Attempt;
 /** What a worker reported since the last batch; rows are upserted by (step, attempt). */
 export const RunReportBatch = z.strictObject({
   progress: RunProgress.optional(),
-  metrics: z.array(StepMetric.omit({ sequence: true })).max(1000).default([]),
+  metrics: z
+    .array(StepMetric.omit({ sequence: true }))
+    .max(1000)
+    .default([]),
   checkpoints: z.array(Checkpoint).default([]),
   events: z.array(RunEvent.omit({ sequence: true }).extend({ key: z.string() })).default([]),
   scores: z.object({ before: Scores.optional(), after: Scores.optional() }).optional(),
 });
 export type RunReportBatch = z.input<typeof RunReportBatch>;
 
-export const InternalRun = z.object({ id: z.string(), state: RunState, spec: RunSpec, plan: Plan, attempts: z.array(Attempt), datasetId: z.string(), datasetVersion: z.int() });
+export const InternalRun = z.object({
+  id: z.string(),
+  state: RunState,
+  spec: RunSpec,
+  plan: Plan,
+  attempts: z.array(Attempt),
+  datasetId: z.string(),
+  datasetVersion: z.int(),
+});
 export type InternalRun = z.infer<typeof InternalRun>;
 
 export const ModelRegistration = Model.omit({ createdAt: true, updatedAt: true });
@@ -74,9 +85,21 @@ export type DatasetVersionUpdate = z.infer<typeof DatasetVersionUpdate>;
 
 /** Inputs of the workflows: ids and digests, never data. The workflow id is the object's id. */
 export const FineTuneInput = z.object({ runId: z.string() });
-export const DatasetInput = z.object({ versionId: z.string(), dataset: z.string(), datasetId: z.string(), version: z.int(), uploadKey: z.string(), options: ImportOptions });
+export const DatasetInput = z.object({
+  versionId: z.string(),
+  dataset: z.string(),
+  datasetId: z.string(),
+  version: z.int(),
+  uploadKey: z.string(),
+  options: ImportOptions,
+});
 export type DatasetInput = z.infer<typeof DatasetInput>;
-export const EvaluationInput = z.object({ evaluationId: z.string(), spec: EvaluationSpec, datasetId: z.string(), datasetVersion: z.int() });
+export const EvaluationInput = z.object({
+  evaluationId: z.string(),
+  spec: EvaluationSpec,
+  datasetId: z.string(),
+  datasetVersion: z.int(),
+});
 export type EvaluationInput = z.infer<typeof EvaluationInput>;
 
 /** Temporal names shared by api (client) and controller (worker). */

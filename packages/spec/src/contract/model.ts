@@ -2,7 +2,9 @@ import { z } from "zod";
 import { Name, Task, Timestamp } from "./common.ts";
 import { Scores } from "./run.ts";
 
-export const ModelFile = z.object({ name: z.string(), sizeBytes: z.int().nonnegative(), sha256: z.string() }).meta({ id: "ModelFile" });
+export const ModelFile = z
+  .object({ name: z.string(), sizeBytes: z.int().nonnegative(), sha256: z.string() })
+  .meta({ id: "ModelFile" });
 
 /** Where a model came from, whole: enough to make it again. */
 export const Lineage = z

@@ -10,7 +10,9 @@ export const MemoryTerm = z
   .meta({ id: "MemoryTerm" });
 export type MemoryTerm = z.infer<typeof MemoryTerm>;
 
-export const TokenStatistics = z.object({ p50: z.number(), p95: z.number(), max: z.number() }).meta({ id: "TokenStatistics" });
+export const TokenStatistics = z
+  .object({ p50: z.number(), p95: z.number(), max: z.number() })
+  .meta({ id: "TokenStatistics" });
 
 /** The token monitor: tokens per sample against the context window. */
 export const TokenMonitor = z
@@ -52,14 +54,28 @@ export type Layout = z.infer<typeof Layout>;
 export const Plan = z
   .object({
     digest: z.string(),
-    model: z.object({ name: z.string(), family: z.string(), parameters: z.number(), trainableParameters: z.number(), license: z.string() }),
+    model: z.object({
+      name: z.string(),
+      family: z.string(),
+      parameters: z.number(),
+      trainableParameters: z.number(),
+      license: z.string(),
+    }),
     accelerator: z.object({ name: z.string(), memoryBytes: z.number(), reason: z.string() }).nullable(),
     layout: Layout.nullable(),
     /** Layouts to fall back to when memory runs out, in order. */
     alternatives: z.array(Layout),
-    memory: z.object({ terms: z.array(MemoryTerm), totalBytes: z.number(), availableBytes: z.number(), hostBytes: z.number() }).nullable(),
+    memory: z
+      .object({ terms: z.array(MemoryTerm), totalBytes: z.number(), availableBytes: z.number(), hostBytes: z.number() })
+      .nullable(),
     tokens: TokenMonitor,
-    steps: z.object({ perEpoch: z.number(), total: z.int(), globalBatchSize: z.int(), samples: z.int(), basis: z.string() }),
+    steps: z.object({
+      perEpoch: z.number(),
+      total: z.int(),
+      globalBatchSize: z.int(),
+      samples: z.int(),
+      basis: z.string(),
+    }),
     timeSeconds: Range.extend({ basis: z.string() }).nullable(),
     cost: Range.extend({ currency: z.string(), basis: z.string() }).nullable(),
     queueWait: z.object({ expectedSeconds: z.number().nullable(), basis: z.string() }),

@@ -5,7 +5,11 @@ const minimal = { name: "weld", model: "qwen3-vl-4b", dataset: "weld@3", task: "
 
 test("a minimal spec gets every default", () => {
   const spec = RunSpec.parse(minimal);
-  expect(spec).toMatchObject({ mode: "lora", queue: "default", training: { epochs: 3, lora: { rank: 16, alpha: 32 }, baseWeights: "bf16" } });
+  expect(spec).toMatchObject({
+    mode: "lora",
+    queue: "default",
+    training: { epochs: 3, lora: { rank: 16, alpha: 32 }, baseWeights: "bf16" },
+  });
 });
 
 test.each([

@@ -3,7 +3,15 @@ import { DatasetReference, Name, Task } from "./common.ts";
 
 /** A model by catalogue name, by `name@version` of one that Drydock made, or by the URI of a Hugging Face folder. */
 export const ModelReference = z
-  .union([z.string().regex(/^[a-zA-Z0-9](?:[a-zA-Z0-9.-]{0,61}[a-zA-Z0-9])?(?:@[1-9][0-9]*)?$/, "use a catalogue name or name@version"), z.strictObject({ uri: z.string().min(1).max(2048) })])
+  .union([
+    z
+      .string()
+      .regex(
+        /^[a-zA-Z0-9](?:[a-zA-Z0-9.-]{0,61}[a-zA-Z0-9])?(?:@[1-9][0-9]*)?$/,
+        "use a catalogue name or name@version",
+      ),
+    z.strictObject({ uri: z.string().min(1).max(2048) }),
+  ])
   .meta({ id: "ModelReference" });
 export type ModelReference = z.infer<typeof ModelReference>;
 

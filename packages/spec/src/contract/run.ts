@@ -4,7 +4,18 @@ import { Plan } from "./plan.ts";
 import { RunSpec } from "./run-spec.ts";
 
 export const RunState = z
-  .enum(["validating", "queued", "scheduling", "running", "evaluating", "pausing", "paused", "succeeded", "failed", "cancelled"])
+  .enum([
+    "validating",
+    "queued",
+    "scheduling",
+    "running",
+    "evaluating",
+    "pausing",
+    "paused",
+    "succeeded",
+    "failed",
+    "cancelled",
+  ])
   .meta({ id: "RunState" });
 export type RunState = z.infer<typeof RunState>;
 
@@ -14,11 +25,35 @@ export const terminalRunStates: readonly RunState[] = ["succeeded", "failed", "c
 /** The closed list of reasons, shared from the REST answer down to the pod. */
 export const RunReason = z
   .enum([
-    "submitted", "data-checked", "waiting-for-capacity", "waiting-in-queue", "starting-worker", "worker-joined", "step-finished",
-    "baseline-evaluation", "final-evaluation", "completed",
-    "pause-requested", "paused-after-checkpoint", "resume-requested", "cancel-requested",
-    "out-of-memory", "preempted", "node-lost", "worker-lost", "hung", "hardware", "storage-unavailable", "bad-data", "bad-config", "image-pull", "diverged",
-    "deadline-exceeded", "retries-exhausted", "plan-refused", "internal-error",
+    "submitted",
+    "data-checked",
+    "waiting-for-capacity",
+    "waiting-in-queue",
+    "starting-worker",
+    "worker-joined",
+    "step-finished",
+    "baseline-evaluation",
+    "final-evaluation",
+    "completed",
+    "pause-requested",
+    "paused-after-checkpoint",
+    "resume-requested",
+    "cancel-requested",
+    "out-of-memory",
+    "preempted",
+    "node-lost",
+    "worker-lost",
+    "hung",
+    "hardware",
+    "storage-unavailable",
+    "bad-data",
+    "bad-config",
+    "image-pull",
+    "diverged",
+    "deadline-exceeded",
+    "retries-exhausted",
+    "plan-refused",
+    "internal-error",
   ])
   .meta({ id: "RunReason" });
 export type RunReason = z.infer<typeof RunReason>;
@@ -91,7 +126,16 @@ export const RunEvent = z
     sequence: z.int().positive(),
     time: Timestamp,
     actor: z.string(),
-    type: z.enum(["state.changed", "attempt.started", "attempt.ended", "checkpoint.saved", "evaluation.finished", "model.published", "remedy.applied", "warning"]),
+    type: z.enum([
+      "state.changed",
+      "attempt.started",
+      "attempt.ended",
+      "checkpoint.saved",
+      "evaluation.finished",
+      "model.published",
+      "remedy.applied",
+      "warning",
+    ]),
     from: RunState.nullable(),
     to: RunState.nullable(),
     reason: RunReason,
@@ -119,7 +163,9 @@ export const StepMetric = z
   .meta({ id: "StepMetric" });
 export type StepMetric = z.infer<typeof StepMetric>;
 
-export const CheckpointFile = z.object({ name: z.string(), sizeBytes: z.int().nonnegative(), sha256: z.string() }).meta({ id: "CheckpointFile" });
+export const CheckpointFile = z
+  .object({ name: z.string(), sizeBytes: z.int().nonnegative(), sha256: z.string() })
+  .meta({ id: "CheckpointFile" });
 
 export const Checkpoint = z
   .object({
