@@ -1,47 +1,13 @@
 import { expect, test, vi } from "vitest";
 import { createLogger, NotFoundError } from "@drydock/kit";
 import type { InternalRun } from "@drydock/spec";
+import { FakeBackend, FakePod } from "../test/fake-backend.ts";
 import { accountForWorkers } from "./account-for-workers.ts";
 import { Capacity } from "./attempts/capacity.ts";
-import type { Pod } from "./backend/cluster-backend.ts";
 import { stopWorkers } from "./close-controller.ts";
 import { AttemptRegistry } from "./attempts/attempt-registry.ts";
 
 const logger = createLogger("controller", { DRYDOCK_LOG_LEVEL: "silent" });
-
-class FakePod implements Pod {
-  readonly name: string;
-  readonly ended: Promise<{ exitCode: null; signal: string; reason: "exited" }>;
-  readonly asked: string[] = [];
-  readonly #obeysStop: boolean;
-  #end: (signal: string) => void = () => undefined;
-
-  constructor(name: string, obeysStop = true) {
-    this.name = name;
-    this.#obeysStop = obeysStop;
-    this.ended = new Promise(
-      (resolve) => (this.#end = (signal) => resolve({ exitCode: null, signal, reason: "exited" })),
-    );
-  }
-
-  stop(): void {
-    this.asked.push("stop");
-    if (this.#obeysStop) this.#end("SIGTERM");
-  }
-
-  kill(): void {
-    this.asked.push("kill");
-    this.#end("SIGKILL");
-  }
-}
-
-function backendOf(...pods: FakePod[]) {
-  return {
-    list: async () => pods,
-    find: async () => null,
-    start: async () => await Promise.reject(new Error("not here")),
-  };
-}
 
 test("workers of runs that are over or unknown are ended, the others keep their slot until they end", async () => {
   const [wanted, over, unknown, evaluation] = ["run_1-a1-r0", "run_2-a3-r0", "run_3-a1-r0", "eval_1-a1-r0"].map(
@@ -54,7 +20,7 @@ test("workers of runs that are over or unknown are ended, the others keep their 
       return { state: id === "run_2" ? "succeeded" : "running" } as InternalRun;
     },
   };
-  await accountForWorkers({ backend: backendOf(wanted!, over!, unknown!, evaluation!), capacity, logger }, api);
+  await accountForWorkers({ backend: new FakeBackend(wanted!, over!, unknown!, evaluation!), capacity, logger }, api);
   const waiting = capacity.acquire(
     { id: "run_9", priority: "normal", queue: "default", tell: () => undefined },
     new AbortController().signal,
@@ -69,7 +35,10 @@ test("a closing controller admits nobody, asks its workers to stop, and ends tho
   const obedient = new FakePod("run_1-a1-r0");
   const stubborn = new FakePod("run_2-a1-r0", false);
   const capacity = new Capacity(1);
-  await stopWorkers({ capacity, registry: new AttemptRegistry(), backend: backendOf(obedient, stubborn), logger }, 20);
+  await stopWorkers(
+    { capacity, registry: new AttemptRegistry(), backend: new FakeBackend(obedient, stubborn), logger },
+    20,
+  );
   expect(obedient.asked[0]).toBe("stop");
   expect(stubborn.asked).toEqual(["stop", "kill"]);
   let isAdmitted = false;

@@ -1,8 +1,8 @@
 import { mkdir, mkdtemp, rm } from "node:fs/promises";
 import { dirname, join } from "node:path";
-import { importVersion } from "@drydock/data";
+import { datasetKeys, importVersion } from "@drydock/data";
 import { NotFoundError, isDrydockError, type Logger, type ObjectStorage } from "@drydock/kit";
-import type { DatasetInput, DatasetVersionUpdate } from "@drydock/spec";
+import { ValidationReport, type DatasetInput, type DatasetVersionUpdate } from "@drydock/spec";
 import type { DatasetActivities } from "@drydock/workflows";
 import type { InternalApi } from "../internal-api.ts";
 import { failForGood, whileWatching } from "./activity-signals.ts";
@@ -29,8 +29,8 @@ export function createDatasetActivities(dependencies: DatasetDependencies): Data
 }
 
 /** What is wrong with the data is an answer, not an error: the version failed, and the reason says why. */
-async function importOutcome(
-  { storage, workDirectory }: DatasetDependencies,
+export async function importOutcome(
+  { storage, workDirectory }: Pick<DatasetDependencies, "storage" | "workDirectory">,
   input: DatasetInput,
   signal: AbortSignal,
 ): Promise<DatasetVersionUpdate> {
@@ -50,9 +50,25 @@ async function importOutcome(
     return { state: "ready", reason: null, digest, statistics, report };
   } catch (error) {
     if (!isDrydockError(error) || error.isRetryable) throw error;
-    return { state: "failed", reason: error.message, digest: null, statistics: null, report: null };
+    const report = await reportOfFailure(storage, input);
+    return { state: "failed", reason: error.message, digest: null, statistics: null, report };
   } finally {
     await rm(work, { recursive: true, force: true });
+  }
+}
+
+/** The report that an import left which found nothing usable: it names the rows. Null when it did not get that far. */
+async function reportOfFailure(
+  storage: ObjectStorage,
+  { datasetId, version }: DatasetInput,
+): Promise<ValidationReport | null> {
+  try {
+    return ValidationReport.parse(
+      JSON.parse(Buffer.from(await storage.get(datasetKeys.report(datasetId, version))).toString()),
+    );
+  } catch (error) {
+    if (error instanceof NotFoundError) return null;
+    throw error;
   }
 }
 
