@@ -12,6 +12,7 @@ import {
 } from "../models/qwen3-vl/inputs.ts";
 import type { LoraPlacement } from "../models/variables.ts";
 import { CompiledGraph } from "../runtime/compiled-graph.ts";
+import { sharedFloats } from "../runtime/shared-floats.ts";
 import { SeededRandom } from "../training/random.ts";
 import { weightLocations, type ModelFolder } from "../weights/model-folder.ts";
 import { chooseToken, type SamplingOptions } from "./sampling.ts";
@@ -209,8 +210,8 @@ class Cache {
     this.#used = 0;
     const size = batch.batchSize * config.keyValueHeads * this.#capacity * config.headSize;
     this.#layers = Array.from({ length: config.layers }, () => ({
-      key: new Float32Array(size),
-      value: new Float32Array(size),
+      key: sharedFloats(size),
+      value: sharedFloats(size),
     }));
     this.#mask = new Float32Array(batch.batchSize * (this.#capacity + 1)).fill(masked);
     this.#nextPositions = Array.from({ length: batch.batchSize }, (_, row) => nextPosition(batch, row));

@@ -1,6 +1,7 @@
 import { readAdapter } from "../adapters/lora.ts";
 import { AnswerGenerator } from "../generation/answer-generator.ts";
 import { openModelFolder, type ModelFolder } from "../weights/model-folder.ts";
+import { toShared } from "../runtime/shared-floats.ts";
 import { forwardGraph } from "./qwen3-vl/graph.ts";
 import { InvalidError } from "@drydock/kit";
 
@@ -28,7 +29,7 @@ export async function loadModel(options: {
           "adapter_mismatch",
           `adapter ${options.adapterDirectory} does not fit model ${options.directory}: ${name} should be [${shape.join(", ")}]`,
         );
-      live.set(name, { data, shape });
+      live.set(name, { data: toShared(data), shape });
     }
     const unused = [...adapter.tensors.keys()].find((name) => !live.has(name));
     if (unused !== undefined)

@@ -1,10 +1,10 @@
-import "./no-telemetry.ts";
-import { InferenceSession, Tensor } from "onnxruntime-node";
 import { InvalidError } from "@drydock/kit";
 import { encodeOnnx, type WeightLocation } from "../graph/onnx.ts";
 import { evaluate } from "../graph/shape.ts";
 import type { Node } from "../graph/ops.ts";
-import type { Feeds, FeedTensor, Symbols } from "../models/qwen3-vl/inputs.ts";
+import type { Feeds, Symbols } from "../models/qwen3-vl/inputs.ts";
+import { sessionHost } from "./session-host.ts";
+import type { SentTensor } from "./session-messages.ts";
 
 export interface CompileOptions {
   readonly threads: number;
@@ -13,15 +13,15 @@ export interface CompileOptions {
   readonly weightsDirectory?: string;
 }
 
-/** A graph with its ONNX Runtime session. One session serves all sizes of its symbols. */
+/** A graph with its ONNX Runtime session, which lives on the session thread. One session serves all sizes of its symbols. */
 export class CompiledGraph {
-  readonly #session: InferenceSession;
+  readonly #session: number;
   readonly #outputs: Readonly<Record<string, Node>>;
   readonly #inputNames: ReadonlySet<string>;
   readonly #dimensions: readonly { readonly name: string; readonly dimension: string }[];
 
   private constructor(
-    session: InferenceSession,
+    session: number,
     outputs: Readonly<Record<string, Node>>,
     inputNames: ReadonlySet<string>,
     dimensions: readonly { readonly name: string; readonly dimension: string }[],
@@ -34,7 +34,7 @@ export class CompiledGraph {
 
   static async compile(outputs: Readonly<Record<string, Node>>, options: CompileOptions): Promise<CompiledGraph> {
     const encoded = encodeOnnx(outputs, options.weights);
-    const session = await InferenceSession.create(encoded.model, {
+    const sessionOptions = {
       intraOpNumThreads: options.threads,
       interOpNumThreads: 1,
       graphOptimizationLevel: "all",
@@ -50,7 +50,11 @@ export class CompiledGraph {
             : {}),
         },
       },
-    });
+    } as const;
+    const { session } = await sessionHost.ask(
+      { kind: "open", model: encoded.model, options: sessionOptions },
+      "opened",
+    );
     return new CompiledGraph(session, outputs, new Set(encoded.inputNames), encoded.dimensionInputs);
   }
 
@@ -62,45 +66,40 @@ export class CompiledGraph {
   /**
    * @param feeds    values by input name; names that the graph does not have are ignored
    * @param symbols  sizes of the symbols
-   * @param into     arrays that outputs are written into
+   * @param into     arrays in shared memory (`sharedFloats`) that outputs are written into
    */
   async run(
     feeds: Feeds,
     symbols: Symbols,
     into: Readonly<Record<string, Float32Array>> = {},
   ): Promise<Record<string, Float32Array>> {
-    const given: Record<string, Tensor> = {};
+    const given: SentTensor[] = [];
+    const missing: string[] = [];
+    const sizes = new Set(this.#dimensions.map(({ name }) => name));
     for (const name of this.#inputNames) {
       const feed = feeds[name];
-      if (feed) given[name] = toTensor(feed);
+      if (feed) given.push({ name, ...feed });
+      else if (!sizes.has(name)) missing.push(name);
     }
     for (const { name, dimension } of this.#dimensions)
-      given[name] = new Tensor("int64", BigInt64Array.of(BigInt(evaluate(dimension, symbols))), [1]);
-    const missing = [...this.#inputNames].filter((name) => !given[name]);
+      given.push({ name, data: BigInt64Array.of(BigInt(evaluate(dimension, symbols))), shape: [1] });
     if (missing.length > 0)
       throw new InvalidError("missing_graph_input", `the graph was not given ${missing.slice(0, 5).join(", ")}`);
-    const fetches: Record<string, Tensor | null> = {};
-    for (const [name, node] of Object.entries(this.#outputs)) {
-      const target = into[name];
-      fetches[name] = target
-        ? new Tensor(
-            "float32",
-            target,
-            node.shape.map((size) => evaluate(size, symbols)),
-          )
-        : null;
+    const targets: SentTensor[] = [];
+    const wanted: string[] = [];
+    for (const [name, { shape }] of Object.entries(this.#outputs)) {
+      const data = into[name];
+      if (data) targets.push({ name, data, shape: shape.map((size) => evaluate(size, symbols)) });
+      else wanted.push(name);
     }
-    const results = await this.#session.run(given, fetches);
-    return Object.fromEntries(
-      Object.entries(results).map(([name, tensor]) => [name, into[name] ?? (tensor.data as Float32Array)]),
+    const { outputs } = await sessionHost.ask(
+      { kind: "run", session: this.#session, feeds: given, targets, wanted },
+      "ran",
     );
+    return { ...into, ...Object.fromEntries(outputs.map(({ name, data }) => [name, data as Float32Array])) };
   }
 
   async close(): Promise<void> {
-    await this.#session.release();
+    await sessionHost.ask({ kind: "close", session: this.#session }, "closed");
   }
-}
-
-function toTensor({ data, shape }: FeedTensor): Tensor {
-  return data instanceof Float32Array ? new Tensor("float32", data, shape) : new Tensor("int64", data, shape);
 }

@@ -8,6 +8,7 @@ import type { Qwen3VlConfig } from "../models/qwen3-vl/config.ts";
 import { batchSymbols, textFeeds, visionFeeds, type Feeds, type Symbols } from "../models/qwen3-vl/inputs.ts";
 import type { LoraPlacement } from "../models/variables.ts";
 import { CompiledGraph } from "../runtime/compiled-graph.ts";
+import { sharedFloats, toShared } from "../runtime/shared-floats.ts";
 import {
   openModelFolder,
   readWeights,
@@ -314,8 +315,8 @@ function newTensor(name: string, shape: readonly number[], values: Float32Array)
   return {
     name,
     shape,
-    values: Float32Array.from(values),
-    gradient: new Float32Array(size),
+    values: toShared(values),
+    gradient: sharedFloats(size),
     firstMoment: new Float32Array(size),
     secondMoment: new Float32Array(size),
     isDecayed: isDecayed(name, isLayerNorm),

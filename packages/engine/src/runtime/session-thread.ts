@@ -1,0 +1,53 @@
+/*
+ * What runs on the session thread: ONNX Runtime's sessions. `run` there blocks its thread, and on the main thread it would
+ * keep the process from answering anyone for as long as a training step takes.
+ */
+import { parentPort } from "node:worker_threads";
+import { InferenceSession, Tensor } from "onnxruntime-node";
+import type { Envelope, SentTensor, SessionAnswer, SessionReply, SessionRequest } from "./session-messages.ts";
+
+const port = parentPort;
+if (!port) throw new Error("session-thread.ts is started by session-host.ts, as a worker thread");
+
+const sessions = new Map<number, InferenceSession>();
+let opened = 0;
+
+async function answer(request: SessionRequest): Promise<SessionAnswer> {
+  if (request.kind === "open") {
+    const session = ++opened;
+    sessions.set(session, await InferenceSession.create(request.model, request.options));
+    return { kind: "opened", session };
+  }
+  const session = sessions.get(request.session);
+  if (!session) throw new Error(`session ${request.session} is closed`);
+  if (request.kind === "close") {
+    sessions.delete(request.session);
+    await session.release();
+    return { kind: "closed" };
+  }
+  const fetches: Record<string, Tensor | null> = Object.fromEntries(request.wanted.map((name) => [name, null]));
+  for (const target of request.targets) fetches[target.name] = tensorOf(target);
+  const feeds = Object.fromEntries(request.feeds.map((feed) => [feed.name, tensorOf(feed)]));
+  const results = await session.run(feeds, fetches);
+  const outputs = request.wanted.map((name): SentTensor => {
+    const { data, dims } = results[name] as Tensor;
+    return { name, data: data as Float32Array, shape: dims };
+  });
+  return { kind: "ran", outputs };
+}
+
+function tensorOf({ data, shape }: SentTensor): Tensor {
+  return data instanceof Float32Array ? new Tensor("float32", data, shape) : new Tensor("int64", data, shape);
+}
+
+async function reply({ id, body }: Envelope<SessionRequest>): Promise<SessionReply> {
+  try {
+    return { id, body: await answer(body) };
+  } catch (error) {
+    return { id, failure: error instanceof Error ? error.message : String(error) };
+  }
+}
+
+port.on("message", (envelope: Envelope<SessionRequest>) => {
+  void reply(envelope).then((message) => port.postMessage(message));
+});
