@@ -1,6 +1,7 @@
 import { InvalidError } from "@drydock/kit";
 import type { ModelBatch } from "../../batch/model-batch.ts";
 import type { Qwen3VlConfig } from "./config.ts";
+import { gridTables, type GridTables } from "./grid-tables.ts";
 
 /** A graph input with its values. */
 export interface FeedTensor {
@@ -100,9 +101,11 @@ export function visionFeeds(config: Qwen3VlConfig["vision"], batch: ModelBatch):
   const mask = new Float32Array(pictures * padded).fill(masked);
   const taps = new BigInt64Array(4 * pictures * padded);
   const weights = new Float32Array(4 * pictures * padded);
-  const quarter = config.hiddenSize / config.heads / 4;
-  const angles = new Float32Array(pictures * padded * 2 * quarter);
+  const half = config.hiddenSize / config.heads / 2;
+  const cos = new Float32Array(pictures * padded * half).fill(1);
+  const sin = new Float32Array(pictures * padded * half);
   const featureRows = new BigInt64Array(visible);
+  const known = new Map<string, GridTables>();
   let source = 0;
   let feature = 0;
   batch.imageGrids.forEach((grid, picture) => {
@@ -112,22 +115,23 @@ export function visionFeeds(config: Qwen3VlConfig["vision"], batch: ModelBatch):
     mask.fill(0, start, start + count);
     source += count;
     for (let cell = 0; cell < count / block; cell++) featureRows[feature++] = BigInt(picture * cells + cell);
-    patchCoordinates(grid, config.mergeSize).forEach(([row, column], index) => {
-      placeTaps(config.positionSide, grid, row, column, start + index, pictures * padded, taps, weights);
-      for (let slot = 0; slot < quarter; slot++) {
-        const frequency = Math.fround(1 / Math.fround(10000 ** (slot / quarter)));
-        angles[(start + index) * 2 * quarter + slot] = Math.fround(row * frequency);
-        angles[(start + index) * 2 * quarter + quarter + slot] = Math.fround(column * frequency);
-      }
+    const key = `${grid.time}x${grid.height}x${grid.width}`;
+    const tables = known.get(key) ?? gridTables(config, grid);
+    known.set(key, tables);
+    tables.taps.forEach((tap, index) => {
+      taps.set(tap.rows, index * pictures * padded + start);
+      weights.set(tap.weights, index * pictures * padded + start);
     });
+    cos.set(tables.cos, start * half);
+    sin.set(tables.sin, start * half);
   });
-  const ropeShape = [pictures, padded, 2 * quarter];
+  const ropeShape = [pictures, padded, half];
   return {
     patches: { data: patches, shape: [pictures * padded, patchSize] },
     "position-taps": { data: taps, shape: [4 * pictures * padded] },
     "position-weights": { data: weights, shape: [4, pictures * padded, 1] },
-    "vision-cos": { data: angles.map(Math.cos), shape: ropeShape },
-    "vision-sin": { data: angles.map(Math.sin), shape: ropeShape },
+    "vision-cos": { data: cos, shape: ropeShape },
+    "vision-sin": { data: sin, shape: ropeShape },
     "vision-mask": { data: mask, shape: [pictures, 1, 1, padded] },
     "feature-rows": { data: featureRows, shape: [visible] },
     "image-rows": { data: BigInt64Array.from(batch.imageRows, BigInt), shape: [visible] },
@@ -140,50 +144,4 @@ export function batchSymbols(config: Qwen3VlConfig["vision"], batch: ModelBatch)
   if (batch.imageGrids.length === 0) return symbols;
   const longest = Math.max(...batch.imageGrids.map(({ time, height, width }) => time * height * width));
   return { ...symbols, I: batch.imageGrids.length, Q: longest / config.mergeSize ** 2, N: batch.imageRows.length };
-}
-
-/** (row, column) of each patch of a picture, in merge-block order. */
-function patchCoordinates(
-  grid: { readonly time: number; readonly height: number; readonly width: number },
-  merge: number,
-): [number, number][] {
-  const result: [number, number][] = [];
-  for (let frame = 0; frame < grid.time; frame++)
-    for (let blockRow = 0; blockRow < grid.height / merge; blockRow++)
-      for (let blockColumn = 0; blockColumn < grid.width / merge; blockColumn++)
-        for (let row = 0; row < merge; row++)
-          for (let column = 0; column < merge; column++)
-            result.push([blockRow * merge + row, blockColumn * merge + column]);
-  return result;
-}
-
-/** Bilinear taps into the square position table, corners aligned: source = index · (side−1)/(size−1). */
-function placeTaps(
-  side: number,
-  grid: { readonly height: number; readonly width: number },
-  row: number,
-  column: number,
-  position: number,
-  stride: number,
-  taps: BigInt64Array,
-  weights: Float32Array,
-): void {
-  const [top, bottom, down] = neighbours(row, grid.height, side);
-  const [left, right, across] = neighbours(column, grid.width, side);
-  const corners = [
-    [top, left, (1 - down) * (1 - across)],
-    [top, right, (1 - down) * across],
-    [bottom, left, down * (1 - across)],
-    [bottom, right, down * across],
-  ] as const;
-  corners.forEach(([tableRow, tableColumn, weight], tap) => {
-    taps[tap * stride + position] = BigInt(tableRow * side + tableColumn);
-    weights[tap * stride + position] = weight;
-  });
-}
-
-function neighbours(index: number, size: number, side: number): [number, number, number] {
-  const source = Math.fround(Math.fround(index * (side - 1)) / Math.max(size - 1, 1));
-  const lower = Math.floor(source);
-  return [lower, Math.min(lower + 1, side - 1), Math.fround(source - lower)];
 }
