@@ -25,10 +25,11 @@ export function runSpecOf(mode: DemoMode, datasetVersion: number): RunSpecInput 
     systemPrompt,
     training: {
       epochs: 100,
-      maxSteps: 300,
+      maxSteps: 350,
       globalBatchSize: 32,
       microBatchSize: 32,
-      learningRate: mode === "lora" ? 4e-3 : 1e-3,
+      // Adapters of so small a model want a high rate: 30.8 % of names after 300 steps at 4e-3, 40.0 % after 350 at 1e-2.
+      learningRate: mode === "lora" ? 1e-2 : 1e-3,
       schedule: "cosine",
       warmupRatio: 0.05,
       seed: 42,

@@ -37,7 +37,7 @@ function render(input: ReportInput): string {
 <p class="lead">The base model <code>drydock-tiny-vl</code> (1.5 million parameters, trained by Drydock on other things) was fine-tuned twice, side by side on this computer: only LoRA adapters, and all weights. It took ${formatDuration(summary.totalSeconds)} in all, on ${summary.createdAt.slice(0, 10)}.</p>
 <h2>Before and after</h2>
 ${scoreTable(summary)}
-<p>All scores are per cent, on pictures that no training saw. <code>${namesMetric}</code>, the headline: the exact name of the food at a place. <code>${boxesMetric}</code>: boxes that overlap the right one by half or more, and no others.</p>
+<p>All scores are per cent, on pictures that no training saw. <code>${namesMetric}</code>, the headline: the exact name of the food at a place. <code>${boxesMetric}</code>: boxes under the right name that overlap the right one by half or more, and no others.</p>
 <h2>What it took</h2>
 ${costTable(summary)}
 <h2>How the held-out set was made</h2>
@@ -84,7 +84,7 @@ function honesty({ dataset }: DemoSummary): string {
 <ul><li>Training pictures are drawn by ${artists}.</li>
 <li>Validation pictures are drawn by ${heldOutArtwork.title} (${heldOutArtwork.license}) only. No training, neither this one nor that of the base, ever saw a drawing of that set.</li>
 <li>The kinds of food are the same in both: this measures recognising known things in an unknown hand, not unknown things. Places, sizes, grounds and tilts are random in both, from the same generator with other seeds.</li>
-<li>The base had seen no picture of food at all and knows the food names as words only, so that its names cannot be right but by luck; it knows how to find things, so that its boxes are right when it happens to pick the right thing.</li>
+<li>The base had seen no picture of food at all and knows the food names as words only, so that its names cannot be right but by luck; it often draws a good box, but under a wrong name, and a box counts under its right name only.</li>
 <li>The number of steps and the learning rates were chosen while building the demo, by looking at validation scores of this set; the scores are therefore a little kinder than those of a set used once.</li></ul>
 <p>System prompt: <q>${escapeHtml(systemPrompt)}</q></p>`;
 }
