@@ -83,5 +83,12 @@ test.each<[string, Phase, number, number, number | null, string | null]>([
   ["asked to stop a moment ago", Phase.TRAINING, 20_000, 20_000, 19_000, null],
   ["asked to stop long ago", Phase.TRAINING, 20_000, 20_000, 17_000, "it did not stop within 2 s of being asked"],
 ])("a worker is ended, or not: %s", (_name, phase, lastReportAtMs, lastProgressAtMs, stopAskedAtMs, expected) => {
-  expect(reasonToKill({ phase, lastReportAtMs, lastProgressAtMs }, patience, stopAskedAtMs, 20_000)).toBe(expected);
+  expect(
+    reasonToKill({ phase, lastReportAtMs, lastProgressAtMs, reportsInFlight: 0 }, patience, stopAskedAtMs, 20_000),
+  ).toBe(expected);
+});
+
+test("a worker that waits for the api to store its report is not silent", () => {
+  const waiting = { phase: Phase.EVALUATING_AFTER, lastReportAtMs: 0, lastProgressAtMs: 0, reportsInFlight: 1 };
+  expect(reasonToKill(waiting, patience, null, 20_000)).toBeNull();
 });

@@ -120,6 +120,7 @@ export class AttemptHost {
       outcome: stored.outcome,
       phase: Phase.UNSPECIFIED,
       lastReportAtMs: nowMs,
+      reportsInFlight: 0,
       lastProgressAtMs: nowMs,
       onReport: async (report) => {
         await onReport(report);

@@ -33,6 +33,8 @@ export interface AttemptSession {
   phase: Phase;
   /** When the worker last said anything. */
   lastReportAtMs: number;
+  /** Reports that are being stored: while the api is away the worker waits for us, and is not silent. */
+  reportsInFlight: number;
   /** When the worker last said that it got further: a step, a checkpoint, an evaluation, another phase. */
   lastProgressAtMs: number;
 }
@@ -70,7 +72,13 @@ export class AttemptRegistry {
     session.lastReportAtMs = nowMs;
     if (isProgress(request, session)) session.lastProgressAtMs = nowMs;
     session.phase = request.phase;
-    await session.onReport(request);
+    session.reportsInFlight += 1;
+    try {
+      await session.onReport(request);
+    } finally {
+      session.reportsInFlight -= 1;
+      session.lastReportAtMs = Date.now();
+    }
     if (request.outcome) session.outcome = request.outcome;
     return create(ReportResponseSchema, { directive: session.directive });
   }

@@ -58,14 +58,15 @@ export async function watchPod(
 
 /** Null while all is well. Pure. */
 export function reasonToKill(
-  session: Pick<AttemptSession, "lastReportAtMs" | "lastProgressAtMs" | "phase">,
+  session: Pick<AttemptSession, "lastReportAtMs" | "lastProgressAtMs" | "phase" | "reportsInFlight">,
   patience: Patience,
   stopAskedAtMs: number | null,
   nowMs: number,
 ): string | null {
   if (stopAskedAtMs !== null && nowMs - stopAskedAtMs > patience.stopMs)
     return `it did not stop within ${seconds(patience.stopMs)} of being asked`;
-  if (nowMs - session.lastReportAtMs > patience.reportMs) return `it said nothing for ${seconds(patience.reportMs)}`;
+  if (session.reportsInFlight === 0 && nowMs - session.lastReportAtMs > patience.reportMs)
+    return `it said nothing for ${seconds(patience.reportMs)}`;
   if (session.phase === Phase.TRAINING && nowMs - session.lastProgressAtMs > patience.stepMs)
     return `it took no step for ${seconds(patience.stepMs)}`;
   return null;

@@ -37,6 +37,7 @@ function anAttempt(change: Partial<AttemptSession> = {}): AttemptSession {
     outcome: null,
     phase: Phase.UNSPECIFIED,
     lastReportAtMs: 0,
+    reportsInFlight: 0,
     lastProgressAtMs: 0,
     onReport: async (report) => void stored.push(report),
     ...change,
