@@ -13,12 +13,12 @@ function leaves(command: Command, path: string): string[] {
 }
 
 test("the guide lists exactly the commands that there are", () => {
-  const listed = [...guide.matchAll(/^\| `(drydock [a-z ]+)` \|/gm)].map(([, name]) => name);
+  const listed = [...guide.matchAll(/^\| `(drydock [a-z ]+)` +\|/gm)].map(([, name]) => name);
   expect(new Set(listed)).toEqual(new Set(leaves(createProgram(), "")));
 });
 
 test("the guide lists exactly the exit codes that there are", () => {
-  const listed = [...guide.matchAll(/^\| (\d+) \| (.*) \|$/gm)].map(([, code, meaning]) => [Number(code), meaning]);
+  const listed = [...guide.matchAll(/^\| +(\d+) +\| (.*?) +\|$/gm)].map(([, code, meaning]) => [Number(code), meaning]);
   expect(listed).toEqual(exitCodeTable.map(([code, meaning]) => [code, meaning]));
 });
 
