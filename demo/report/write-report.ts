@@ -85,7 +85,7 @@ function honesty({ dataset }: DemoSummary): string {
 <li>Validation pictures are drawn by ${heldOutArtwork.title} (${heldOutArtwork.license}) only. No training, neither this one nor that of the base, ever saw a drawing of that set.</li>
 <li>The kinds of food are the same in both: this measures recognising known things in an unknown hand, not unknown things. Places, sizes, grounds and tilts are random in both, from the same generator with other seeds.</li>
 <li>The base had seen no picture of food at all and knows the food names as words only, so that its names cannot be right but by luck; it often draws a good box, but under a wrong name, and a box counts under its right name only.</li>
-<li>The number of steps and the learning rates were chosen while building the demo, by looking at validation scores of this set; the scores are therefore a little kinder than those of a set used once.</li></ul>
+<li>The number of steps, the learning rates and which of the two questions is the headline were chosen while building the demo, by looking at validation scores of this set; the scores are therefore a little kinder than those of a set used once.</li></ul>
 <p>System prompt: <q>${escapeHtml(systemPrompt)}</q></p>`;
 }
 
