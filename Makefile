@@ -11,7 +11,7 @@ help: ## List the targets
 
 install: $(INSTALLED) ## Install the packages (no CUDA download)
 $(INSTALLED): package-lock.json
-	npm ci --no-audit --no-fund --loglevel=error
+	npm install --no-save --no-audit --no-fund --loglevel=error
 	@touch $(INSTALLED)
 
 demo: install ## From a clean clone to a fine-tuned model: LoRA and full side by side, report and summary in .drydock/demo
