@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# Makes the golden files again from the pinned reference implementations; the diff is the review.
+# Makes the golden files again from the pinned reference implementations (Python; Java and Maven for captions); the diff is the review.
 set -euo pipefail
 python=$(bash scripts/python-environment.sh golden test/golden/requirements.txt)
 "$python" test/golden/make_qwen3_vl.py
 "$python" test/golden/make_images.py
 node test/golden/make-tokenizer.ts
 "$python" test/golden/make_text.py
+test/golden/captions/make-tokens.sh
