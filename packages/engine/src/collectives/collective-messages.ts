@@ -1,0 +1,32 @@
+import type { NumberArray } from "./collective.ts";
+import type { RingOptions, Traffic } from "./tcp-ring.ts";
+
+/** What the collective thread can be asked. Numbers are in shared memory and are not copied. */
+export type CollectiveRequest =
+  | { readonly kind: "listen"; readonly host: string; readonly port: number }
+  | { readonly kind: "connect"; readonly options: RingOptions }
+  | {
+      readonly kind: "run";
+      readonly operation: "allReduceSum" | "reduceScatterSum" | "allGather";
+      readonly buffers: readonly NumberArray[];
+    }
+  | { readonly kind: "broadcast"; readonly buffers: readonly NumberArray[]; readonly root: number }
+  | { readonly kind: "barrier" }
+  | { readonly kind: "traffic" }
+  | { readonly kind: "close"; readonly failure: string | undefined };
+
+export type CollectiveAnswer = string | Traffic | undefined;
+
+export interface CollectiveEnvelope {
+  readonly id: number;
+  readonly request: CollectiveRequest;
+}
+
+/** An error's rank and reason travel as data, since a class does not survive the way between threads. */
+export type CollectiveReply =
+  | { readonly id: number; readonly answer: CollectiveAnswer }
+  | {
+      readonly id: number;
+      readonly failure: string;
+      readonly lost: { readonly rank: number; readonly why: string } | null;
+    };
