@@ -3,17 +3,24 @@ import { copyFile, link, mkdir, open, readFile, readdir, rename, rm, stat, unlin
 import { randomBytes } from "node:crypto";
 import { dirname, join, resolve, sep } from "node:path";
 import { pathToFileURL } from "node:url";
-import type { Readable } from "node:stream";
+import { Readable } from "node:stream";
 import { NotFoundError, PreconditionFailedError, UnavailableError, messageOf } from "../errors.ts";
-import { checkObjectKey } from "./object-key.ts";
+import { fateOfMark, markOfThisProcess } from "../process-mark.ts";
+import { checkObjectKey, compareKeys } from "./object-key.ts";
 import type { ObjectInfo, ObjectStorage, PutOptions } from "./object-storage.ts";
 
 const temporaryFolder = ".tmp";
+/** A file on its way whose process cannot be looked up (another machine, another container) is left-over after so long. */
+const abandonedAfterMs = 24 * 3_600_000;
 
-/** Object storage in a local folder: the embedded default. Puts are written aside, synced, then renamed into place. */
+/**
+ * Object storage in a local folder: the embedded default. Puts are written aside, synced, then renamed into place. What
+ * processes that were killed left aside is removed before the first put.
+ */
 export class FolderStorage implements ObjectStorage {
   readonly url: string;
   readonly #root: string;
+  #tidied: Promise<void> | null = null;
 
   constructor(root: string) {
     this.#root = resolve(root);
@@ -51,6 +58,7 @@ export class FolderStorage implements ObjectStorage {
   async read(key: string, range?: { readonly start: number; readonly endExclusive: number }): Promise<Readable> {
     const path = this.#path(key);
     await translate(key, async () => await stat(path));
+    if (range && range.endExclusive <= range.start) return Readable.from([]);
     return createReadStream(path, range ? { start: range.start, end: range.endExclusive - 1 } : {});
   }
 
@@ -86,7 +94,7 @@ export class FolderStorage implements ObjectStorage {
     const folder = slash < 0 ? "" : prefix.slice(0, slash);
     const keys: string[] = [];
     await this.#collect(folder, keys);
-    for (const key of keys.filter((candidate) => candidate.startsWith(prefix)).sort()) {
+    for (const key of keys.filter((candidate) => candidate.startsWith(prefix)).sort(compareKeys)) {
       const info = await this.head(key);
       if (info) yield info;
     }
@@ -114,8 +122,9 @@ export class FolderStorage implements ObjectStorage {
 
   async #place(key: string, options: PutOptions, write: (temporary: string) => Promise<void>): Promise<void> {
     const path = this.#path(key);
-    const temporary = join(this.#root, temporaryFolder, randomBytes(12).toString("hex"));
+    const temporary = join(this.#root, temporaryFolder, `${markOfThisProcess()}.${randomBytes(12).toString("hex")}`);
     await translate(key, async () => {
+      await (this.#tidied ??= removeLeftOvers(join(this.#root, temporaryFolder)));
       await mkdir(dirname(temporary), { recursive: true });
       await mkdir(dirname(path), { recursive: true });
       try {
@@ -135,6 +144,34 @@ export class FolderStorage implements ObjectStorage {
 
   #path(key: string): string {
     return join(this.#root, checkObjectKey(key).split("/").join(sep));
+  }
+}
+
+/** Removes what processes that are gone left in the folder of files on their way. */
+async function removeLeftOvers(folder: string): Promise<void> {
+  for (const name of await namesIn(folder)) {
+    const path = join(folder, name);
+    const fate = fateOfMark(name.split(".")[0] ?? "");
+    if (fate === "gone" || (fate === "unknown" && (await isOlderThan(path, abandonedAfterMs))))
+      await rm(path, { force: true });
+  }
+}
+
+async function namesIn(folder: string): Promise<string[]> {
+  try {
+    return await readdir(folder);
+  } catch (error) {
+    if (isMissing(error)) return [];
+    throw error;
+  }
+}
+
+async function isOlderThan(path: string, ageMs: number): Promise<boolean> {
+  try {
+    return Date.now() - (await stat(path)).mtimeMs > ageMs;
+  } catch (error) {
+    if (isMissing(error)) return false; // its process put it in place meanwhile
+    throw error;
   }
 }
 

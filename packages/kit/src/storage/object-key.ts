@@ -8,3 +8,8 @@ export function checkObjectKey(key: string): string {
   }
   return key;
 }
+
+/** The order in which storage lists keys: by their bytes in UTF-8. */
+export function compareKeys(a: string, b: string): number {
+  return Buffer.compare(Buffer.from(a), Buffer.from(b));
+}

@@ -13,6 +13,14 @@ export interface PutOptions {
   readonly ifNoneMatch?: boolean;
 }
 
+/** What a presigned download says of itself. */
+export interface DownloadUrlOptions {
+  readonly expiresInSeconds: number;
+  /** Name under which a browser saves it. */
+  readonly fileName?: string;
+  readonly contentType?: string;
+}
+
 /**
  * Where checkpoints, data and models live. A put appears whole or not at all.
  *
@@ -32,9 +40,11 @@ export interface ObjectStorage {
   getFile(key: string, path: string): Promise<void>;
   /** Path of the object on this machine, for reading only; absent in a storage that is elsewhere. */
   localPath?(key: string): string;
+  /** A URL that lets whoever has it read the object until it expires; absent in a storage that has no server of its own. */
+  downloadUrl?(key: string, options: DownloadUrlOptions): Promise<string>;
   /** Null when there is no such object. */
   head(key: string): Promise<ObjectInfo | null>;
-  /** All objects whose key starts with `prefix`, sorted by key. */
+  /** All objects whose key starts with `prefix`, sorted by key (bytes of its UTF-8). */
   list(prefix: string): AsyncIterable<ObjectInfo>;
   /** Removing what is gone succeeds. */
   remove(key: string): Promise<void>;

@@ -2,10 +2,11 @@ import { fileURLToPath } from "node:url";
 import { InvalidError } from "../errors.ts";
 import { FolderStorage } from "./folder-storage.ts";
 import type { ObjectStorage } from "./object-storage.ts";
-import { s3StorageOf } from "./s3-storage.ts";
+import { s3OptionsOf } from "./s3-options.ts";
+import { S3Storage } from "./s3-storage.ts";
 
 /**
- * Opens object storage by URL: `file:///folder` is a folder, `s3://bucket/prefix` a bucket (settings in `s3StorageOf`).
+ * Opens object storage by URL: `file:///folder` is a folder, `s3://bucket/prefix` a bucket (settings in `s3OptionsOf`).
  *
  * @throws InvalidError for any other scheme
  */
@@ -14,7 +15,7 @@ export function openStorage(
   environment: Readonly<Record<string, string | undefined>> = process.env,
 ): ObjectStorage {
   if (url.startsWith("file:")) return new FolderStorage(fileURLToPath(url));
-  if (url.startsWith("s3:")) return s3StorageOf(url, environment);
+  if (url.startsWith("s3:")) return new S3Storage(s3OptionsOf(url, environment));
   throw new InvalidError(
     "unknown_storage",
     `storage URL "${url}" is not understood: use file:///folder or s3://bucket/prefix`,

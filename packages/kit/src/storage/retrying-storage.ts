@@ -5,7 +5,8 @@ import { Readable } from "node:stream";
 import { PreconditionFailedError } from "../errors.ts";
 import { sha256 } from "../canonical-json.ts";
 import { retryUnavailable, type RetryPolicy } from "../retry.ts";
-import type { ObjectInfo, ObjectStorage, PutOptions } from "./object-storage.ts";
+import { compareKeys } from "./object-key.ts";
+import type { DownloadUrlOptions, ObjectInfo, ObjectStorage, PutOptions } from "./object-storage.ts";
 
 /**
  * Rides out a storage that is away or full for a while: every call is repeated with capped backoff until the policy's
@@ -19,6 +20,7 @@ import type { ObjectInfo, ObjectStorage, PutOptions } from "./object-storage.ts"
 export class RetryingStorage implements ObjectStorage {
   readonly url: string;
   readonly localPath?: (key: string) => string;
+  readonly downloadUrl?: (key: string, options: DownloadUrlOptions) => Promise<string>;
   readonly #inner: ObjectStorage;
   readonly #policy: RetryPolicy;
 
@@ -27,6 +29,7 @@ export class RetryingStorage implements ObjectStorage {
     this.#policy = policy;
     this.url = inner.url;
     if (inner.localPath) this.localPath = inner.localPath.bind(inner);
+    if (inner.downloadUrl) this.downloadUrl = inner.downloadUrl.bind(inner);
   }
 
   async put(key: string, content: Uint8Array | string, options: PutOptions = {}): Promise<void> {
@@ -77,7 +80,8 @@ export class RetryingStorage implements ObjectStorage {
         async (tries) => {
           if (tries > 1) pages = this.#inner.list(prefix)[Symbol.asyncIterator]();
           let result = await pages.next();
-          while (!result.done && lastKey !== null && result.value.key <= lastKey) result = await pages.next();
+          while (!result.done && lastKey !== null && compareKeys(result.value.key, lastKey) <= 0)
+            result = await pages.next();
           return result;
         },
       );
