@@ -5,6 +5,7 @@ export { ConversationEncoder, type EncodedRow } from "./batch/conversation-encod
 export type { ModelBatch } from "./batch/model-batch.ts";
 export { RowOrder } from "./batch/row-order.ts";
 export { PeerLostError, shardOf, type Collective, type NumberArray, type Shard } from "./collectives/collective.ts";
+export { exchangeTexts } from "./collectives/exchange-texts.ts";
 export { RingListener } from "./collectives/ring-connect.ts";
 export { TcpRing, type RingOptions, type Traffic } from "./collectives/tcp-ring.ts";
 export { RingThread, type ThreadedRing } from "./collectives/threaded-ring.ts";
@@ -22,7 +23,13 @@ export { trainByteLevelBpe } from "./text/train-tokenizer.ts";
 export { SeededRandom } from "./training/random.ts";
 export { gradientsOf } from "./training/gradients-of.ts";
 export { learningRateAt, type Schedule } from "./training/schedule.ts";
-export { EngineTrainer, type StepResult, type TrainerOptions, type TrainerState } from "./training/trainer.ts";
+export {
+  EngineTrainer,
+  type StepResult,
+  type TrainerMoments,
+  type TrainerOptions,
+  type TrainerState,
+} from "./training/trainer.ts";
 export { openModelFolder, readWeights, type ModelFolder } from "./weights/model-folder.ts";
 export {
   readFloatTensors,

@@ -38,6 +38,10 @@ export class ToyTrainer implements Trainer {
     this.momentum = (await readFile(join(directory, "optimizer-0.safetensors"))).readDoubleLE(0);
   }
 
+  needsToRestore(): boolean {
+    return true;
+  }
+
   async answer(questions: readonly Question[]): Promise<string[]> {
     return questions.map(({ record }) => `answer to ${record.rowId}`);
   }

@@ -3,6 +3,7 @@ import { basename, join } from "node:path";
 import { InvalidError } from "@drydock/kit";
 import { initialLoraTensor, placeLora, readAdapter, writeAdapter, type LoraOptions } from "../adapters/lora.ts";
 import type { ModelBatch } from "../batch/model-batch.ts";
+import type { Collective } from "../collectives/collective.ts";
 import { AnswerGenerator } from "../generation/answer-generator.ts";
 import type { Qwen3VlConfig } from "../models/qwen3-vl/config.ts";
 import { batchSymbols, textFeeds, visionFeeds, type Feeds, type Symbols } from "../models/qwen3-vl/inputs.ts";
@@ -17,8 +18,9 @@ import {
   type ModelFolder,
 } from "../weights/model-folder.ts";
 import { writeSafetensors } from "../weights/safetensors.ts";
-import { adamWStep, gradientNorm, isDecayed, type AdamWSettings, type TrainedTensor } from "./adamw.ts";
+import { adamWStep, isDecayed, type AdamWSettings } from "./adamw.ts";
 import { dropoutMask } from "./dropout.ts";
+import { RankUpdate, type TrainedPart, type TrainedValues } from "./rank-update.ts";
 import { learningRateAt, type Schedule } from "./schedule.ts";
 import { lossFeeds, trainingGraph } from "./training-graph.ts";
 
@@ -35,6 +37,10 @@ export interface TrainerOptions {
   readonly threads: number;
   /** In full mode: which weights are trained; default all. */
   readonly isTrained?: (name: string) => boolean;
+  /** The ranks that train together, each on its rows of the global batch; absent = this one alone. */
+  readonly collective?: Collective;
+  /** Each rank keeps the optimizer's state of its shard of the weights only. */
+  readonly shardOptimizer?: boolean;
 }
 
 export interface StepResult {
@@ -51,15 +57,17 @@ export interface StepResult {
 export interface TrainerState {
   /** Optimizer steps taken. */
   readonly step: number;
-  /** Values, first and second moments by name. */
   readonly tensors: readonly {
     readonly name: string;
     readonly shape: readonly number[];
     readonly values: Float32Array;
-    readonly firstMoment: Float32Array;
-    readonly secondMoment: Float32Array;
   }[];
+  /** First and second moments, by the pieces of tensors that this rank keeps them of. */
+  readonly moments: readonly TrainerMoments[];
 }
+
+/** The moments of the elements of one tensor from `start` on. */
+export type TrainerMoments = Pick<TrainedPart, "name" | "start" | "firstMoment" | "secondMoment">;
 
 /**
  * Trains one model on one rank: gradients by ONNX Runtime, the update in place on typed arrays. The loss is the mean over
@@ -69,7 +77,8 @@ export class EngineTrainer {
   readonly folder: ModelFolder;
   readonly #options: TrainerOptions;
   readonly #placement: LoraPlacement | null;
-  readonly #tensors = new Map<string, TrainedTensor>();
+  readonly #tensors = new Map<string, TrainedValues>();
+  readonly #update: RankUpdate;
   readonly #graphs = new Map<boolean, CompiledGraph>();
   readonly #dropoutPaths: readonly { readonly path: string; readonly width: number }[];
   #generator: AnswerGenerator | null = null;
@@ -79,7 +88,7 @@ export class EngineTrainer {
     folder: ModelFolder,
     options: TrainerOptions,
     placement: LoraPlacement | null,
-    tensors: readonly TrainedTensor[],
+    tensors: readonly TrainedValues[],
     dropoutPaths: readonly { readonly path: string; readonly width: number }[],
   ) {
     this.folder = folder;
@@ -87,6 +96,7 @@ export class EngineTrainer {
     this.#placement = placement;
     this.#dropoutPaths = dropoutPaths;
     for (const tensor of tensors) this.#tensors.set(tensor.name, tensor);
+    this.#update = new RankUpdate(tensors, options.collective ?? null, options.shardOptimizer ?? false);
   }
 
   static async open(options: TrainerOptions): Promise<EngineTrainer> {
@@ -132,63 +142,74 @@ export class EngineTrainer {
     return [...this.#tensors.values()].reduce((sum, { values }) => sum + values.length, 0);
   }
 
-  /** One optimizer step on the micro-batches of one global batch. */
-  async step(microBatches: Iterable<ModelBatch> | AsyncIterable<ModelBatch>): Promise<StepResult> {
-    let lossSum = 0;
-    let labelTokens = 0;
-    let firstRow = 0;
+  /**
+   * One optimizer step on the micro-batches of one global batch, or of this rank's rows of it.
+   *
+   * @param firstRow  position in the global batch of the first row: what dropout drops depends on it
+   */
+  async step(microBatches: Iterable<ModelBatch> | AsyncIterable<ModelBatch>, firstRow = 0): Promise<StepResult> {
+    let ownLossSum = 0;
+    let ownLabelTokens = 0;
+    let row = firstRow;
     let isFirst = true;
     for await (const batch of microBatches) {
       const { feeds, tokens } = lossFeeds(batch);
       if (tokens > 0) {
-        lossSum += await this.#accumulate(batch, feeds, tokens, firstRow, isFirst);
+        ownLossSum += await this.#accumulate(batch, feeds, tokens, row, isFirst);
         isFirst = false;
       }
-      labelTokens += tokens;
-      firstRow += batch.batchSize;
+      ownLabelTokens += tokens;
+      row += batch.batchSize;
     }
+    const counts = Float64Array.of(ownLossSum, ownLabelTokens);
+    await this.#update.reduce(counts, !isFirst);
+    const [lossSum, labelTokens] = counts as unknown as [number, number];
     if (labelTokens === 0)
       throw new InvalidError(
         "no_label_tokens",
         "no row of this batch has an answer token to learn from; check that answers are not empty",
       );
-    const tensors = [...this.#tensors.values()];
     const { optimizer, schedule } = this.#options;
-    const norm = gradientNorm(tensors, 1 / labelTokens);
+    const norm = await this.#update.norm(1 / labelTokens);
     const clip = Math.min(1, optimizer.maxGradientNorm / (norm + 1e-6));
     const learningRate = learningRateAt(schedule, this.#step);
     this.#step += 1;
     // A gradient that is not finite would spoil every weight for good; leaving the update out leaves the run a chance.
-    if (Number.isFinite(norm)) adamWStep(tensors, optimizer, learningRate, this.#step, clip / labelTokens);
+    if (Number.isFinite(norm)) {
+      adamWStep(this.#update.parts, optimizer, learningRate, this.#step, clip / labelTokens);
+      await this.#update.share();
+    }
     return { loss: lossSum / labelTokens, learningRate, gradientNorm: norm, labelTokens };
   }
 
   state(): TrainerState {
     return {
       step: this.#step,
-      tensors: [...this.#tensors.values()].map(({ name, shape, values, firstMoment, secondMoment }) => ({
+      tensors: [...this.#tensors.values()].map(({ name, shape, values }) => ({ name, shape, values })),
+      moments: this.#update.parts.map(({ name, start, firstMoment, secondMoment }) => ({
         name,
-        shape,
-        values,
+        start,
         firstMoment,
         secondMoment,
       })),
     };
   }
 
-  /** @throws InvalidError when a tensor is missing or has another size */
+  /**
+   * Takes a state over, the moments from pieces cut in any way: those of other ranks and other numbers of ranks too.
+   *
+   * @throws InvalidError when a tensor or a part of its moments is missing or has another size
+   */
   restore(state: TrainerState): void {
     const byName = new Map(state.tensors.map((tensor) => [tensor.name, tensor]));
     for (const tensor of this.#tensors.values()) {
       const saved = byName.get(tensor.name);
-      if (!saved || saved.values.length !== tensor.values.length)
-        throw new InvalidError(
-          "bad_checkpoint",
-          `the checkpoint does not hold ${tensor.name} as this run trains it; was the run spec changed?`,
-        );
+      if (saved?.values.length !== tensor.values.length) throw notAsTrained(tensor.name);
       tensor.values.set(saved.values);
-      tensor.firstMoment.set(saved.firstMoment);
-      tensor.secondMoment.set(saved.secondMoment);
+    }
+    for (const part of this.#update.parts) {
+      const pieces = state.moments.filter(({ name }) => name === part.name);
+      if (!takeMoments(part, pieces)) throw notAsTrained(part.name);
     }
     this.#step = state.step;
   }
@@ -309,18 +330,36 @@ export class EngineTrainer {
   }
 }
 
-function newTensor(name: string, shape: readonly number[], values: Float32Array): TrainedTensor {
+function newTensor(name: string, shape: readonly number[], values: Float32Array): TrainedValues {
   const isLayerNorm = name.startsWith("model.visual.") && /norm\d?\.(weight|bias)$/.test(name);
-  const size = values.length;
   return {
     name,
     shape,
     values: toShared(values),
-    gradient: sharedFloats(size),
-    firstMoment: new Float32Array(size),
-    secondMoment: new Float32Array(size),
+    gradient: sharedFloats(values.length),
     isDecayed: isDecayed(name, isLayerNorm),
   };
+}
+
+/** Fills a part's moments from pieces of its tensor; false when they do not cover it. */
+function takeMoments(part: TrainedPart, pieces: readonly TrainerMoments[]): boolean {
+  let covered = 0;
+  for (const piece of pieces) {
+    const from = Math.max(part.start, piece.start);
+    const to = Math.min(part.start + part.firstMoment.length, piece.start + piece.firstMoment.length);
+    if (to <= from) continue;
+    part.firstMoment.set(piece.firstMoment.subarray(from - piece.start, to - piece.start), from - part.start);
+    part.secondMoment.set(piece.secondMoment.subarray(from - piece.start, to - piece.start), from - part.start);
+    covered += to - from;
+  }
+  return covered === part.firstMoment.length;
+}
+
+function notAsTrained(name: string): InvalidError {
+  return new InvalidError(
+    "bad_checkpoint",
+    `the checkpoint does not hold ${name} as this run trains it; was the run spec changed?`,
+  );
 }
 
 /** config.json of weights that are stored as float32 now, whatever the base said. */

@@ -61,7 +61,7 @@ function configOf(mode: "lora" | "full", microBatchSize: number): WorkerConfig {
 }
 
 async function open(mode: "lora" | "full" = "lora", microBatchSize = 4): Promise<Trainer> {
-  return await engineDoors.openTrainer(configOf(mode, microBatchSize), localPathOf);
+  return await engineDoors.openTrainer(configOf(mode, microBatchSize), localPathOf, null);
 }
 
 async function lossesOf(trainer: Trainer, steps: number): Promise<number[]> {
@@ -138,7 +138,11 @@ test("training goes on from a PEFT adapter", async () => {
   const first = await open();
   await lossesOf(first, 5);
   await first.publish(adapter);
-  const second = await engineDoors.openTrainer({ ...configOf("lora", 4), adapterDirectory: adapter }, localPathOf);
+  const second = await engineDoors.openTrainer(
+    { ...configOf("lora", 4), adapterDirectory: adapter },
+    localPathOf,
+    null,
+  );
   const questions = records.map((record) => ({ record }));
   expect(await second.answer(questions, { maxNewTokens: 4 })).toEqual(
     await first.answer(questions, { maxNewTokens: 4 }),
@@ -167,7 +171,7 @@ test.each([
   await (await open()).publish(adapter);
   const config = { ...configOf("lora", 4), adapterDirectory: adapter };
   change(config);
-  await expect(engineDoors.openTrainer(config, localPathOf)).rejects.toThrow(message);
+  await expect(engineDoors.openTrainer(config, localPathOf, null)).rejects.toThrow(message);
 });
 
 test("a checkpoint of another LoRA rank is refused", async () => {
@@ -175,7 +179,7 @@ test("a checkpoint of another LoRA rank is refused", async () => {
   await (await open("lora")).save(directory);
   const config = configOf("lora", 4);
   config.spec.training.lora.rank = 2;
-  const other = await engineDoors.openTrainer(config, localPathOf);
+  const other = await engineDoors.openTrainer(config, localPathOf, null);
   await expect(other.restore(directory)).rejects.toThrow("was the run spec changed?");
 });
 

@@ -1,13 +1,13 @@
 import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import type { EngineTrainer, ModelBatch } from "@drydock/engine";
+import type { Collective, EngineTrainer, ModelBatch } from "@drydock/engine";
 import { InvalidError } from "@drydock/kit";
 import type { DataRecord } from "@drydock/spec";
 import { UnusableCheckpointError } from "../checkpoint/unusable-checkpoint-error.ts";
 import { BadDataError } from "../failure.ts";
 import type { AnswerOptions, Question, StepMeasure, Trainer } from "../training/trainer.ts";
 import { answerWith } from "./answer-questions.ts";
-import { readOptimizer, writeOptimizer } from "./optimizer-file.ts";
+import { optimizerRankOf, readOptimizer, writeOptimizer } from "./optimizer-file.ts";
 import type { RecordEncoder } from "./record-encoder.ts";
 import { filesIn, nameAsShards, readTrainedWeights } from "./weight-files.ts";
 
@@ -16,6 +16,10 @@ export interface TrainerSettings {
   readonly microBatchSize: number;
   /** What the adapter's config calls its base. */
   readonly base: string;
+  /** The ranks that train together; null when this one is alone. */
+  readonly collective: Collective | null;
+  /** Whether each rank holds its part of the optimizer only. */
+  readonly isOptimizerSharded: boolean;
 }
 
 /** The engine's trainer behind the loop's narrow interface. */
@@ -35,17 +39,20 @@ export class EngineBackedTrainer implements Trainer {
     questions: readonly DataRecord[],
     { maxNewTokens }: AnswerOptions,
   ): Promise<void> {
-    await this.#encoder.checkWindow(trainRows, null);
-    await this.#encoder.checkWindow(questions, maxNewTokens);
+    // Each rank looks at every n-th row: decoding pictures takes its time.
+    await this.#encoder.checkWindow(this.#everyOther(trainRows), null);
+    await this.#encoder.checkWindow(this.#everyOther(questions), maxNewTokens);
   }
 
-  async step(rows: readonly DataRecord[]): Promise<StepMeasure> {
-    let tokens = 0;
+  async step(globalBatch: readonly DataRecord[]): Promise<StepMeasure> {
+    const firstRow = this.#firstRow(globalBatch, this.#rank);
+    const rows = globalBatch.slice(firstRow, this.#firstRow(globalBatch, this.#rank + 1));
+    const tokens = Float64Array.of(0);
     try {
-      const { loss, learningRate, gradientNorm } = await this.#engine.step(
-        this.#microBatches(rows, (batch) => (tokens += tokensOf(batch))),
-      );
-      return { loss, learningRate, gradientNorm, tokens };
+      const batches = this.#microBatches(rows, (batch) => (tokens[0] = (tokens[0] as number) + tokensOf(batch)));
+      const { loss, learningRate, gradientNorm } = await this.#engine.step(batches, firstRow);
+      await this.#settings.collective?.allReduceSum([tokens]);
+      return { loss, learningRate, gradientNorm, tokens: tokens[0] as number };
     } catch (error) {
       if (!(error instanceof InvalidError) || error instanceof BadDataError) throw error;
       const names = rows.map(({ source }) => `${source.file}, line ${source.row}`).join("; ");
@@ -54,9 +61,12 @@ export class EngineBackedTrainer implements Trainer {
   }
 
   async save(directory: string): Promise<string[]> {
-    await this.#writeWeights(directory);
-    if (this.#settings.mode === "full") await nameAsShards(directory);
-    await writeOptimizer(directory, this.#engine.state());
+    const { mode, isOptimizerSharded } = this.#settings;
+    if (this.#rank === 0) {
+      await this.#writeWeights(directory);
+      if (mode === "full") await nameAsShards(directory);
+    }
+    if (this.#rank === 0 || isOptimizerSharded) await writeOptimizer(directory, this.#rank, this.#engine.state());
     return await filesIn(directory);
   }
 
@@ -67,15 +77,19 @@ export class EngineBackedTrainer implements Trainer {
       this.#settings.mode,
       tensors.map(({ name }) => name),
     );
-    const moments = await readOptimizer(directory);
+    const { step, moments } = await readOptimizer(directory);
     const restored = tensors.map(({ name, shape }) => {
       const values = weights.get(name);
-      const own = moments.of(name);
-      if (!values || !own)
-        throw new UnusableCheckpointError(directory, `it does not hold ${name}; was the run spec changed?`);
-      return { name, shape, values, ...own };
+      if (!values) throw new UnusableCheckpointError(directory, `it does not hold ${name}; was the run spec changed?`);
+      return { name, shape, values };
     });
-    this.#engine.restore({ step: moments.step, tensors: restored });
+    this.#engine.restore({ step, tensors: restored, moments });
+  }
+
+  needsToRestore(file: string, worldSize: number): boolean {
+    const rank = optimizerRankOf(file);
+    // Cut for as many ranks as there are now, the optimizer's parts are each of use to one rank.
+    return rank === null || !this.#settings.isOptimizerSharded || worldSize !== this.#worldSize || rank === this.#rank;
   }
 
   async answer(questions: readonly Question[], options: AnswerOptions): Promise<string[]> {
@@ -91,6 +105,23 @@ export class EngineBackedTrainer implements Trainer {
     await this.#engine.close();
   }
 
+  get #rank(): number {
+    return this.#settings.collective?.rank ?? 0;
+  }
+
+  get #worldSize(): number {
+    return this.#settings.collective?.worldSize ?? 1;
+  }
+
+  /** Position in the global batch of the first row of a rank. */
+  #firstRow(globalBatch: readonly DataRecord[], rank: number): number {
+    return Math.floor((globalBatch.length * rank) / this.#worldSize);
+  }
+
+  #everyOther(rows: readonly DataRecord[]): readonly DataRecord[] {
+    return rows.filter((_, index) => index % this.#worldSize === this.#rank);
+  }
+
   /** Micro-batches in order; the next one is decoded while the engine works on this one. At most two are in memory. */
   async *#microBatches(rows: readonly DataRecord[], count: (batch: ModelBatch) => void): AsyncIterable<ModelBatch> {
     const { microBatchSize } = this.#settings;
@@ -99,6 +130,7 @@ export class EngineBackedTrainer implements Trainer {
       batch.catch(() => undefined); // thrown where it is awaited, unless the step failed before
       return batch;
     };
+    if (rows.length === 0) return;
     let upcoming = begin(0);
     for (let next = microBatchSize; next < rows.length + microBatchSize; next += microBatchSize) {
       const batch = await upcoming;

@@ -12,7 +12,7 @@ import { RecordRows } from "./record-rows.ts";
 
 /** The real engine. */
 export const engineDoors: EngineDoors = {
-  openTrainer: async ({ spec, ...config }, pathOf) => {
+  openTrainer: async ({ spec, ...config }, pathOf, collective) => {
     if (spec.training.baseWeights !== "bf16") {
       throw new InvalidError(
         "unsupported_base_weights",
@@ -21,7 +21,9 @@ export const engineDoors: EngineDoors = {
     }
     const { betas, epsilon, weightDecay, maxGradientNorm, schedule, warmupRatio, seed, lora } = spec.training;
     if (config.adapterDirectory !== undefined) await checkAdapter(config.adapterDirectory, config.modelDirectory, spec);
+    const isOptimizerSharded = collective !== null && config.layout.sharding === "optimizer";
     const engine = await EngineTrainer.open({
+      ...(collective === null ? {} : { collective, shardOptimizer: isOptimizerSharded }),
       ...(config.adapterDirectory === undefined ? {} : { adapterDirectory: config.adapterDirectory }),
       directory: config.modelDirectory,
       mode: spec.mode,
@@ -49,6 +51,8 @@ export const engineDoors: EngineDoors = {
       mode: spec.mode,
       microBatchSize: config.layout.microBatchSize,
       base,
+      collective,
+      isOptimizerSharded,
     });
   },
 

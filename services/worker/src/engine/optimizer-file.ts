@@ -1,41 +1,76 @@
+import { readdir } from "node:fs/promises";
 import { join } from "node:path";
-import { readFloatTensors, readSafetensorsHeader, writeSafetensors, type TrainerState } from "@drydock/engine";
+import {
+  readFloatTensors,
+  readSafetensorsHeader,
+  writeSafetensors,
+  type TrainerMoments,
+  type TrainerState,
+} from "@drydock/engine";
+import { z } from "zod";
 
-/** Rank 0's optimizer. */
-const optimizerName = "optimizer-0.safetensors";
+const namePattern = /^optimizer-(\d+)\.safetensors$/;
 
 const firstMoment = ".first_moment";
 const secondMoment = ".second_moment";
 
-/** Writes AdamW's moments, float32, in the order of the trained tensors. */
-export async function writeOptimizer(directory: string, { step, tensors }: TrainerState): Promise<void> {
-  const moments = tensors.flatMap((tensor) => [
-    { name: `${tensor.name}${firstMoment}`, shape: tensor.shape, data: tensor.firstMoment },
-    { name: `${tensor.name}${secondMoment}`, shape: tensor.shape, data: tensor.secondMoment },
-  ]);
-  await writeSafetensors(join(directory, optimizerName), moments, {
+/** Where each piece of a tensor starts in it: absent in files of ranks that hold whole tensors. */
+const Starts = z.record(z.string(), z.int().nonnegative());
+
+/** Name of the file with one rank's part of the optimizer. */
+export function optimizerName(rank: number): string {
+  return `optimizer-${rank}.safetensors`;
+}
+
+/** The rank whose part of the optimizer a file holds; null for other files. */
+export function optimizerRankOf(name: string): number | null {
+  const [, rank] = namePattern.exec(name) ?? [];
+  return rank === undefined ? null : Number(rank);
+}
+
+/** Writes a rank's part of AdamW's moments, float32, in the order of the trained tensors. */
+export async function writeOptimizer(
+  directory: string,
+  rank: number,
+  { step, tensors, moments }: TrainerState,
+): Promise<void> {
+  const shapes = new Map(tensors.map(({ name, shape }) => [name, shape]));
+  const starts: Record<string, number> = {};
+  const stored = moments.flatMap((piece) => {
+    const whole = shapes.get(piece.name) ?? [];
+    const isWhole = whole.reduce((product, size) => product * size, 1) === piece.firstMoment.length;
+    if (!isWhole) starts[piece.name] = piece.start;
+    const shape = isWhole ? whole : [piece.firstMoment.length];
+    return [
+      { name: `${piece.name}${firstMoment}`, shape, data: piece.firstMoment },
+      { name: `${piece.name}${secondMoment}`, shape, data: piece.secondMoment },
+    ];
+  });
+  const isSharded = Object.keys(starts).length > 0;
+  await writeSafetensors(join(directory, optimizerName(rank)), stored, {
     format: "pt",
     optimizer: "adamw",
     step: String(step),
+    ...(isSharded ? { starts: JSON.stringify(starts) } : {}),
   });
 }
 
-export interface Moments {
-  readonly step: number;
-  /** By name of the trained tensor; undefined when the file lacks it. */
-  of(name: string): { readonly firstMoment: Float32Array; readonly secondMoment: Float32Array } | undefined;
-}
-
-/** Reads what `writeOptimizer` wrote. */
-export async function readOptimizer(directory: string): Promise<Moments> {
-  const header = await readSafetensorsHeader(join(directory, optimizerName));
-  const stored = await readFloatTensors(header, header.tensors.keys());
-  return {
-    step: Number(header.metadata["step"]),
-    of: (name) => {
-      const first = stored.get(`${name}${firstMoment}`);
-      const second = stored.get(`${name}${secondMoment}`);
-      return first && second ? { firstMoment: first, secondMoment: second } : undefined;
-    },
-  };
+/** Reads what ranks wrote with `writeOptimizer`: the parts of all files of the folder, whatever number of ranks wrote them. */
+export async function readOptimizer(directory: string): Promise<Pick<TrainerState, "step" | "moments">> {
+  const names = (await readdir(directory)).filter((name) => optimizerRankOf(name) !== null);
+  const moments: TrainerMoments[] = [];
+  let step = 0;
+  for (const name of names) {
+    const header = await readSafetensorsHeader(join(directory, name));
+    const starts = Starts.parse(JSON.parse(header.metadata["starts"] ?? "{}"));
+    const stored = await readFloatTensors(header, header.tensors.keys());
+    step = Number(header.metadata["step"]);
+    for (const [key, first] of stored) {
+      if (!key.endsWith(firstMoment)) continue;
+      const tensor = key.slice(0, -firstMoment.length);
+      const second = stored.get(`${tensor}${secondMoment}`);
+      if (second) moments.push({ name: tensor, start: starts[tensor] ?? 0, firstMoment: first, secondMoment: second });
+    }
+  }
+  return { step, moments };
 }

@@ -1,9 +1,15 @@
+import type { Collective } from "@drydock/engine";
 import type { DataRecord, EvaluationWorkerConfig, RecordImage, WorkerConfig } from "@drydock/spec";
 import type { RowSource, Trainer } from "./trainer.ts";
 
 /** The engine's doors, narrow enough for a test to stand in. */
 export interface EngineDoors {
-  openTrainer(config: WorkerConfig, pathOf: (image: RecordImage) => Promise<string>): Promise<Trainer>;
+  /** @param collective  the ranks that train together; null when this one is alone */
+  openTrainer(
+    config: WorkerConfig,
+    pathOf: (image: RecordImage) => Promise<string>,
+    collective: Collective | null,
+  ): Promise<Trainer>;
   /** A model that only answers. */
   openAnswerer(
     config: EvaluationWorkerConfig,

@@ -38,7 +38,7 @@ export async function runTraining(setup: TrainingSetup): Promise<TrainingOutcome
     throw new BadDataError(
       "the data set has no rows in its train split: import it again with a smaller validationShare",
     );
-  const trainer = await setup.engine.openTrainer(config, setup.pathOf);
+  const trainer = await setup.engine.openTrainer(config, setup.pathOf, null);
   try {
     const questions = setup.records.filter(({ split }) => split === "validation");
     await trainer.check(trainRecords, questions, config.spec.evaluation);

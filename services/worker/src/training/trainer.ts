@@ -27,12 +27,20 @@ export interface AnswerOptions {
 export interface Trainer {
   /** Refuses rows that could not be trained on or answered, before any step. @throws BadDataError naming the row */
   check(trainRows: readonly DataRecord[], questions: readonly DataRecord[], options: AnswerOptions): Promise<void>;
-  /** One optimizer step on the rows of the global batch. `step` counts from 1; seeds of dropout derive from it. */
+  /**
+   * One optimizer step on the rows of the global batch; a rank among several takes its part of them. `step` counts from 1;
+   * seeds of dropout derive from it.
+   */
   step(rows: readonly DataRecord[], step: number): Promise<StepMeasure>;
-  /** Writes the trainable weights and the optimizer into `directory`; answers the names of the files, in order. */
+  /**
+   * Writes the trainable weights and the optimizer into `directory`; answers the names of the files, in order. A rank after
+   * the first writes what only it holds.
+   */
   save(directory: string): Promise<string[]>;
   /** Takes weights and optimizer from a folder that `save` wrote. */
   restore(directory: string): Promise<void>;
+  /** Whether `restore` needs a file of a checkpoint that `worldSize` ranks wrote. */
+  needsToRestore(file: string, worldSize: number): boolean;
   /** Greedy answers, in the order of the questions. */
   answer(questions: readonly Question[], options: AnswerOptions): Promise<string[]>;
   /** Writes the finished model in Hugging Face or PEFT layout; answers the names of the files. */
