@@ -25,9 +25,3 @@ export type SessionAnswer =
   | { readonly kind: "opened"; readonly session: number }
   | { readonly kind: "ran"; readonly outputs: readonly SentTensor[] }
   | { readonly kind: "closed" };
-
-export interface Envelope<T> {
-  readonly id: number;
-  readonly body: T;
-}
-export type SessionReply = Envelope<SessionAnswer> | { readonly id: number; readonly failure: string };

@@ -2,12 +2,9 @@
  * What runs on the session thread: ONNX Runtime's sessions. `run` there blocks its thread, and on the main thread it would
  * keep the process from answering anyone for as long as a training step takes.
  */
-import { parentPort } from "node:worker_threads";
 import { InferenceSession, Tensor } from "onnxruntime-node";
-import type { Envelope, SentTensor, SessionAnswer, SessionReply, SessionRequest } from "./session-messages.ts";
-
-const port = parentPort;
-if (!port) throw new Error("session-thread.ts is started by session-host.ts, as a worker thread");
+import { serveThread } from "./serve-thread.ts";
+import type { SentTensor, SessionAnswer, SessionRequest } from "./session-messages.ts";
 
 const sessions = new Map<number, InferenceSession>();
 let opened = 0;
@@ -40,14 +37,4 @@ function tensorOf({ data, shape }: SentTensor): Tensor {
   return data instanceof Float32Array ? new Tensor("float32", data, shape) : new Tensor("int64", data, shape);
 }
 
-async function reply({ id, body }: Envelope<SessionRequest>): Promise<SessionReply> {
-  try {
-    return { id, body: await answer(body) };
-  } catch (error) {
-    return { id, failure: error instanceof Error ? error.message : String(error) };
-  }
-}
-
-port.on("message", (envelope: Envelope<SessionRequest>) => {
-  void reply(envelope).then((message) => port.postMessage(message));
-});
+serveThread(answer);

@@ -1,3 +1,6 @@
+import { ThreadClient } from "../runtime/thread-client.ts";
+import { blocksOf, type OptimizerRequest } from "./optimizer-messages.ts";
+
 /** Settings of AdamW as torch names them. */
 export interface AdamWSettings {
   readonly betas: readonly [number, number];
@@ -28,63 +31,75 @@ export function isDecayed(name: string, isLayerNorm: boolean): boolean {
   return !lower.split(".").some((part) => part === "norm" || part.endsWith("_norm"));
 }
 
-/** L2 norm over all gradients, each times `scale`; summed in double precision in a fixed order. */
-export function gradientNorm(tensors: readonly TrainedTensor[], scale: number): number {
-  let sum = 0;
-  for (const { gradient } of tensors) {
-    let part = 0;
-    for (let index = 0; index < gradient.length; index++) {
-      const value = gradient[index] as number;
-      part += value * value;
-    }
-    sum += part;
-  }
-  return Math.sqrt(sum) * scale;
-}
+/** Fewer elements than this are not worth another thread. */
+const elementsPerThread = 1 << 16;
 
 /**
- * One AdamW step in place: decoupled decay, bias-corrected moments, ε after the root.
- * Source: Loshchilov and Hutter 2019 (arXiv 1711.05101), algorithm 2; order of operations as torch.optim.AdamW.
- *
- * @param step           counts from 1
- * @param gradientScale  factor on every gradient (1/tokens times the clip coefficient)
+ * AdamW over tensors in shared memory, on threads of its own: the event loop stays free, and each array is read and
+ * written once a step. Threads take blocks of elements; what they compute of a block depends on that block alone, so the
+ * result is the same bit for bit whatever the number of threads.
  */
-export function adamWStep(
-  tensors: readonly TrainedTensor[],
-  settings: AdamWSettings,
-  learningRate: number,
-  step: number,
-  gradientScale: number,
-): void {
-  const [beta1, beta2] = settings.betas;
-  const rate = learningRate / (1 - beta1 ** step);
-  const rootScale = 1 / Math.sqrt(1 - beta2 ** step);
-  for (const tensor of tensors) {
-    const keep = tensor.isDecayed ? 1 - learningRate * settings.weightDecay : 1;
-    updateTensor(tensor, { beta1, beta2, rate, rootScale, keep, epsilon: settings.epsilon, gradientScale });
+export class ThreadedAdamW {
+  readonly #settings: AdamWSettings;
+  readonly #threads: readonly ThreadClient<OptimizerRequest, null>[];
+  readonly #sums: Float64Array;
+  readonly #next = new Int32Array(new SharedArrayBuffer(Int32Array.BYTES_PER_ELEMENT));
+  readonly #hold: OptimizerRequest;
+  #isHeld = false;
+
+  /** @param tensors  their arrays in shared memory (`sharedFloats`) */
+  constructor(tensors: readonly TrainedTensor[], settings: AdamWSettings, threads: number) {
+    const elements = tensors.reduce((sum, { values }) => sum + values.length, 0);
+    const useful = Math.min(threads, Math.ceil(elements / elementsPerThread));
+    this.#settings = settings;
+    this.#sums = new Float64Array(new SharedArrayBuffer(blocksOf(tensors).length * Float64Array.BYTES_PER_ELEMENT));
+    this.#threads = Array.from(
+      { length: Math.max(1, useful) },
+      () => new ThreadClient<OptimizerRequest, null>(new URL("optimizer-thread.ts", import.meta.url)),
+    );
+    this.#hold = { kind: "hold", tensors, sums: this.#sums, next: this.#next };
   }
-}
 
-interface UpdateFactors {
-  readonly beta1: number;
-  readonly beta2: number;
-  readonly rate: number;
-  readonly rootScale: number;
-  readonly keep: number;
-  readonly epsilon: number;
-  readonly gradientScale: number;
-}
+  /** L2 norm over all gradients; squares are summed in double precision, block by block in a fixed order. */
+  async gradientNorm(): Promise<number> {
+    await this.#pass({ kind: "sum" });
+    return Math.sqrt(this.#sums.reduce((sum, part) => sum + part, 0));
+  }
 
-function updateTensor({ values, gradient, firstMoment, secondMoment }: TrainedTensor, factors: UpdateFactors): void {
-  const { beta1, beta2, rate, rootScale, keep, epsilon, gradientScale } = factors;
-  const rest1 = 1 - beta1;
-  const rest2 = 1 - beta2;
-  for (let index = 0; index < values.length; index++) {
-    const g = (gradient[index] as number) * gradientScale;
-    const m = (firstMoment[index] as number) * beta1 + g * rest1;
-    const v = (secondMoment[index] as number) * beta2 + g * g * rest2;
-    firstMoment[index] = m;
-    secondMoment[index] = v;
-    values[index] = (values[index] as number) * keep - (rate * m) / (Math.sqrt(v) * rootScale + epsilon);
+  /**
+   * One AdamW step in place: decoupled decay, bias-corrected moments, ε after the root; single precision, as torch has it.
+   * Source: Loshchilov and Hutter 2019 (arXiv 1711.05101), algorithm 2; order of operations as torch.optim.AdamW.
+   *
+   * @param step           counts from 1
+   * @param gradientScale  factor on every gradient (1/tokens times the clip coefficient)
+   */
+  async step(learningRate: number, step: number, gradientScale: number): Promise<void> {
+    const { betas, epsilon, weightDecay } = this.#settings;
+    const [beta1, beta2] = betas;
+    await this.#pass({
+      kind: "update",
+      factors: {
+        scale: gradientScale,
+        beta1,
+        rest1: 1 - beta1,
+        beta2,
+        rest2: 1 - beta2,
+        keep: 1 - learningRate * weightDecay,
+        rate: learningRate / (1 - beta1 ** step),
+        rootScale: 1 / Math.sqrt(1 - beta2 ** step),
+        epsilon,
+      },
+    });
+  }
+
+  async close(): Promise<void> {
+    await Promise.all(this.#threads.map((thread) => thread.close()));
+  }
+
+  async #pass(request: OptimizerRequest): Promise<void> {
+    if (!this.#isHeld) await Promise.all(this.#threads.map((thread) => thread.ask(this.#hold)));
+    this.#isHeld = true;
+    Atomics.store(this.#next, 0, 0);
+    await Promise.all(this.#threads.map((thread) => thread.ask(request)));
   }
 }

@@ -1,5 +1,6 @@
 import { shardOf, type Collective } from "../collectives/collective.ts";
-import { gradientNorm, type TrainedTensor } from "./adamw.ts";
+import { sharedFloats } from "../runtime/shared-floats.ts";
+import type { TrainedTensor } from "./adamw.ts";
 
 /** A trained tensor as every rank holds it: its values and the sum of this rank's gradients. */
 export type TrainedValues = Pick<TrainedTensor, "name" | "shape" | "values" | "gradient" | "isDecayed">;
@@ -42,13 +43,12 @@ export class RankUpdate {
     ]);
   }
 
-  /** L2 norm of the summed gradients of all weights, times `scale`. */
-  async norm(scale: number): Promise<number> {
-    const own = gradientNorm(this.parts, 1);
-    if (!this.#isSharded) return own * scale;
+  /** L2 norm of the summed gradients of all weights, given that of this rank's parts. */
+  async norm(own: number): Promise<number> {
+    if (!this.#isSharded) return own;
     const squares = Float64Array.of(own * own);
     await this.#collective?.allReduceSum([squares]);
-    return Math.sqrt(squares[0] as number) * scale;
+    return Math.sqrt(squares[0] as number);
   }
 
   /** Gives what this rank updated to the others, where they did not update it themselves. */
@@ -79,7 +79,7 @@ function partOf(tensor: TrainedValues, start: number, end: number): TrainedPart 
     start,
     values: tensor.values.subarray(start, end),
     gradient: tensor.gradient.subarray(start, end),
-    firstMoment: new Float32Array(end - start),
-    secondMoment: new Float32Array(end - start),
+    firstMoment: sharedFloats(end - start),
+    secondMoment: sharedFloats(end - start),
   };
 }

@@ -18,7 +18,7 @@ import {
   type ModelFolder,
 } from "../weights/model-folder.ts";
 import { writeSafetensors } from "../weights/safetensors.ts";
-import { adamWStep, isDecayed, type AdamWSettings } from "./adamw.ts";
+import { isDecayed, ThreadedAdamW, type AdamWSettings } from "./adamw.ts";
 import { dropoutMask } from "./dropout.ts";
 import { RankUpdate, type TrainedPart, type TrainedValues } from "./rank-update.ts";
 import { learningRateAt, type Schedule } from "./schedule.ts";
@@ -79,6 +79,7 @@ export class EngineTrainer {
   readonly #placement: LoraPlacement | null;
   readonly #tensors = new Map<string, TrainedValues>();
   readonly #update: RankUpdate;
+  readonly #optimizer: ThreadedAdamW;
   readonly #graphs = new Map<boolean, CompiledGraph>();
   readonly #dropoutPaths: readonly { readonly path: string; readonly width: number }[];
   #generator: AnswerGenerator | null = null;
@@ -97,6 +98,7 @@ export class EngineTrainer {
     this.#dropoutPaths = dropoutPaths;
     for (const tensor of tensors) this.#tensors.set(tensor.name, tensor);
     this.#update = new RankUpdate(tensors, options.collective ?? null, options.shardOptimizer ?? false);
+    this.#optimizer = new ThreadedAdamW(this.#update.parts, options.optimizer, options.threads);
   }
 
   static async open(options: TrainerOptions): Promise<EngineTrainer> {
@@ -170,13 +172,13 @@ export class EngineTrainer {
         "no row of this batch has an answer token to learn from; check that answers are not empty",
       );
     const { optimizer, schedule } = this.#options;
-    const norm = await this.#update.norm(1 / labelTokens);
+    const norm = (await this.#update.norm(await this.#optimizer.gradientNorm())) / labelTokens;
     const clip = Math.min(1, optimizer.maxGradientNorm / (norm + 1e-6));
     const learningRate = learningRateAt(schedule, this.#step);
     this.#step += 1;
     // A gradient that is not finite would spoil every weight for good; leaving the update out leaves the run a chance.
     if (Number.isFinite(norm)) {
-      adamWStep(this.#update.parts, optimizer, learningRate, this.#step, clip / labelTokens);
+      await this.#optimizer.step(learningRate, this.#step, clip / labelTokens);
       await this.#update.share();
     }
     return { loss: lossSum / labelTokens, learningRate, gradientNorm: norm, labelTokens };
@@ -253,6 +255,7 @@ export class EngineTrainer {
   async close(): Promise<void> {
     for (const graph of this.#graphs.values()) await graph.close();
     this.#graphs.clear();
+    await this.#optimizer.close();
     await this.#generator?.close();
   }
 
