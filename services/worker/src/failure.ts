@@ -1,4 +1,5 @@
 import { InvalidError, exitCodes, isDrydockError, messageOf, type DrydockErrorOptions } from "@drydock/kit";
+import { PeerLostError } from "@drydock/engine";
 import type { RunReason } from "@drydock/spec";
 import { StaleEpochError } from "./checkpoint/fence.ts";
 import { StaleAttemptError } from "./control/stale-attempt-error.ts";
@@ -34,6 +35,8 @@ export function failureOf(error: unknown): Failure {
     return { exitCode: exitCodes.badConfig, reason: "diverged", message, isExpected: true };
   if (error instanceof BadDataError)
     return { exitCode: exitCodes.badData, reason: "bad-data", message, isExpected: true };
+  if (error instanceof PeerLostError)
+    return { exitCode: exitCodes.retry, reason: "worker-lost", message, isExpected: true };
   if (isDrydockError(error)) {
     if (error.isRetryable)
       return { exitCode: exitCodes.retry, reason: "storage-unavailable", message, isExpected: true };

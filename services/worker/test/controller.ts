@@ -11,6 +11,9 @@ export class TestController {
   directive: Directive = Directive.CONTINUE;
   /** Attempts with another token are refused. */
   token = "secret";
+  /** Ranks of the attempt; they are told of each other when all have joined. */
+  worldSize = 1;
+  readonly #addresses = new Map<number, string>();
   readonly #configJson: string;
   #server: Server;
   #port = 0;
@@ -56,10 +59,17 @@ export class TestController {
       connectNodeAdapter({
         routes: (router) =>
           router.service(WorkerService, {
-            join: ({ token }) => {
+            join: ({ token, rank, listenAddress }) => {
               this.#check(token);
               this.joins += 1;
-              return { directive: Directive.CONTINUE, configJson: this.#configJson };
+              this.#addresses.set(rank, listenAddress);
+              const ranks = Array.from({ length: this.worldSize }, (_, index) => index);
+              const missingRanks = ranks.filter((index) => !this.#addresses.has(index));
+              const peers =
+                missingRanks.length === 0 && this.worldSize > 1
+                  ? ranks.map((index) => this.#addresses.get(index) ?? "")
+                  : [];
+              return { directive: Directive.CONTINUE, configJson: this.#configJson, peers, missingRanks };
             },
             report: (report) => {
               this.#check(report.token);

@@ -8,6 +8,7 @@ import { CheckpointStore } from "../src/checkpoint/checkpoint-store.ts";
 import { claimEpoch } from "../src/checkpoint/fence.ts";
 import { readCheckpoint } from "../src/checkpoint/read-checkpoint.ts";
 import { checkpointKey, checkpointSteps } from "../src/checkpoint/run-folder.ts";
+import { RankGroup } from "../src/ranks/rank-group.ts";
 import { RunControl } from "../src/training/run-control.ts";
 import { train } from "../src/training/train.ts";
 import type { TrainingListener } from "../src/training/training-listener.ts";
@@ -47,6 +48,7 @@ async function attempt(
     evaluator: null,
     checkpoints: new CheckpointStore({
       folder,
+      group: new RankGroup(null),
       scratchDirectory: join(root, "scratch"),
       spec,
       diskRetry: { budgetMs: 0 },

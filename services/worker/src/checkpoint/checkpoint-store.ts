@@ -3,6 +3,7 @@ import { join } from "node:path";
 import { canonicalJson, retryUnavailable, type RetryPolicy } from "@drydock/kit";
 import type { RunSpec } from "@drydock/spec";
 import { translateDiskError } from "../disk-error.ts";
+import type { RankGroup } from "../ranks/rank-group.ts";
 import type { Trainer } from "../training/trainer.ts";
 import { readLatestCheckpoint } from "./read-checkpoint.ts";
 import { pruneCheckpoints } from "./retention.ts";
@@ -12,6 +13,8 @@ import { writeCheckpoint, type WrittenCheckpoint } from "./write-checkpoint.ts";
 
 export interface CheckpointStoreOptions {
   readonly folder: RunFolder;
+  /** The ranks that save and restore together. */
+  readonly group: RankGroup;
   /** Folder on this machine for files on their way; its content may be lost. */
   readonly scratchDirectory: string;
   readonly spec: Pick<RunSpec, "checkpoint" | "mode" | "training">;
@@ -37,7 +40,9 @@ export class CheckpointStore {
   /** Puts weights and optimizer of the newest usable checkpoint into `trainer`; null when there is none. */
   async restoreLatest(trainer: Trainer, warn: (message: string) => void): Promise<TrainingState | null> {
     const directory = join(this.#options.scratchDirectory, "resume");
-    const found = await readLatestCheckpoint(this.#options.folder, directory, warn);
+    const { folder, group } = this.#options;
+    const isNeeded = (name: string, worldSize: number): boolean => trainer.needsToRestore(name, worldSize);
+    const found = await readLatestCheckpoint(folder, directory, warn, group, isNeeded);
     if (found === null) return null;
     const state = await readState(found.key, directory);
     await trainer.restore(directory);
@@ -49,24 +54,25 @@ export class CheckpointStore {
 
   /** Saves the trainer and the state as the checkpoint of the state's step, then removes those that need not be kept. */
   async save(trainer: Trainer, state: TrainingState): Promise<WrittenCheckpoint> {
-    const { folder, spec } = this.#options;
+    const { folder, spec, group } = this.#options;
     const directory = join(this.#options.scratchDirectory, "saving");
     const names = await retryUnavailable(
       `write checkpoint of step ${state.step} to ${directory}`,
       this.#options.diskRetry,
-      async () => await writeLocally(trainer, state, directory),
+      async () => await writeLocally(trainer, group.isFirst ? state : null, directory),
     );
     const saved = await writeCheckpoint(
       folder,
       {
         step: state.step,
         mode: spec.mode,
-        worldSize: 1,
+        worldSize: group.worldSize,
         dataCursor: state.dataCursor,
         seed: spec.training.seed,
         files: names.map((name) => ({ name, path: join(directory, name) })),
       },
       this.#options.now(),
+      group,
     );
     this.#lastSavedStep = state.step;
     await rm(directory, { recursive: true, force: true });
@@ -75,6 +81,7 @@ export class CheckpointStore {
   }
 
   async #prune({ step, best }: TrainingState): Promise<void> {
+    if (!this.#options.group.isFirst) return;
     const { keepLast, keepBest } = this.#options.spec.checkpoint;
     await pruneCheckpoints(this.#options.folder, {
       currentStep: step,
@@ -84,11 +91,13 @@ export class CheckpointStore {
   }
 }
 
-async function writeLocally(trainer: Trainer, state: TrainingState, directory: string): Promise<string[]> {
+/** @param state  null for ranks that write only what they alone hold */
+async function writeLocally(trainer: Trainer, state: TrainingState | null, directory: string): Promise<string[]> {
   try {
     await rm(directory, { recursive: true, force: true });
     await mkdir(directory, { recursive: true });
     const names = await trainer.save(directory);
+    if (state === null) return names;
     await writeFile(join(directory, stateName), `${canonicalJson(state)}\n`);
     return [...names, stateName];
   } catch (error) {

@@ -6,6 +6,7 @@ import { pipeline } from "node:stream/promises";
 import { NotFoundError, type ObjectStorage } from "@drydock/kit";
 import type { CheckpointManifest } from "@drydock/spec";
 import { translateDiskError } from "../disk-error.ts";
+import { RankGroup } from "../ranks/rank-group.ts";
 import { readManifest } from "./read-manifest.ts";
 import { checkpointKey, checkpointSteps, type RunFolder } from "./run-folder.ts";
 import { UnusableCheckpointError } from "./unusable-checkpoint-error.ts";
@@ -21,14 +22,21 @@ export interface LocalCheckpoint {
 /**
  * Copies the checkpoint at `key` into `directory`, computing each file's SHA-256 on the way.
  *
+ * @param isNeeded  which files; default all
  * @throws UnusableCheckpointError naming the file that is missing or differs from the manifest; `directory` is then gone
  */
-export async function readCheckpoint(storage: ObjectStorage, key: string, directory: string): Promise<LocalCheckpoint> {
+export async function readCheckpoint(
+  storage: ObjectStorage,
+  key: string,
+  directory: string,
+  isNeeded: (name: string, worldSize: number) => boolean = () => true,
+): Promise<LocalCheckpoint> {
   const found = await readManifest(storage, key);
   if (!found) throw new UnusableCheckpointError(key, "it has no manifest.json, so it was never finished");
   await rm(directory, { recursive: true, force: true });
   try {
-    for (const file of found.manifest.files) await copyVerified(storage, key, file, directory);
+    const { files, worldSize } = found.manifest;
+    for (const file of files) if (isNeeded(file.name, worldSize)) await copyVerified(storage, key, file, directory);
   } catch (error) {
     await rm(directory, { recursive: true, force: true });
     throw error;
@@ -38,22 +46,39 @@ export async function readCheckpoint(storage: ObjectStorage, key: string, direct
 
 /**
  * The newest checkpoint of the run that can be used, copied into `directory`; null when there is none. Each newer one
- * that cannot be used is told to `warn` and passed over.
+ * that cannot be used is told to `warn` and passed over. Of several ranks each reads what it needs, and all take the newest
+ * one that every rank could read.
  */
 export async function readLatestCheckpoint(
   folder: RunFolder,
   directory: string,
   warn: (message: string) => void,
+  group = new RankGroup(null),
+  isNeeded: (name: string, worldSize: number) => boolean = () => true,
 ): Promise<LocalCheckpoint | null> {
-  for (const step of await checkpointSteps(folder)) {
-    try {
-      return await readCheckpoint(folder.storage, checkpointKey(folder, step), directory);
-    } catch (error) {
-      if (!(error instanceof UnusableCheckpointError)) throw error;
-      warn(`${error.message}; the checkpoint before it is used instead`);
-    }
+  for (const step of await group.byFirst(async () => await checkpointSteps(folder))) {
+    const found = await tryToRead(folder, step, directory, isNeeded);
+    const reasons = await group.exchange(typeof found === "string" ? found : "");
+    const reason = reasons.find((text) => text !== "");
+    if (typeof found !== "string" && reason === undefined) return found;
+    warn(`${reason}; the checkpoint before it is used instead`);
   }
   return null;
+}
+
+/** The checkpoint, or why it cannot be used. */
+async function tryToRead(
+  folder: RunFolder,
+  step: number,
+  directory: string,
+  isNeeded: (name: string, worldSize: number) => boolean,
+): Promise<LocalCheckpoint | string> {
+  try {
+    return await readCheckpoint(folder.storage, checkpointKey(folder, step), directory, isNeeded);
+  } catch (error) {
+    if (!(error instanceof UnusableCheckpointError)) throw error;
+    return error.message;
+  }
 }
 
 async function copyVerified(

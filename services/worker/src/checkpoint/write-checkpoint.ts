@@ -4,6 +4,7 @@ import { stat } from "node:fs/promises";
 import { pipeline } from "node:stream/promises";
 import { PreconditionFailedError, canonicalJson, sha256, type ObjectStorage } from "@drydock/kit";
 import { CheckpointManifest, type DataCursor } from "@drydock/spec";
+import { RankGroup } from "../ranks/rank-group.ts";
 import { StaleEpochError, checkFence } from "./fence.ts";
 import { readManifest, type ReadManifest } from "./read-manifest.ts";
 import { checkpointKey, manifestName, type RunFolder } from "./run-folder.ts";
@@ -42,27 +43,48 @@ export interface WrittenCheckpoint {
  * 3. A manifest of a newer attempt is never touched; one of an older attempt goes before the files it names do.
  * 4. A manifest of our own attempt for this step means that the checkpoint is there already.
  *
+ * Of several ranks each puts its own files; rank 0 clears the way before and writes the manifest when all are there.
+ *
  * @throws StaleEpochError when a newer attempt has started
  */
 export async function writeCheckpoint(
   folder: RunFolder,
   content: CheckpointContent,
   now: Date,
+  group = new RankGroup(null),
 ): Promise<WrittenCheckpoint> {
   const key = checkpointKey(folder, content.step);
+  const existing = await group.byFirst(async () => await clearTheWay(folder, key));
+  if (existing) return existing;
+  const own: CheckpointManifest["files"] = [];
+  for (const { name, path } of content.files) {
+    const digest = await digestOfFile(path);
+    await putOnce(folder, `${key}/${name}`, path, digest);
+    own.push({ name, sizeBytes: (await stat(path)).size, sha256: digest });
+  }
+  const parts = await group.exchange(JSON.stringify(own));
+  const files = parts.flatMap((part) => JSON.parse(part) as CheckpointManifest["files"]);
+  return await group.byFirst(async () => await putManifest(folder, content, files, now));
+}
+
+/** What our own attempt has written already; null when this attempt is to write it, and nothing older is in its way. */
+async function clearTheWay(folder: RunFolder, key: string): Promise<WrittenCheckpoint | null> {
   const existing = await existingManifest(folder.storage, key);
   if (existing && existing.manifest.epoch > folder.epoch)
     throw new StaleEpochError(folder.epoch, existing.manifest.epoch);
   if (existing?.manifest.epoch === folder.epoch) return written(key, existing.manifest, existing.sha256);
   await checkFence(folder);
   await folder.storage.remove(`${key}/${manifestName}`);
+  return null;
+}
 
-  const files = [];
-  for (const { name, path } of content.files) {
-    const digest = await digestOfFile(path);
-    await putOnce(folder, `${key}/${name}`, path, digest);
-    files.push({ name, sizeBytes: (await stat(path)).size, sha256: digest });
-  }
+async function putManifest(
+  folder: RunFolder,
+  content: CheckpointContent,
+  files: CheckpointManifest["files"],
+  now: Date,
+): Promise<WrittenCheckpoint> {
+  const key = checkpointKey(folder, content.step);
   const manifest = CheckpointManifest.parse({
     format: "drydock-checkpoint/1",
     runId: folder.runId,

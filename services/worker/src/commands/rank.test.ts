@@ -92,7 +92,13 @@ class FakeController implements WorkerClient {
   async join() {
     this.joins += 1;
     if (this.unavailableJoins-- > 0) throw new UnavailableError("controller_unavailable", "no answer");
-    return { directive: "continue", configJson: JSON.stringify(this.#config), resumeFrom: "" } as const;
+    return {
+      directive: "continue",
+      configJson: JSON.stringify(this.#config),
+      resumeFrom: "",
+      peers: [],
+      missingRanks: [],
+    } as const;
   }
 
   async report(report: Report): Promise<Directive> {
@@ -331,5 +337,28 @@ test("an evaluation uses the picture settings that the model was trained with, a
 test("missing environment variables are named", () => {
   expect(() => rankSettingsOf({ DRYDOCK_RUN_ID: "r1" })).toThrow(
     /missing or wrong: DRYDOCK_EPOCH .*DRYDOCK_WORKER_TOKEN/,
+  );
+});
+
+test("a rank beyond the world size is refused", () => {
+  const environment = {
+    DRYDOCK_RUN_ID: "r1",
+    DRYDOCK_EPOCH: "1",
+    DRYDOCK_RANK: "2",
+    DRYDOCK_WORLD_SIZE: "2",
+    DRYDOCK_WORKER_TOKEN: "t",
+    DRYDOCK_CONTROLLER_URL: "http://127.0.0.1:1",
+    STORAGE_URL: "file:///",
+    DRYDOCK_SCRATCH: "/",
+  };
+  expect(() => rankSettingsOf(environment)).toThrow(
+    "DRYDOCK_RANK is 2, but there are 2 ranks, counted from 0: one of DRYDOCK_RANK and DRYDOCK_WORLD_SIZE is wrong",
+  );
+});
+
+test("an address that this machine does not have is refused", async () => {
+  const elsewhere = { ...settings(), worldSize: 2, listenHost: "192.0.2.1" };
+  await expect(runRank(elsewhere, new FakeController(trainConfig()), toyEngine())).rejects.toThrow(
+    /^DRYDOCK_LISTEN_HOST is 192\.0\.2\.1, where this rank cannot listen for the others \(listen EADDRNOTAVAIL/,
   );
 });

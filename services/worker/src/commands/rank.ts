@@ -1,5 +1,7 @@
 import { rm } from "node:fs/promises";
 import { join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
+import { PeerLostError, type Collective, type RingThread } from "@drydock/engine";
 import {
   InvalidError,
   RetryingStorage,
@@ -15,13 +17,15 @@ import {
 } from "@drydock/kit";
 import { EvaluationWorkerConfig, WorkerConfig } from "@drydock/spec";
 import { z } from "zod";
+import { NodeFiles } from "../cache/node-files.ts";
 import { Reporter } from "../control/reporter.ts";
 import type { Outcome, WorkerClient } from "../control/worker-client.ts";
 import { runEvaluation } from "../evaluation/run-evaluation.ts";
 import { failureOf } from "../failure.ts";
 import { modelKey } from "../publish/publish-model.ts";
-import { ImageCache } from "../rows/image-cache.ts";
-import { readRecords } from "../rows/read-records.ts";
+import { closeRing, openRing } from "../ranks/close-ring.ts";
+import { ownNewsOf } from "../ranks/own-news.ts";
+import { WatchedCollective } from "../ranks/watched-collective.ts";
 import { stopOnSignals } from "../signals.ts";
 import type { EngineDoors } from "../training/engine-doors.ts";
 import { RunControl } from "../training/run-control.ts";
@@ -36,10 +40,33 @@ interface Rank {
   readonly settings: RankSettings;
   readonly engine: EngineDoors;
   readonly storage: ObjectStorage;
+  readonly files: NodeFiles;
   readonly diskRetry: RetryPolicy;
   readonly control: RunControl;
   readonly reporter: Reporter;
+  /** The other ranks; null when there are none. */
+  readonly collective: Collective | null;
 }
+
+/** What a rank learns when all have joined. */
+interface Joined {
+  readonly config: RankConfig;
+  readonly peers: readonly string[];
+}
+
+/** What a rank has before it knows its work. */
+interface Start {
+  readonly settings: RankSettings;
+  readonly client: WorkerClient;
+  readonly engine: EngineDoors;
+  readonly control: RunControl;
+  readonly logger: Logger;
+  /** Waits for the next rank; null when this one is alone. */
+  readonly ringThread: RingThread | null;
+}
+
+/** How often a rank asks again for the ranks that have not joined, besides the time the controller takes to answer. */
+const askAgainMs = 200;
 
 /**
  * One rank of an attempt, from join to outcome. It trains on while the controller is away, rides out storage that is
@@ -48,30 +75,22 @@ interface Rank {
  * @returns the exit code of the process
  */
 export async function runRank(settings: RankSettings, client: WorkerClient, engine: EngineDoors): Promise<number> {
-  if (settings.rank > 0)
-    throw new InvalidError(
-      "one_rank_only",
-      `this worker trains on one rank, but was started as rank ${settings.rank}: plan the run for one GPU`,
-    );
   const logger = createLogger("worker").child({ runId: settings.runId, attempt: settings.epoch, rank: settings.rank });
   const control = new RunControl();
   const forgetSignals = stopOnSignals(control, (message) => logger.info(message));
+  const ringThread = await openRing(settings);
+  const start: Start = { settings, client, engine, control, logger, ringThread };
   try {
-    const config = await joinAttempt(settings, client, control, logger);
-    return typeof config === "number" ? config : await work(settings, client, engine, control, config, logger);
+    const joined = await joinAttempt(start);
+    return typeof joined === "number" ? joined : await work(start, joined);
   } finally {
     forgetSignals();
+    await ringThread?.close();
   }
 }
 
-async function work(
-  settings: RankSettings,
-  client: WorkerClient,
-  engine: EngineDoors,
-  control: RunControl,
-  config: RankConfig,
-  logger: Logger,
-): Promise<number> {
+async function work(start: Start, { config, peers }: Joined): Promise<number> {
+  const { settings, client, engine, control, logger, ringThread } = start;
   const reporter = new Reporter({
     client,
     control,
@@ -90,9 +109,12 @@ async function work(
       if (notice.tries === 1) reporter.log("warn", describeRetry(notice));
     },
   };
-  const outcome = await outcomeOf(config, logger, () => {
+  const outcome = await outcomeOf(config, logger, control, async () => {
     const storage = new RetryingStorage(openStorage(settings.storageUrl), diskRetry);
-    return { settings, engine, storage, diskRetry, control, reporter };
+    const files = new NodeFiles(storage, settings.cache, diskRetry);
+    const ring = ringThread && (await closeRing(ringThread, settings, peers, control.signal));
+    const collective = ring && new WatchedCollective(ring, (waits) => reporter.waits(waits));
+    return { settings, engine, storage, files, diskRetry, control, reporter, collective };
   });
   logger.info(outcome, "rank ends");
   const wasTold = await reporter.close(outcome);
@@ -100,13 +122,8 @@ async function work(
   return outcome.exitCode;
 }
 
-/** The config to work on; or an exit code, when there is nothing to do. */
-async function joinAttempt(
-  settings: RankSettings,
-  client: WorkerClient,
-  control: RunControl,
-  logger: Logger,
-): Promise<RankConfig | number> {
+/** The config to work on, once all ranks have joined; or an exit code, when there is nothing to do. */
+async function joinAttempt({ settings, client, control, logger, ringThread }: Start): Promise<Joined | number> {
   const policy: RetryPolicy = {
     budgetMs: settings.controllerBudgetMs,
     maximumDelayMs: 5_000,
@@ -115,11 +132,14 @@ async function joinAttempt(
       logger.warn({ tries: notice.tries, error: messageOf(notice.error) }, "controller does not answer"),
   };
   try {
-    const answer = await retryUnavailable("join", policy, async () => await client.join());
-    if (control.exitCode !== null) return control.exitCode;
-    if (answer.directive === "abort") return exitCodes.interrupted;
-    if (answer.directive === "checkpoint-and-stop") return exitCodes.terminated;
-    return parseConfig(answer.configJson);
+    for (;;) {
+      const answer = await retryUnavailable("join", policy, async () => await client.join(ringThread?.address ?? ""));
+      if (control.exitCode !== null) return control.exitCode;
+      if (answer.directive === "abort") return exitCodes.interrupted;
+      if (answer.directive === "checkpoint-and-stop") return exitCodes.terminated;
+      if (answer.missingRanks.length === 0) return { config: parseConfig(answer.configJson), peers: answer.peers };
+      await delay(askAgainMs, undefined, { signal: control.signal });
+    }
   } catch (error) {
     if (control.exitCode !== null) return control.exitCode;
     throw error;
@@ -136,15 +156,34 @@ function parseConfig(text: string): RankConfig {
   );
 }
 
-async function outcomeOf(config: RankConfig, logger: Logger, open: () => Rank): Promise<Outcome> {
+async function outcomeOf(
+  config: RankConfig,
+  logger: Logger,
+  control: RunControl,
+  open: () => Promise<Rank>,
+): Promise<Outcome> {
+  let rank: Rank | null = null;
   try {
-    const rank = open();
-    return config.kind === "train" ? await trainOutcome(rank, config) : await evaluationOutcome(rank, config);
+    rank = await open();
+    const outcome = config.kind === "train" ? await trainOutcome(rank, config) : await evaluationOutcome(rank, config);
+    await rank.collective?.close();
+    return outcome;
   } catch (error) {
+    if (rank === null && control.exitCode !== null)
+      return {
+        exitCode: control.exitCode,
+        reason: "cancel-requested",
+        message: "stopped before it began",
+        modelKey: "",
+      };
     const failure = failureOf(error);
     if (failure.isExpected) logger.error(failure.message);
     else logger.error({ err: error }, "unexpected error");
+    // The others are told why; who was lost already is not told again.
+    if (!(error instanceof PeerLostError)) await rank?.collective?.close(failure.message);
     return { exitCode: failure.exitCode, reason: failure.reason, message: failure.message, modelKey: "" };
+  } finally {
+    await rank?.files.close();
   }
 }
 
@@ -158,24 +197,34 @@ function scratchOf(scratchDirectory: string, epoch: number): string {
   return join(scratchDirectory, `attempt-${epoch}`);
 }
 
+/** The config with the base model's folder on this machine, fetched when storage keeps it. */
+async function withLocalModel<Config extends RankConfig>(files: NodeFiles, config: Config): Promise<Config> {
+  if (config.modelKey !== undefined) return { ...config, modelDirectory: await files.model(config.modelKey) };
+  if (config.modelDirectory === "")
+    throw new InvalidError("invalid_config", "the controller names neither a folder nor a key of the base model");
+  return config;
+}
+
 async function trainOutcome(
-  { settings, engine, storage, diskRetry, control, reporter }: Rank,
+  { settings, engine, storage, files, diskRetry, control, reporter, collective }: Rank,
   config: WorkerConfig,
 ): Promise<Outcome> {
-  const images = new ImageCache(storage, join(settings.scratchDirectory, "images"), diskRetry);
   const key = modelKey(config.modelName, config.modelVersion);
-  await forgetOlderAttempts(settings);
+  if (settings.rank === 0) await forgetOlderAttempts(settings);
+  const scratch = scratchOf(settings.scratchDirectory, settings.epoch);
   const outcome = await runTraining({
-    config,
+    config: await withLocalModel(files, config),
     folder: { storage, prefix: `runs/${config.runId}/`, runId: config.runId, epoch: settings.epoch },
     modelKey: key,
-    records: await readRecords(storage, config.recordsKey),
-    pathOf: async (image) => await images.pathOf(image),
+    records: await files.records(config.recordsKey, config.recordsSha256),
+    pathOf: async (image) => await files.pathOf(image),
     engine,
-    scratchDirectory: scratchOf(settings.scratchDirectory, settings.epoch),
+    // Ranks of one machine share the folder.
+    scratchDirectory: settings.rank === 0 ? scratch : join(scratch, `rank-${settings.rank}`),
     diskRetry,
-    listener: reporter,
+    listener: settings.rank === 0 ? reporter : ownNewsOf(reporter),
     control,
+    collective,
   });
   const { step } = outcome.state;
   switch (outcome.kind) {
@@ -199,16 +248,18 @@ async function trainOutcome(
 }
 
 async function evaluationOutcome(
-  { settings, engine, storage, diskRetry, control, reporter }: Rank,
+  { engine, storage, files, control, reporter }: Rank,
   config: EvaluationWorkerConfig,
 ): Promise<Outcome> {
-  const images = new ImageCache(storage, join(settings.scratchDirectory, "images"), diskRetry);
+  const local = await withLocalModel(files, config);
+  const adapterDirectory =
+    config.adapterKey === undefined ? config.adapterDirectory : await files.model(config.adapterKey);
   const result = await runEvaluation({
-    config,
+    config: { ...local, adapterDirectory },
     storage,
     resultsKey: `evaluations/${config.evaluationId}/results.jsonl`,
-    records: await readRecords(storage, config.recordsKey),
-    pathOf: async (image) => await images.pathOf(image),
+    records: await files.records(config.recordsKey, config.recordsSha256),
+    pathOf: async (image) => await files.pathOf(image),
     engine,
     listener: reporter,
     signal: control.signal,

@@ -69,6 +69,7 @@ export async function trainAlone(
     diskRetry,
     listener,
     control,
+    collective: null,
   }).finally(forgetSignals);
   if (outcome.kind === "finished") return exitCodes.done;
   return control.exitCode ?? exitCodes.interrupted;

@@ -47,10 +47,11 @@ export class ConnectWorkerClient implements WorkerClient {
     this.#identity = identity;
   }
 
-  async join(): Promise<JoinAnswer> {
+  async join(listenAddress: string): Promise<JoinAnswer> {
     return await translate(async () => {
-      const answer = await this.#client.join({ ...this.#identity, processId: process.pid });
-      return { directive: directives[answer.directive], configJson: answer.configJson, resumeFrom: answer.resumeFrom };
+      const answer = await this.#client.join({ ...this.#identity, processId: process.pid, listenAddress });
+      const { configJson, resumeFrom, peers, missingRanks } = answer;
+      return { directive: directives[answer.directive], configJson, resumeFrom, peers, missingRanks };
     });
   }
 
@@ -72,6 +73,7 @@ export class ConnectWorkerClient implements WorkerClient {
         })),
         evaluations: [...report.evaluations],
         logLines: report.logLines.map((line) => ({ ...line, timeMs: BigInt(line.timeMs) })),
+        waitsForRanks: report.waitsForRanks,
         ...(report.outcome === null ? {} : { outcome: report.outcome }),
       });
       return directives[answer.directive];

@@ -29,7 +29,7 @@ class ScriptedController implements WorkerClient {
   }
 
   async join() {
-    return { directive: "continue", configJson: "{}", resumeFrom: "" } as const;
+    return { directive: "continue", configJson: "{}", resumeFrom: "", peers: [], missingRanks: [] } as const;
   }
 
   async report(report: Report): Promise<Directive> {

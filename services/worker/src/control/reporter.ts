@@ -44,6 +44,7 @@ export class Reporter implements TrainingListener {
   #pending: Pending = emptyPending();
   #phase: TrainingPhase = "loading";
   #outcome: Outcome | null = null;
+  #waitsForRanks = false;
   #sequence = 0;
   #wake = new AbortController();
   #isClosing = false;
@@ -86,6 +87,11 @@ export class Reporter implements TrainingListener {
     this.#wake.abort();
   }
 
+  /** From now on reports say that this rank waits for the others, or that it does not. */
+  waits(waitsForRanks: boolean): void {
+    this.#waitsForRanks = waitsForRanks;
+  }
+
   /** Sends what is left and the outcome, and waits for the answer, for at most the budget. True when it was told. */
   async close(outcome: Outcome): Promise<boolean> {
     this.#outcome = outcome;
@@ -118,6 +124,7 @@ export class Reporter implements TrainingListener {
       evaluations,
       logLines,
       outcome: this.#outcome,
+      waitsForRanks: this.#waitsForRanks,
     };
   }
 

@@ -8,6 +8,10 @@ export interface JoinAnswer {
   readonly configJson: string;
   /** Key prefix of the checkpoint that the controller knows of; empty = none. */
   readonly resumeFrom: string;
+  /** Addresses of all ranks in their order; empty when there is one, or while `missingRanks` is not. */
+  readonly peers: readonly string[];
+  /** Ranks that have not joined yet: call again. */
+  readonly missingRanks: readonly number[];
 }
 
 export interface CheckpointNotice {
@@ -43,6 +47,8 @@ export interface Report {
   readonly evaluations: readonly (Omit<EvaluationReport, "phase"> & { readonly phase: string })[];
   readonly logLines: readonly LogNotice[];
   readonly outcome: Outcome | null;
+  /** This rank waits for the others. */
+  readonly waitsForRanks: boolean;
 }
 
 /**
@@ -52,6 +58,7 @@ export interface Report {
  * no longer good (stop).
  */
 export interface WorkerClient {
-  join(): Promise<JoinAnswer>;
+  /** @param listenAddress  `host:port` where this rank waits for the next one; empty when it trains alone */
+  join(listenAddress: string): Promise<JoinAnswer>;
   report(report: Report): Promise<Directive>;
 }

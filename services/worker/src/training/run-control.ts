@@ -1,17 +1,28 @@
 /** What a run is asked to do besides going on. `stop` saves first, `abort` does not. */
 export type RunRequest = "stop" | "abort";
 
+/** Requests as the loop reads them. */
+export interface LoopControl {
+  readonly request: RunRequest | null;
+  readonly isCheckpointWanted: boolean;
+  /** Aborted as soon as the loop is to end. */
+  readonly signal: AbortSignal;
+  /** To be called when a checkpoint of the current step was saved. */
+  checkpointSaved(): void;
+  /** Takes notice of what was asked for: between steps, so that all ranks obey at the same one. */
+  agree(): Promise<void>;
+}
+
 /**
  * Requests to a running loop, from the control plane or from a signal. The loop reads them between steps; whatever
  * takes longer than a step (an evaluation) listens to `signal`.
  */
-export class RunControl {
+export class RunControl implements LoopControl {
   readonly #controller = new AbortController();
   #request: { readonly kind: RunRequest; readonly exitCode: number } | null = null;
   #isCheckpointWanted = false;
   #isSignalled = false;
 
-  /** Aborted as soon as the loop is to end. */
   get signal(): AbortSignal {
     return this.#controller.signal;
   }
@@ -51,8 +62,10 @@ export class RunControl {
     return this.#isCheckpointWanted;
   }
 
-  /** To be called when a checkpoint of the current step was saved. */
   checkpointSaved(): void {
     this.#isCheckpointWanted = false;
   }
+
+  /** Alone there is nobody to agree with: requests count at once. */
+  async agree(): Promise<void> {}
 }

@@ -1,3 +1,4 @@
+import type { Collective } from "@drydock/engine";
 import type { RetryPolicy } from "@drydock/kit";
 import type { DataRecord, RecordImage, WorkerConfig } from "@drydock/spec";
 import { CheckpointStore } from "../checkpoint/checkpoint-store.ts";
@@ -9,6 +10,9 @@ import { BadDataError } from "../failure.ts";
 import { scorerOf } from "../evaluation/score-answers.ts";
 import { baseDigestOf } from "../publish/base-digest.ts";
 import { modelCardOf, publishModel } from "../publish/publish-model.ts";
+import { AgreedControl } from "../ranks/agreed-control.ts";
+import { RankGroup } from "../ranks/rank-group.ts";
+import { SharedEvaluator } from "../ranks/shared-evaluator.ts";
 import type { EngineDoors } from "./engine-doors.ts";
 import type { RunControl } from "./run-control.ts";
 import { train, type TrainingOutcome } from "./train.ts";
@@ -26,19 +30,22 @@ export interface TrainingSetup {
   readonly diskRetry: RetryPolicy;
   readonly listener: TrainingListener;
   readonly control: RunControl;
+  /** The ranks that train together; null when this one is alone. */
+  readonly collective: Collective | null;
 }
 
-/** A whole run on this machine: claim the attempt, train, evaluate, publish. */
+/** A whole run as one rank sees it: claim the attempt, train, evaluate, publish. Rank 0 claims, evaluates and publishes. */
 export async function runTraining(setup: TrainingSetup): Promise<TrainingOutcome> {
   const { config, folder, listener } = setup;
-  await claimEpoch(folder, process.pid);
+  const group = new RankGroup(setup.collective);
+  await group.byFirst(async () => await claimed(folder));
   listener.phaseChanged("loading");
   const trainRecords = setup.records.filter(({ split }) => split === "train");
   if (trainRecords.length === 0)
     throw new BadDataError(
       "the data set has no rows in its train split: import it again with a smaller validationShare",
     );
-  const trainer = await setup.engine.openTrainer(config, setup.pathOf, null);
+  const trainer = await setup.engine.openTrainer(config, setup.pathOf, setup.collective);
   try {
     const questions = setup.records.filter(({ split }) => split === "validation");
     await trainer.check(trainRecords, questions, config.spec.evaluation);
@@ -47,19 +54,20 @@ export async function runTraining(setup: TrainingSetup): Promise<TrainingOutcome
       totalSteps: config.totalSteps,
       trainer,
       rows: setup.engine.rowsOf(config, trainRecords),
-      evaluator: evaluatorOf(setup),
+      evaluator: evaluatorOf(setup, group),
       checkpoints: new CheckpointStore({
         folder,
+        group,
         scratchDirectory: setup.scratchDirectory,
         spec: config.spec,
         diskRetry: setup.diskRetry,
         now: () => new Date(),
       }),
-      control: setup.control,
+      control: setup.collective ? new AgreedControl(setup.control, group) : setup.control,
       listener,
       clock: { now: () => performance.now(), peakMemoryBytes },
     });
-    if (outcome.kind === "finished") {
+    if (outcome.kind === "finished" && group.isFirst) {
       const scores = { before: outcome.state.before, after: outcome.after?.scores ?? null };
       const card = modelCardOf({
         config,
@@ -73,18 +81,25 @@ export async function runTraining(setup: TrainingSetup): Promise<TrainingOutcome
         diskRetry: setup.diskRetry,
       });
     }
+    // Nobody counts as done before the model is in storage.
+    await setup.collective?.barrier();
     return outcome;
   } finally {
     await trainer.close();
   }
 }
 
+async function claimed(folder: RunFolder): Promise<true> {
+  await claimEpoch(folder, process.pid);
+  return true;
+}
+
 /** Null when the data has no validation split. */
-function evaluatorOf({ config: { spec }, folder, records }: TrainingSetup): Evaluator | null {
+function evaluatorOf({ config: { spec }, folder, records }: TrainingSetup, group: RankGroup): Evaluator | null {
   const validation = records.filter(({ split }) => split === "validation");
   if (validation.length === 0) return null;
   const { metrics, score } = scorerOf(spec.task, spec.evaluation.metrics);
-  return new ValidationEvaluator({
+  const evaluator = new ValidationEvaluator({
     storage: folder.storage,
     records: validation,
     resultsKeyOf: (phase, step) => `${folder.prefix}evaluations/${phase}-${step}.jsonl`,
@@ -95,6 +110,7 @@ function evaluatorOf({ config: { spec }, folder, records }: TrainingSetup): Eval
     score,
     nowMs: () => performance.now(),
   });
+  return group.collective ? new SharedEvaluator(evaluator, group) : evaluator;
 }
 
 /** Peak resident memory of this process since it started. */

@@ -8,6 +8,7 @@ import { CountingRows, ToyTrainer } from "../../test/toy-engine.ts";
 import { CheckpointStore } from "../checkpoint/checkpoint-store.ts";
 import { checkpointSteps, type RunFolder } from "../checkpoint/run-folder.ts";
 import type { EvaluationPhase, Evaluator } from "../evaluation/evaluator.ts";
+import { RankGroup } from "../ranks/rank-group.ts";
 import { RunControl } from "./run-control.ts";
 import { train, type TrainingOutcome, type TrainingRun } from "./train.ts";
 import type { StepReport, TrainingListener } from "./training-listener.ts";
@@ -91,6 +92,7 @@ function aRun({
     evaluator,
     checkpoints: new CheckpointStore({
       folder,
+      group: new RankGroup(null),
       scratchDirectory: join(root, `scratch-${epoch}`),
       spec,
       diskRetry: { budgetMs: 0 },

@@ -3,7 +3,7 @@ import type { CheckpointStore } from "../checkpoint/checkpoint-store.ts";
 import { initialState, type TrainingState } from "../checkpoint/training-state.ts";
 import type { EvaluationPhase, EvaluationResult, Evaluator } from "../evaluation/evaluator.ts";
 import { DivergedError } from "./diverged-error.ts";
-import type { RunControl } from "./run-control.ts";
+import type { LoopControl } from "./run-control.ts";
 import type { RowSource, StepMeasure, Trainer } from "./trainer.ts";
 import type { TrainingListener } from "./training-listener.ts";
 
@@ -20,7 +20,7 @@ export interface TrainingRun {
   /** Null when there is nothing to evaluate on. */
   readonly evaluator: Evaluator | null;
   readonly checkpoints: CheckpointStore;
-  readonly control: RunControl;
+  readonly control: LoopControl;
   readonly listener: TrainingListener;
   readonly clock: { /** Milliseconds, only differences count. */ now(): number; peakMemoryBytes(): number };
 }
@@ -42,10 +42,12 @@ export async function train(run: TrainingRun): Promise<TrainingOutcome> {
   const { control, listener } = run;
   const state = await resume(run);
   await evaluateBefore(run, state);
+  await control.agree();
 
   listener.phaseChanged("training");
   while (state.step < run.totalSteps && control.request === null) {
     await takeStep(run, state);
+    await control.agree();
     const isBest = await evaluateIfDue(run, state);
     await saveIfDue(run, state, isBest);
   }
@@ -130,6 +132,7 @@ async function evaluate(
   if (run.evaluator === null) return null;
   run.listener.phaseChanged(`evaluating-${phase}`);
   const result = await run.evaluator.evaluate(run.trainer, phase, state.step, run.control.signal);
+  await run.control.agree();
   if (result !== null)
     run.listener.evaluationFinished({
       phase,

@@ -42,6 +42,13 @@ export declare type JoinRequest = Message<"drydock.worker.v1.JoinRequest"> & {
    * @generated from field: uint32 process_id = 5;
    */
   processId: number;
+
+  /**
+   * host:port where this rank waits for the next one; empty when it trains alone.
+   *
+   * @generated from field: string listen_address = 6;
+   */
+  listenAddress: string;
 };
 
 /**
@@ -67,6 +74,8 @@ export declare type JoinResponse = Message<"drydock.worker.v1.JoinResponse"> & {
   configJson: string;
 
   /**
+   * listen_address of every rank in their order, once all have joined.
+   *
    * @generated from field: repeated string peers = 3;
    */
   peers: string[];
@@ -77,6 +86,13 @@ export declare type JoinResponse = Message<"drydock.worker.v1.JoinResponse"> & {
    * @generated from field: string resume_from = 4;
    */
   resumeFrom: string;
+
+  /**
+   * Ranks that have not joined yet. While there are any, peers is empty and the rank calls again.
+   *
+   * @generated from field: repeated uint32 missing_ranks = 5;
+   */
+  missingRanks: number[];
 };
 
 /**
@@ -147,6 +163,13 @@ export declare type ReportRequest = Message<"drydock.worker.v1.ReportRequest"> &
    * @generated from field: drydock.worker.v1.Outcome outcome = 11;
    */
   outcome?: Outcome | undefined;
+
+  /**
+   * True while this rank waits for the others: one that does not and takes no step is the one that hangs.
+   *
+   * @generated from field: bool waits_for_ranks = 12;
+   */
+  waitsForRanks: boolean;
 };
 
 /**
