@@ -15,18 +15,9 @@ export type CollectiveRequest =
   | { readonly kind: "traffic" }
   | { readonly kind: "close"; readonly failure: string | undefined };
 
-export type CollectiveAnswer = string | Traffic | undefined;
-
-export interface CollectiveEnvelope {
-  readonly id: number;
-  readonly request: CollectiveRequest;
-}
-
-/** An error's rank and reason travel as data, since a class does not survive the way between threads. */
-export type CollectiveReply =
-  | { readonly id: number; readonly answer: CollectiveAnswer }
-  | {
-      readonly id: number;
-      readonly failure: string;
-      readonly lost: { readonly rank: number; readonly why: string } | null;
-    };
+/** A lost rank travels as data, since an error's class does not survive the way between threads. */
+export type CollectiveAnswer =
+  | { readonly kind: "done" }
+  | { readonly kind: "listening"; readonly address: string }
+  | { readonly kind: "traffic"; readonly traffic: Traffic }
+  | { readonly kind: "lost"; readonly rank: number; readonly why: string };

@@ -2,20 +2,11 @@
  * What runs on the collective thread: the ring's sockets and the additions. The numbers lie in shared memory, so the
  * training thread goes on with backward or the optimizer meanwhile, and signs of life go out while it is busy.
  */
-import { parentPort } from "node:worker_threads";
-import { messageOf } from "@drydock/kit";
-import type {
-  CollectiveAnswer,
-  CollectiveEnvelope,
-  CollectiveReply,
-  CollectiveRequest,
-} from "./collective-messages.ts";
+import { serveThread } from "../runtime/serve-thread.ts";
+import type { CollectiveAnswer, CollectiveRequest } from "./collective-messages.ts";
 import { PeerLostError } from "./collective.ts";
 import { RingListener } from "./ring-connect.ts";
 import { TcpRing } from "./tcp-ring.ts";
-
-const port = parentPort;
-if (!port) throw new Error("collective-thread.ts is started by threaded-ring.ts, as a worker thread");
 
 let listener: RingListener | null = null;
 let ring: TcpRing | null = null;
@@ -24,31 +15,32 @@ async function answer(request: CollectiveRequest): Promise<CollectiveAnswer> {
   switch (request.kind) {
     case "listen":
       listener = await RingListener.open(request.host, request.port);
-      return listener.address;
+      return { kind: "listening", address: listener.address };
     case "connect": {
       if (!listener) throw new Error("the thread does not listen yet");
       ring = await TcpRing.connect(listener, request.options);
       listener.close();
-      return undefined;
+      break;
     }
     case "run":
       await opened()[request.operation](request.buffers);
-      return undefined;
+      break;
     case "broadcast":
       await opened().broadcast(request.buffers, request.root);
-      return undefined;
+      break;
     case "barrier":
       await opened().barrier();
-      return undefined;
+      break;
     case "traffic":
-      return opened().traffic();
+      return { kind: "traffic", traffic: opened().traffic() };
     case "close":
       listener?.close();
       await ring?.close(request.failure);
-      return undefined;
+      break;
     default:
       throw new Error(`unknown request ${String(request satisfies never)}`);
   }
+  return { kind: "done" };
 }
 
 function opened(): TcpRing {
@@ -56,15 +48,11 @@ function opened(): TcpRing {
   return ring;
 }
 
-async function reply({ id, request }: CollectiveEnvelope): Promise<CollectiveReply> {
+serveThread(async (request: CollectiveRequest): Promise<CollectiveAnswer> => {
   try {
-    return { id, answer: await answer(request) };
+    return await answer(request);
   } catch (error) {
-    const lost = error instanceof PeerLostError ? { rank: error.lostRank, why: error.why } : null;
-    return { id, failure: messageOf(error), lost };
+    if (error instanceof PeerLostError) return { kind: "lost", rank: error.lostRank, why: error.why };
+    throw error;
   }
-}
-
-port.on("message", (envelope: CollectiveEnvelope) => {
-  void reply(envelope).then((message) => port.postMessage(message));
 });

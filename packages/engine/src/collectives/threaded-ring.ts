@@ -1,12 +1,7 @@
-import { Worker } from "node:worker_threads";
-import type { CollectiveAnswer, CollectiveReply, CollectiveRequest } from "./collective-messages.ts";
+import { ThreadClient } from "../runtime/thread-client.ts";
+import type { CollectiveAnswer, CollectiveRequest } from "./collective-messages.ts";
 import { PeerLostError, type Collective, type NumberArray } from "./collective.ts";
 import type { RingOptions, Traffic } from "./tcp-ring.ts";
-
-interface Waiting {
-  readonly resolve: (answer: CollectiveAnswer) => void;
-  readonly reject: (error: Error) => void;
-}
 
 /** A thread that listens for the next rank; the address goes to the other ranks before the ring can be closed. */
 export class RingThread {
@@ -23,7 +18,7 @@ export class RingThread {
   static async listen(host: string, port = 0): Promise<RingThread> {
     const calls = new ThreadCalls();
     try {
-      return new RingThread(calls, (await calls.ask({ kind: "listen", host, port })) as string);
+      return new RingThread(calls, (await calls.ask({ kind: "listen", host, port }, "listening")).address);
     } catch (error) {
       await calls.end();
       throw error;
@@ -32,7 +27,7 @@ export class RingThread {
 
   /** Closes the ring. @throws PeerLostError naming the neighbour that did not come in time */
   async connect(options: RingOptions): Promise<ThreadedRing> {
-    await this.#calls.ask({ kind: "connect", options });
+    await this.#calls.ask({ kind: "connect", options }, "done");
     return new ThreadedRing(this.#calls, options.rank, options.peers.length);
   }
 
@@ -71,16 +66,16 @@ export class ThreadedRing implements Collective {
   }
 
   async barrier(): Promise<void> {
-    await this.#calls.ask({ kind: "barrier" });
+    await this.#calls.ask({ kind: "barrier" }, "done");
   }
 
   /** What went over the wire. */
   async traffic(): Promise<Traffic> {
-    return (await this.#calls.ask({ kind: "traffic" })) as Traffic;
+    return (await this.#calls.ask({ kind: "traffic" }, "traffic")).traffic;
   }
 
   async close(failure?: string): Promise<void> {
-    await this.#calls.ask({ kind: "close", failure });
+    await this.#calls.ask({ kind: "close", failure }, "done");
     await this.#calls.end();
   }
 
@@ -89,7 +84,7 @@ export class ThreadedRing implements Collective {
     requestOf: (shared: readonly NumberArray[]) => CollectiveRequest,
   ): Promise<void> {
     const shared = buffers.map(inSharedMemory);
-    await this.#calls.ask(requestOf(shared));
+    await this.#calls.ask(requestOf(shared), "done");
     buffers.forEach((buffer, index) => {
       const copy = shared[index] as NumberArray;
       if (copy !== buffer) buffer.set(copy);
@@ -97,48 +92,27 @@ export class ThreadedRing implements Collective {
   }
 }
 
-/** Questions to the thread and their answers. The thread keeps the process alive only while one is open. */
+/** Questions to one thread. */
 class ThreadCalls {
-  readonly #worker: Worker;
-  readonly #waiting = new Map<number, Waiting>();
-  #asked = 0;
-  #failure: Error | null = null;
+  readonly #client = new ThreadClient<CollectiveRequest, CollectiveAnswer>(
+    new URL("collective-thread.ts", import.meta.url),
+  );
+  #isEnded = false;
 
-  constructor() {
-    this.#worker = new Worker(new URL("collective-thread.ts", import.meta.url), { execArgv: [] });
-    this.#worker.on("message", (reply: CollectiveReply) => this.#settle(reply));
-    this.#worker.on("error", (error) => this.#fail(error instanceof Error ? error : new Error(String(error))));
-    this.#worker.on("exit", () => this.#fail(new Error("the collective thread has ended")));
-    this.#worker.unref();
-  }
-
-  async ask(request: CollectiveRequest): Promise<CollectiveAnswer> {
-    if (this.#failure) throw this.#failure;
-    const id = ++this.#asked;
-    this.#worker.ref();
-    return await new Promise((resolve, reject) => {
-      this.#waiting.set(id, { resolve, reject });
-      this.#worker.postMessage({ id, request });
-    });
+  async ask<K extends Exclude<CollectiveAnswer["kind"], "lost">>(
+    request: CollectiveRequest,
+    kind: K,
+  ): Promise<Extract<CollectiveAnswer, { kind: K }>> {
+    if (this.#isEnded) throw new Error("the collective is closed");
+    const answer = await this.#client.ask(request);
+    if (answer.kind === "lost") throw new PeerLostError(answer.rank, answer.why);
+    if (answer.kind !== kind) throw new Error(`the collective thread answered ${answer.kind} to ${request.kind}`);
+    return answer as Extract<CollectiveAnswer, { kind: K }>;
   }
 
   async end(): Promise<void> {
-    this.#failure ??= new Error("the collective is closed");
-    await this.#worker.terminate();
-  }
-
-  #settle(reply: CollectiveReply): void {
-    const waiting = this.#waiting.get(reply.id);
-    this.#waiting.delete(reply.id);
-    if (this.#waiting.size === 0) this.#worker.unref();
-    if (!("failure" in reply)) return waiting?.resolve(reply.answer);
-    waiting?.reject(reply.lost ? new PeerLostError(reply.lost.rank, reply.lost.why) : new Error(reply.failure));
-  }
-
-  #fail(error: Error): void {
-    this.#failure ??= error;
-    for (const { reject } of this.#waiting.values()) reject(this.#failure);
-    this.#waiting.clear();
+    this.#isEnded = true;
+    await this.#client.close();
   }
 }
 
