@@ -3,13 +3,8 @@
  * the keys of test/bench/peer/train_peer.py.
  */
 import { parseArgs } from "node:util";
-import {
-  EngineTrainer,
-  readFloatTensors,
-  readSafetensorsHeader,
-  readTensorBytes,
-  type ModelBatch,
-} from "@drydock/engine";
+import { EngineTrainer } from "@drydock/engine";
+import { readTrainBatch } from "./train-batch.ts";
 
 const { values: flags } = parseArgs({
   options: {
@@ -22,33 +17,6 @@ const { values: flags } = parseArgs({
   },
 });
 
-async function readBatch(path: string): Promise<ModelBatch> {
-  const header = await readSafetensorsHeader(path);
-  const integers = async (name: string): Promise<BigInt64Array> =>
-    new BigInt64Array((await readTensorBytes(header, name)).slice().buffer);
-  const [batchSize = 0, sequenceLength = 0] = header.tensors.get("input_ids")?.shape ?? [];
-  const inputIds = await integers("input_ids");
-  const kinds = await integers("mm_token_type_ids");
-  const targets = await integers("labels");
-  const grids = await integers("image_grid_thw");
-  const isLast = (index: number): boolean => index % sequenceLength === sequenceLength - 1;
-  return {
-    batchSize,
-    sequenceLength,
-    inputIds,
-    attentionMask: Uint8Array.from(await integers("attention_mask"), Number),
-    positionIds: Int32Array.from(await integers("position_ids"), Number),
-    labels: Int32Array.from(targets, (_, index) => (isLast(index) ? -100 : Number(targets[index + 1]))),
-    pixelPatches: (await readFloatTensors(header, ["pixel_values"])).get("pixel_values") as Float32Array,
-    imageGrids: Array.from({ length: grids.length / 3 }, (_, index) => ({
-      time: Number(grids[3 * index]),
-      height: Number(grids[3 * index + 1]),
-      width: Number(grids[3 * index + 2]),
-    })),
-    imageRows: Int32Array.from([...kinds.keys()].filter((index) => kinds[index] === 1n)),
-  };
-}
-
 const trainer = await EngineTrainer.open({
   directory: flags.model as string,
   mode: flags.mode as "lora" | "full",
@@ -58,7 +26,7 @@ const trainer = await EngineTrainer.open({
   seed: 1,
   threads: Number(flags.threads),
 });
-const batch = await readBatch(flags.batch as string);
+const batch = await readTrainBatch(flags.batch as string);
 const seconds: number[] = [];
 const losses: number[] = [];
 for (let step = 0; step < Number(flags.warmup) + Number(flags.steps); step++) {
