@@ -50,4 +50,19 @@ export interface AcceleratorSupply {
   readonly accelerator: Accelerator;
   /** Upper bound of devices that one run may hold. */
   readonly maxDevices: number;
+  /**
+   * The devices are shares of one machine: each of n gets an n-th of the memory and of the speed that `accelerator` says.
+   * More than one only when a run asks for them, since they make nothing fit and nothing faster.
+   */
+  readonly isOneMachine?: true;
+}
+
+/** One of `shares` equal parts of a machine. */
+export function shareOfMachine(accelerator: Accelerator, shares: number): Accelerator {
+  return {
+    ...accelerator,
+    memoryBytes: Math.floor(accelerator.memoryBytes / shares),
+    bf16Teraflops: accelerator.bf16Teraflops / shares,
+    bandwidthGigabytesPerSecond: accelerator.bandwidthGigabytesPerSecond / shares,
+  };
 }

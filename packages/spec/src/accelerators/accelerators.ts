@@ -111,7 +111,8 @@ export const cpuAccelerator: Accelerator = {
 const teraflopsPerCore = 0.055;
 
 /**
- * The supply of a computer without a GPU, for the local back end: its own memory and cores, one rank at a time.
+ * The supply of a computer without a GPU, for the local back end: its own memory and cores. One rank has them all; a
+ * run that asks for more gets that many worker processes, at most one a core, which share them.
  *
  * @param machine  `memoryBytes` that a worker may use; `cores` it may use
  */
@@ -121,7 +122,7 @@ export function processorSupply(machine: {
 }): AcceleratorSupply[] {
   const { memoryBytes, cores } = machine;
   const accelerator = { ...cpuAccelerator, memoryBytes, bf16Teraflops: Number((teraflopsPerCore * cores).toFixed(3)) };
-  return [{ accelerator, maxDevices: 1 }];
+  return [{ accelerator, maxDevices: Math.max(1, cores), isOneMachine: true }];
 }
 
 export const accelerators: readonly Accelerator[] = [cpuAccelerator, ...gpuAccelerators];

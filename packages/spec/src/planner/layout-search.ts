@@ -1,4 +1,4 @@
-import type { Accelerator, AcceleratorSupply } from "../accelerators/accelerator.ts";
+import { shareOfMachine, type Accelerator, type AcceleratorSupply } from "../accelerators/accelerator.ts";
 import type { ModelFacts } from "../catalogue/model-facts.ts";
 import type { Layout, Plan } from "../contract/plan.ts";
 import type { RunSpec } from "../contract/run-spec.ts";
@@ -58,8 +58,10 @@ function searchOn(
   const wanted = resources === "auto" ? {} : resources;
   let chosen: Candidate | null = null;
   let closest: Candidate | null = null;
-  for (const gpus of wanted.gpus === undefined ? powersOfTwo(entry.maxDevices) : [wanted.gpus]) {
-    for (const candidate of candidatesOn(workload, entry.accelerator, gpus, wanted.pipelineStages)) {
+  const unasked = entry.isOneMachine ? [1] : powersOfTwo(entry.maxDevices);
+  for (const gpus of wanted.gpus === undefined ? unasked : [wanted.gpus]) {
+    const accelerator = entry.isOneMachine ? shareOfMachine(entry.accelerator, gpus) : entry.accelerator;
+    for (const candidate of candidatesOn(workload, accelerator, gpus, wanted.pipelineStages)) {
       closest = nearer(closest, candidate);
       if (!fits(candidate)) continue;
       if (chosen === null || candidate.time.expected < chosen.time.expected) chosen = candidate;

@@ -421,6 +421,25 @@ describe("choice of the accelerator", () => {
     expect(supply[0]?.accelerator.bf16Teraflops).toBeCloseTo(0.88);
   });
 
+  test("ranks that a run asks for on one computer are processes that share its memory and cores, and the plan says so", () => {
+    const supply = processorSupply({ memoryBytes: 64 * 2 ** 30, cores: 4 });
+    const asking = (gpus?: number) =>
+      plan({ spec: specOf({ model: "qwen3-vl-2b", ...(gpus === undefined ? {} : { resources: { gpus } }) }), supply });
+    expect(asking()).toMatchObject({ layout: { gpus: 1, dataParallel: 1 } });
+    const two = asking(2);
+    expect(two).toMatchObject({
+      layout: { gpus: 2, pods: 2, dataParallel: 2 },
+      accelerator: { name: "cpu", memoryBytes: 32 * 2 ** 30 },
+    });
+    expect(two.warnings).toContainEqual({
+      code: "ranks_share_machine",
+      path: "resources.gpus",
+      message:
+        "The 2 ranks are 2 worker processes on this computer. Each gets its share of the memory and of the cores, so the run is no faster than with one.",
+    });
+    expect(asking(8).refusals).toMatchObject([{ code: "not_enough_gpus" }]);
+  });
+
   test("an operator's own price is no longer called assumed", () => {
     const h100 = findAccelerator("nvidia-h100-80gb");
     if (h100 === undefined) throw new Error("no H100");

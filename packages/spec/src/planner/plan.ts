@@ -257,6 +257,12 @@ function furtherWarnings(
       path: "deadlineSeconds",
       message: `The run takes about ${formatSeconds(chosen.time.expected)}, longer than its deadline of ${formatSeconds(spec.deadlineSeconds)}. Raise deadlineSeconds, train fewer epochs, or add GPUs.`,
     });
+  if (chosen !== null && chosen.accelerator.kind === "cpu" && chosen.layout.gpus > 1)
+    notes.push({
+      code: "ranks_share_machine",
+      path: "resources.gpus",
+      message: `The ${chosen.layout.gpus} ranks are ${chosen.layout.gpus} worker processes on this computer. Each gets its share of the memory and of the cores, so the run is no faster than with one.`,
+    });
   const { hiddenSize } = model.architecture.text;
   if (spec.mode === "lora" && spec.training.lora.rank > hiddenSize)
     notes.push({

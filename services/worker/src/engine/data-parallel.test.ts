@@ -184,3 +184,14 @@ test("the optimizer's parts of two ranks are half of the whole each", async () =
   for (const name of ["optimizer-0.safetensors", "optimizer-1.safetensors"])
     expect(relative(await sizeOf(directory, name), whole / 2)).toBeLessThan(0.1);
 });
+
+test("ranks that are not those of the layout are refused", async () => {
+  const config = configOf("lora", 2);
+  await expect(engineDoors.openTrainer(config, localPathOf, null)).rejects.toThrow(
+    "the layout is for 2 ranks, but 1 were started",
+  );
+  const staged = { ...config, layout: { ...config.layout, pipelineStages: 2 } };
+  await expect(engineDoors.openTrainer(staged, localPathOf, null)).rejects.toThrow(
+    "the layout has 2 pipeline stages, but this worker holds the whole model on each rank: set resources.pipelineStages to 1",
+  );
+});

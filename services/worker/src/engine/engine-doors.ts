@@ -1,7 +1,7 @@
 import { availableParallelism } from "node:os";
-import { EngineTrainer } from "@drydock/engine";
+import { EngineTrainer, type Collective } from "@drydock/engine";
 import { InvalidError } from "@drydock/kit";
-import { learningRateOf } from "@drydock/spec";
+import { learningRateOf, type Layout } from "@drydock/spec";
 import type { EngineDoors } from "../training/engine-doors.ts";
 import { answerWith } from "./answer-questions.ts";
 import { EngineBackedTrainer } from "./engine-backed-trainer.ts";
@@ -9,6 +9,23 @@ import { openForAnswers } from "./open-for-answers.ts";
 import { checkAdapter } from "./check-adapter.ts";
 import { RecordEncoder } from "./record-encoder.ts";
 import { RecordRows } from "./record-rows.ts";
+
+/** @throws InvalidError when the ranks that are there are not those of the layout */
+function checkLayout({ dataParallel, pipelineStages }: Layout, collective: Collective | null): void {
+  if (pipelineStages > 1) {
+    throw new InvalidError(
+      "unsupported_layout",
+      `the layout has ${pipelineStages} pipeline stages, but this worker holds the whole model on each rank: set resources.pipelineStages to 1`,
+    );
+  }
+  const worldSize = collective?.worldSize ?? 1;
+  if (dataParallel !== worldSize) {
+    throw new InvalidError(
+      "unsupported_layout",
+      `the layout is for ${dataParallel} ranks, but ${worldSize} were started: this is a fault of the controller or of its back end`,
+    );
+  }
+}
 
 /** The real engine. */
 export const engineDoors: EngineDoors = {
@@ -19,6 +36,7 @@ export const engineDoors: EngineDoors = {
         `training.baseWeights "${spec.training.baseWeights}" is planned for, but this worker trains on the base's own weights only: use "bf16"`,
       );
     }
+    checkLayout(config.layout, collective);
     const { betas, epsilon, weightDecay, maxGradientNorm, schedule, warmupRatio, seed, lora } = spec.training;
     if (config.adapterDirectory !== undefined) await checkAdapter(config.adapterDirectory, config.modelDirectory, spec);
     const isOptimizerSharded = collective !== null && config.layout.sharding === "optimizer";
