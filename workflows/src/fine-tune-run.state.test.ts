@@ -32,6 +32,20 @@ test.each<[string, AttemptOutcome, Request, Progress, object]>([
   ["a stop that was asked for as a pause pauses", stopped, "pause", fresh, { kind: "pause" }],
   ["a stop that was asked for as a cancel cancels", stopped, "cancel", fresh, { kind: "cancel" }],
   [
+    "a stop that was asked for as a resize goes on at once, without a budget",
+    stopped,
+    "resize",
+    { ...fresh, losses: maxLosses, lossStep: 7 },
+    { kind: "retry", delayMs: 0, reason: "resize-requested", progress: { failures: 0, losses: maxLosses } },
+  ],
+  [
+    "a worker lost while a resize was asked for is a lost worker",
+    failed("worker-lost"),
+    "resize",
+    fresh,
+    { kind: "retry", reason: "worker-lost" },
+  ],
+  [
     "a stop that nobody asked for goes on without the retry budget",
     stopped,
     "none",

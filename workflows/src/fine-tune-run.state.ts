@@ -44,7 +44,7 @@ export function initialProgress(facts: Pick<RunFacts, "microBatchSize">): Progre
 }
 
 /** What the user asked for while the attempt ran. */
-export type Request = "none" | "pause" | "cancel" | "deadline";
+export type Request = "none" | "pause" | "resize" | "cancel" | "deadline";
 
 /** Failure class → remedy: the table of the design, as a function. */
 export function decide(
@@ -61,8 +61,22 @@ export function decide(
       reason: "deadline-exceeded",
       message: `the run did not end within its deadline of ${facts.deadlineSeconds} s; its checkpoints are kept: submit it again with a longer deadlineSeconds`,
     };
-  if (outcome.kind === "stopped") return request === "pause" ? { kind: "pause" } : lost(outcome, progress);
+  if (outcome.kind === "stopped") {
+    if (request === "pause") return { kind: "pause" };
+    return request === "resize" ? resized(outcome, progress) : lost(outcome, progress);
+  }
   return remedyOf(outcome, progress, facts);
+}
+
+/** Stopped for another layout: go on with it at once. */
+function resized(outcome: AttemptOutcome, progress: Progress): Decision {
+  return {
+    kind: "retry",
+    progress,
+    delayMs: 0,
+    reason: "resize-requested",
+    remedy: `stopped after step ${outcome.lastStep} to be resized; going on from its checkpoint with the new layout, global batch and data order kept`,
+  };
 }
 
 function remedyOf(outcome: AttemptOutcome, progress: Progress, facts: Pick<RunFacts, "retries">): Decision {

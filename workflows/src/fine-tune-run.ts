@@ -35,12 +35,16 @@ const { publishRun } = proxyActivities<RunActivities>({
 
 export const pauseSignal = defineSignal("pause");
 export const resumeSignal = defineSignal("resume");
+/** The run has another plan: the attempt that runs is stopped after a checkpoint, the next one follows it. */
+export const resizeSignal = defineSignal("resize");
 export const cancelSignal = defineSignal("cancel");
 
 /** What the signals of the user and the deadline act on. */
 interface RunControl {
   request: Request;
   pauses: number;
+  /** The run was planned again since its facts were loaded. */
+  isResized: boolean;
   /** Milliseconds since the epoch; moved on by pauses. */
   deadlineAtMs: number;
   /** The running attempt, to be cancelled; null between attempts. */
@@ -49,8 +53,18 @@ interface RunControl {
 
 /** One fine-tuning run from submit to published model. The workflow id is the run id. */
 export async function fineTuneRun({ runId }: { readonly runId: string }): Promise<void> {
-  const control: RunControl = { request: "none", pauses: 0, deadlineAtMs: Number.POSITIVE_INFINITY, scope: null };
+  const control: RunControl = {
+    request: "none",
+    pauses: 0,
+    isResized: false,
+    deadlineAtMs: Number.POSITIVE_INFINITY,
+    scope: null,
+  };
   setHandler(pauseSignal, () => ask(control, "pause"));
+  setHandler(resizeSignal, () => {
+    control.isResized = true;
+    if (control.request === "none") ask(control, "resize");
+  });
   setHandler(cancelSignal, () => ask(control, "cancel"));
   setHandler(resumeSignal, () => {
     if (control.request === "pause") control.request = "none";
@@ -65,7 +79,7 @@ export async function fineTuneRun({ runId }: { readonly runId: string }): Promis
 }
 
 async function carryOut(runId: string, control: RunControl): Promise<void> {
-  const facts = await loadRun({ runId });
+  let facts = await loadRun({ runId });
   if (facts.isRefused) return await transition(runId, "refused", "failed", "plan-refused", facts.refusal);
   await transition(
     runId,
@@ -82,6 +96,12 @@ async function carryOut(runId: string, control: RunControl): Promise<void> {
     if (control.request === "pause") await stayPaused(runId, control);
     if (control.request === "cancel")
       return await transition(runId, "cancelled", "cancelled", "cancel-requested", "cancelled; checkpoints are kept");
+    if (control.isResized) {
+      control.isResized = false;
+      if (control.request === "resize") control.request = "none";
+      facts = await loadRun({ runId });
+      progress = { ...progress, microBatchSize: facts.microBatchSize };
+    }
     const outcome = await attempt({ runId, afterEpoch, microBatchSize: progress.microBatchSize }, control);
     afterEpoch = outcome.epoch ?? afterEpoch;
     const decision = decide(outcome, control.request, progress, facts);

@@ -110,5 +110,6 @@ export const temporalNames = {
   evaluationRun: "evaluationRun",
   pauseSignal: "pause",
   resumeSignal: "resume",
+  resizeSignal: "resize",
   cancelSignal: "cancel",
 } as const;

@@ -38,6 +38,7 @@ export const RunReason = z
     "pause-requested",
     "paused-after-checkpoint",
     "resume-requested",
+    "resize-requested",
     "cancel-requested",
     "out-of-memory",
     "preempted",
@@ -57,6 +58,10 @@ export const RunReason = z
   ])
   .meta({ id: "RunReason" });
 export type RunReason = z.infer<typeof RunReason>;
+
+/** What is asked of a run that is to go on with more or fewer ranks, one a GPU. The global batch and the order of the data stay. */
+export const RunResize = z.strictObject({ gpus: z.int().min(1).max(1024) }).meta({ id: "RunResize" });
+export type RunResize = z.infer<typeof RunResize>;
 
 export const RunProgress = z
   .object({

@@ -161,6 +161,49 @@ onEachDatabase("runs", (location) => {
     ).toMatchObject({ attempts: [ended], datasetVersion: 1 });
   });
 
+  test("a run that is resized has the plan of so many GPUs, its steps as before, and its workflow is told", async () => {
+    const { id } = await api().submitRun();
+    const before = await api().ok<Run>("GET", `/v1/runs/${id}`);
+    for (const to of ["queued", "scheduling", "running"]) await transition(id, `to-${to}`, to);
+    const resized = await api().ok<Run>("POST", `/v1/runs/${id}/resize`, { gpus: 4 });
+    expect(resized).toMatchObject({
+      state: "running",
+      reason: "resize-requested",
+      message: expect.stringMatching(/^Resizing from 1 to 4 GPUs: the next attempt has 4, /) as string,
+      spec: { resources: { gpus: 4 }, training: before.spec.training },
+      plan: { layout: { gpus: 4, dataParallel: 4 }, steps: before.plan.steps },
+    });
+    expect(resized.plan.digest).not.toBe(before.plan.digest);
+    expect(await api().ok("GET", `/v1/runs/${id}/plan`)).toEqual(resized.plan);
+    const again = await api().ok<Run>("POST", `/v1/runs/${id}/resize`, { gpus: 4 });
+    expect(again.etag).toBe(resized.etag);
+    await vi.waitFor(() =>
+      expect(api().workflows.signals.filter(({ workflowId }) => workflowId === id)).toEqual([
+        { workflowId: id, signal: "resize" },
+      ]),
+    );
+  });
+
+  test("a resize that no layout allows is refused with the reason, and so is one of a run that is over", async () => {
+    const { id } = await api().submitRun();
+    expect(await api().refused("POST", `/v1/runs/${id}/resize`, { body: { gpus: 7 } })).toMatchObject({
+      status: 422,
+      code: "plan_refused",
+      errors: [{ path: "training.globalBatchSize", code: "batch_does_not_divide" }],
+    });
+    expect(await api().refused("POST", `/v1/runs/${id}/resize`, { body: { gpus: 0 } })).toMatchObject({
+      errors: [{ path: "gpus" }],
+    });
+    expect(await api().refused("POST", `/v1/runs/${id}/resize`, { body: {} })).toMatchObject({
+      errors: [{ path: "gpus" }],
+    });
+    await transition(id, "f", "failed", "bad-data");
+    expect(await api().refused("POST", `/v1/runs/${id}/resize`, { body: { gpus: 2 } })).toMatchObject({
+      status: 409,
+      code: "run_is_over",
+    });
+  });
+
   test("pause, resume and cancel change the state and signal the workflow in order", async () => {
     const { id } = await api().submitRun();
     await transition(id, "q", "queued");

@@ -1,8 +1,9 @@
-import { Name, PageQuery, pageOf, Plan, Run, RunState, RunSubmission, RunSummary } from "@drydock/spec";
+import { Name, PageQuery, pageOf, Plan, Run, RunResize, RunState, RunSubmission, RunSummary } from "@drydock/spec";
 import type { FastifyPluginAsyncZod } from "fastify-type-provider-zod";
 import { z } from "zod";
 import { callerOf } from "../authentication.ts";
 import { problems } from "../problem-responses.ts";
+import { planResize, resizeRun } from "../runs/resize-run.ts";
 import { checkPlan, submitRun } from "../runs/submit-run.ts";
 import { steerRun, type RunAction } from "../runs/steer-run.ts";
 import type { Services } from "../services.ts";
@@ -20,6 +21,10 @@ const RunQuery = PageQuery.extend({
   name: Name.optional(),
   queue: Name.optional(),
   dataset: Name.optional(),
+});
+
+const SteerHeaders = z.object({
+  "if-match": z.string().max(200).optional().meta({ description: "ETag of the run as you know it" }),
 });
 
 const actions: readonly { readonly action: RunAction; readonly summary: string }[] = [
@@ -105,13 +110,44 @@ export const runRoutes: FastifyPluginAsyncZod<{ services: Services }> = async (a
     {
       schema: {
         operationId: "getRunPlan",
-        summary: "Read the plan that a run was submitted with",
+        summary: "Read the plan that a run follows: the one it was submitted with, or that of its last resize",
         tags: ["runs"],
         params: RunParams,
         response: { 200: Plan, ...problems(404) },
       },
     },
     async (request) => (await runs.get(request.params.runId)).plan,
+  );
+
+  app.post(
+    "/runs/:runId/resize",
+    {
+      schema: {
+        operationId: "resizeRun",
+        summary: "Go on with more or fewer GPUs",
+        description:
+          "Plans the run again for so many GPUs, stops it after a checkpoint and goes on with the new layout. The global batch, the steps and the order of the data stay, so the losses do. Refused with 422 when the run cannot have so many.",
+        tags: ["runs"],
+        params: RunParams,
+        body: RunResize,
+        headers: SteerHeaders,
+        response: { 200: Run, ...problems(404, 409, 412, 413, 415, 422) },
+      },
+    },
+    async (request, reply) => {
+      const { runId } = request.params;
+      const run = await writeOnce(writes, request, reply, {
+        prepare: async () => await planResize(planner, await runs.get(runId), request.body.gpus),
+        write: async (tx, resize) => {
+          const ifMatch = request.headers["if-match"];
+          const resized = await resizeRun(tx, { runId, resize, actor: callerOf(request).id, ifMatch });
+          return { answer: resized.run, object: resized.isChanged ? runId : null };
+        },
+      });
+      outbox.kick();
+      feed.notify(runId);
+      return await reply.header("etag", run.etag).send(run);
+    },
   );
 
   for (const { action, summary } of actions)
@@ -124,9 +160,7 @@ export const runRoutes: FastifyPluginAsyncZod<{ services: Services }> = async (a
           tags: ["runs"],
           params: RunParams,
           body: z.strictObject({}).nullish(),
-          headers: z.object({
-            "if-match": z.string().max(200).optional().meta({ description: "ETag of the run as you know it" }),
-          }),
+          headers: SteerHeaders,
           response: {
             200: Run,
             ...problems(404, 409, 412, 415, 422),

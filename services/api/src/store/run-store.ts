@@ -189,6 +189,17 @@ export class RunStore {
     });
   }
 
+  /** Gives a run another plan, which its next attempt follows. @throws NotFoundError `run_not_found` */
+  async replan(id: string, { spec, plan }: Pick<NewRun, "spec" | "plan">): Promise<void> {
+    await this.#database.transaction(async (tx) => {
+      const row = await lockRun(tx, id);
+      await tx
+        .update(runs)
+        .set({ spec, plan, revision: row.revision + 1, updatedAt: new Date() })
+        .where(eq(runs.id, id));
+    });
+  }
+
   /** Inserts or replaces one attempt. @throws NotFoundError `run_not_found` */
   async putAttempt(id: string, attempt: Attempt): Promise<void> {
     await this.#database.transaction(async (tx) => {

@@ -152,6 +152,10 @@ export class DrydockClient {
     return this.#http.postJson(`/v1/runs/${segment(id)}/${action}`, Run, {});
   }
 
+  resizeRun(id: string, gpus: number): Promise<Run> {
+    return this.#http.postJson(`/v1/runs/${segment(id)}/resize`, Run, { gpus });
+  }
+
   listEvents(id: string, query: Query): Promise<{ items: RunEvent[]; nextCursor: string | null }> {
     return this.#http.getJson(`/v1/runs/${segment(id)}/events`, pageOf(RunEvent), query);
   }

@@ -20,6 +20,7 @@ export function addRunCommands(program: Command): void {
   addSubmit(run);
   addReading(run);
   addFeeds(run);
+  addResize(run);
   for (const { action, summary } of actions) {
     run
       .command(action)
@@ -31,6 +32,19 @@ export function addRunCommands(program: Command): void {
         output.answer(changed, () => [`${changed.id}: ${changed.state}. ${changed.message}`]);
       });
   }
+}
+
+function addResize(run: Command): void {
+  run
+    .command("resize")
+    .argument("<run>", "id of the run")
+    .requiredOption("--gpus <number>", "so many GPUs from now on, one rank on each", wholeNumber("--gpus", 1))
+    .description("go on with more or fewer GPUs, from a checkpoint; the global batch and the order of the data stay")
+    .action(async function (this: Command, id: string, { gpus }: { gpus: number }) {
+      const { client, output } = contextOf(this);
+      const changed = await client().resizeRun(id, gpus);
+      output.answer(changed, () => [`${changed.id}: ${changed.state}. ${changed.message}`]);
+    });
 }
 
 function addSubmit(run: Command): void {
