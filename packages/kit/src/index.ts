@@ -6,6 +6,7 @@ export * from "./log.ts";
 export * from "./process-mark.ts";
 export * from "./retry.ts";
 export * from "./storage/folder-storage.ts";
+export * from "./storage/in-parallel.ts";
 export { compareKeys } from "./storage/object-key.ts";
 export * from "./storage/object-storage.ts";
 export * from "./storage/open-storage.ts";

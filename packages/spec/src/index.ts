@@ -8,6 +8,7 @@ export * from "./contract/plan.ts";
 export * from "./contract/record.ts";
 export * from "./contract/run-spec.ts";
 export * from "./contract/run.ts";
+export * from "./contract/stored-model.ts";
 export * from "./contract/worker-config.ts";
 export * from "./accelerators/accelerator.ts";
 export * from "./accelerators/accelerators.ts";

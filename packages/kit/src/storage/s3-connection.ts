@@ -38,7 +38,7 @@ export class S3Connection {
     }
   }
 
-  /** The same again and again for a short while: for bodies that stream, which the SDK cannot send a second time itself. */
+  /** The same again and again for a short while: for the parts of a large file, so that one lost part is not the whole file lost. */
   async patientCall<T>(what: string, key: string, action: (opened: OpenedSdk) => Promise<T>): Promise<T> {
     return await retryUnavailable(what, this.partPolicy, async () => await this.call(key, action));
   }

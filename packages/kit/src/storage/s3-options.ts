@@ -51,31 +51,36 @@ export function s3OptionsOf(url: string, environment: Readonly<Record<string, st
   const first = (...names: string[]): string | undefined => names.map((name) => environment[name]).find(Boolean);
   const endpoint = first("S3_ENDPOINT", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL");
   const publicEndpoint = first("S3_PUBLIC_ENDPOINT");
-  if (endpoint !== undefined) checkEndpoint("S3_ENDPOINT", endpoint);
-  if (publicEndpoint !== undefined) checkEndpoint("S3_PUBLIC_ENDPOINT", publicEndpoint);
+  checkEndpoint("S3_ENDPOINT", endpoint);
+  checkEndpoint("S3_PUBLIC_ENDPOINT", publicEndpoint);
   const accessKeyId = first("S3_ACCESS_KEY_ID", "AWS_ACCESS_KEY_ID");
   const secretAccessKey = first("S3_SECRET_ACCESS_KEY", "AWS_SECRET_ACCESS_KEY");
   const pathStyle = first("S3_FORCE_PATH_STYLE");
   const hasSessionToken = first("AWS_SESSION_TOKEN") !== undefined && first("S3_ACCESS_KEY_ID") === undefined;
   const partSizeMebibytes = wholeNumber(environment, "S3_PART_SIZE_MIB", 5);
-  const parallelParts = wholeNumber(environment, "S3_PARALLEL_PARTS", 1);
+  const hasCredentials = accessKeyId !== undefined && secretAccessKey !== undefined && !hasSessionToken;
   return {
     bucket,
     prefix: (matched?.[2] ?? "").replaceAll(/^\/+|\/+$/g, ""),
     region: first("S3_REGION", "AWS_REGION", "AWS_DEFAULT_REGION") ?? "us-east-1",
     forcePathStyle: pathStyle === undefined ? endpoint !== undefined : pathStyle === "true" || pathStyle === "1",
-    ...(endpoint === undefined ? {} : { endpoint }),
-    ...(publicEndpoint === undefined ? {} : { publicEndpoint }),
-    ...(partSizeMebibytes === undefined ? {} : { partSizeBytes: partSizeMebibytes * mebibyte }),
-    ...(parallelParts === undefined ? {} : { parallelParts }),
-    ...(accessKeyId === undefined || secretAccessKey === undefined || hasSessionToken
-      ? {}
-      : { credentials: { accessKeyId, secretAccessKey } }),
+    ...present({
+      endpoint,
+      publicEndpoint,
+      partSizeBytes: partSizeMebibytes === undefined ? undefined : partSizeMebibytes * mebibyte,
+      parallelParts: wholeNumber(environment, "S3_PARALLEL_PARTS", 1),
+      credentials: hasCredentials ? { accessKeyId, secretAccessKey } : undefined,
+    }),
   };
 }
 
-function checkEndpoint(name: string, value: string): void {
-  if (!/^https?:\/\/[^/\s]+/.test(value))
+/** The fields that have a value. */
+function present<T extends object>(fields: T): { [K in keyof T]?: Exclude<T[K], undefined> } {
+  return Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== undefined)) as typeof fields;
+}
+
+function checkEndpoint(name: string, value: string | undefined): void {
+  if (value !== undefined && !/^https?:\/\/[^/\s]+/.test(value))
     throw new InvalidError("invalid_environment", `${name} "${value}" is no URL: use http://host:port or https://host`);
 }
 

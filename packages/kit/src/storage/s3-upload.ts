@@ -33,7 +33,7 @@ export async function uploadFile(
   const wanted = Math.max(partSizeBytes, Math.ceil(size / maximumParts));
   if (size > wanted) return await uploadParts(connection, key, path, partsOf(size, wanted), options);
   const checksum = encodeCrc32(await crc32OfFile(path, 0, size));
-  await connection.patientCall(`put "${key}"`, key, async ({ sdk, client }) => {
+  await connection.call(key, async ({ sdk, client }) => {
     const body = createReadStream(path);
     try {
       await client.send(

@@ -11,12 +11,16 @@ export const WorkerConfig = z.object({
   layout: Layout,
   /** Steps of the whole run. */
   totalSteps: z.int().positive(),
-  /** Folder of the base model on this machine, Hugging Face layout. */
+  /** Folder of the base model on the worker's machine, Hugging Face layout; empty when `modelKey` says where it is. */
   modelDirectory: z.string(),
+  /** Where object storage keeps the base model, see `StoredModel`: for workers that share no disk with the controller. */
+  modelKey: z.string().optional(),
   /** PEFT adapter to start from, of the spec's rank, alpha and targets; absent = a fresh one. */
   adapterDirectory: z.string().optional(),
   /** Key of `records.jsonl` in object storage. */
   recordsKey: z.string(),
+  /** Of the records' file, lower-case hex; absent or null = unknown. */
+  recordsSha256: z.string().nullish(),
   systemPrompt: z.string(),
   planDigest: z.string(),
   datasetDigest: z.string().nullable(),
@@ -33,8 +37,12 @@ export const EvaluationWorkerConfig = z.object({
   evaluationId: z.string(),
   spec: EvaluationSpec,
   modelDirectory: z.string(),
+  modelKey: z.string().optional(),
   adapterDirectory: z.string().nullable(),
+  /** Where object storage keeps the adapter, see `StoredModel`. */
+  adapterKey: z.string().optional(),
   recordsKey: z.string(),
+  recordsSha256: z.string().nullish(),
   systemPrompt: z.string(),
   threads: z.int().min(1).optional(),
 });

@@ -30,12 +30,12 @@ async function openCache(limitBytes = 100 * mebibyte): Promise<NodeCache> {
 
 /** A content of one mebibyte, and how often it was fetched. */
 class Source {
-  readonly bytes: Buffer;
+  readonly bytes: Uint8Array;
   readonly content: CachedContent;
   readonly name: string;
   fetches = 0;
 
-  constructor(name: string, bytes = randomBytes(mebibyte)) {
+  constructor(name: string, bytes: Uint8Array = randomBytes(mebibyte)) {
     this.name = name;
     this.bytes = bytes;
     this.content = { sha256: sha256(bytes), sizeBytes: bytes.length, what: `picture ${name}` };

@@ -1,6 +1,6 @@
 import { link, mkdir, open, rename, stat, truncate, utimes, chmod } from "node:fs/promises";
 import { dirname, join } from "node:path";
-import { InvalidError, UnavailableError } from "@drydock/kit";
+import { InvalidError, UnavailableError, messageOf } from "@drydock/kit";
 import { digestOfFile } from "../checkpoint/write-checkpoint.ts";
 import { CacheLease, endAbandonedLeases } from "./cache-lease.ts";
 import { makeRoom, occupancyOf, unlinkIfThere } from "./cache-room.ts";
@@ -52,10 +52,21 @@ export class NodeCache {
     this.#lease = lease;
   }
 
+  /** @throws InvalidError `cache_unusable` when the folder cannot be written */
   static async open(options: NodeCacheOptions): Promise<NodeCache> {
-    for (const name of ["objects", "locks", "leases"]) await mkdir(join(options.directory, name), { recursive: true });
-    await endAbandonedLeases(join(options.directory, "leases"));
-    return new NodeCache(options, await CacheLease.take(join(options.directory, "leases")));
+    const { directory } = options;
+    try {
+      for (const name of ["objects", "locks", "leases"]) await mkdir(join(directory, name), { recursive: true });
+      await endAbandonedLeases(join(directory, "leases"));
+      return new NodeCache(options, await CacheLease.take(join(directory, "leases")));
+    } catch (error) {
+      if (isDiskFull(error)) throw error;
+      throw new InvalidError(
+        "cache_unusable",
+        `the cache folder ${directory} cannot be used (${messageOf(error)}): let DRYDOCK_CACHE name a folder that the worker may write`,
+        { cause: error },
+      );
+    }
   }
 
   /** The folder of this process, where `fileIn` puts its links. */

@@ -112,8 +112,8 @@ export class NodeFiles {
   }
 
   async #fetch(name: string, key: string, content: CachedContent): Promise<string> {
-    const cache = await this.#open();
     return await retryUnavailable(`fetch ${content.what}`, this.#diskRetry, async () => {
+      const cache = await this.#open();
       try {
         return await cache.fileIn(name, content, async (path) => await this.#storage.getFile(key, path));
       } catch (error) {
@@ -123,8 +123,13 @@ export class NodeFiles {
   }
 
   async #open(): Promise<NodeCache> {
-    this.#cache ??= NodeCache.open(this.#cacheOptions);
-    return await this.#cache;
+    const opened = (this.#cache ??= NodeCache.open(this.#cacheOptions));
+    try {
+      return await opened;
+    } catch (error) {
+      this.#cache = null;
+      throw translateDiskError(this.#cacheOptions.directory, error);
+    }
   }
 }
 

@@ -1,10 +1,9 @@
-import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
-import { FolderStorage, RetryingStorage, type ObjectStorage } from "@drydock/kit";
+import { FolderStorage } from "@drydock/kit";
 import type { DataRecord, RecordImage } from "@drydock/spec";
-import { ImageCache } from "./image-cache.ts";
 import { readRecords } from "./read-records.ts";
 
 let root: string;
@@ -53,40 +52,3 @@ test("records that are gone are bad data", async () => {
     "the data set's records records.jsonl are not in storage",
   );
 });
-
-/** The folder as if it were elsewhere. */
-function remote(): ObjectStorage {
-  return new RetryingStorage(
-    new (class extends FolderStorage {
-      override localPath = undefined as never;
-    })(join(root, "store")),
-    { budgetMs: 0 },
-  );
-}
-
-test("a picture in a folder is read where it lies", async () => {
-  await storage.put(image.key, "bytes");
-  const cache = new ImageCache(storage, join(root, "cache"), { budgetMs: 0 });
-  expect(await cache.pathOf(image)).toBe(join(root, "store", image.key));
-});
-
-test("a picture that is elsewhere is fetched once and then a file", async () => {
-  await storage.put(image.key, "bytes");
-  const cache = new ImageCache(remote(), join(root, "cache"), { budgetMs: 0 });
-  const [path, same] = await Promise.all([cache.pathOf(image), cache.pathOf(image)]);
-  expect(same).toBe(path);
-  expect(await readFile(path, "utf8")).toBe("bytes");
-  await storage.remove(image.key);
-  expect(await new ImageCache(remote(), join(root, "cache"), { budgetMs: 0 }).pathOf(image)).toBe(path);
-});
-
-test.each(["in a folder", "elsewhere"])(
-  "a picture %s that is gone is bad data, named as the user named it",
-  async (place) => {
-    const cache = new ImageCache(place === "elsewhere" ? remote() : storage, join(root, "cache"), { budgetMs: 0 });
-    await expect(cache.pathOf(image)).rejects.toMatchObject({
-      code: "bad_data",
-      message: "picture weld.png (datasets/d/images/ab.png) is not in storage: import the data set again",
-    });
-  },
-);
