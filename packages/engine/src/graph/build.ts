@@ -213,7 +213,8 @@ export class GraphBuilder {
     return this.#node("ScatterRows", [data, indices, rows], {}, data.shape, data.dtype);
   }
 
-  /** `data [R, D]` with `rows [n, D]` added at rows `indices [n]`; repeated indices accumulate. */
+  /** `data [R, D]` with `rows [n, D]` added at rows `indices [n]`. Repeated indices accumulate, on one thread: on
+   * several ONNX Runtime adds them at once and loses some, so what is trained must not depend on such a node. */
   addRows(data: Node, indices: Node, rows: Node): Node {
     return this.#node("AddRows", [data, indices, rows], {}, data.shape, data.dtype);
   }

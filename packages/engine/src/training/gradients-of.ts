@@ -1,7 +1,8 @@
 import type { ModelBatch } from "../batch/model-batch.ts";
 import { batchSymbols, textFeeds, visionFeeds, type Feeds } from "../models/qwen3-vl/inputs.ts";
-import { CompiledGraph } from "../runtime/compiled-graph.ts";
+import { sharedFloats } from "../runtime/shared-floats.ts";
 import { openModelFolder, readWeights } from "../weights/model-folder.ts";
+import { BackwardPass } from "./backward-pass.ts";
 import { lossFeeds, trainingGraph } from "./training-graph.ts";
 
 /** Mean loss of a batch and its gradient by every weight of a model: what fidelity checks compare. */
@@ -10,24 +11,30 @@ export async function gradientsOf(
   batch: ModelBatch,
 ): Promise<{ loss: number; gradients: Map<string, Float32Array> }> {
   const folder = await openModelFolder(directory);
-  const { forward, outputs } = trainingGraph(folder.config, batch.imageGrids.length > 0, () => true, null);
-  const graph = await CompiledGraph.compile(outputs, { threads: 1 });
-  const weights = await readWeights(folder, forward.variables.shapes.keys());
+  const { config } = folder;
+  const hasImages = batch.imageGrids.length > 0;
+  const { shapes } = trainingGraph(config, hasImages, () => true, null).forward.variables;
+  const weights = await readWeights(folder, shapes.keys());
   const { feeds: loss, tokens } = lossFeeds(batch);
   const feeds: Feeds = {
-    ...textFeeds(folder.config.text, batch),
-    ...(batch.imageGrids.length > 0 ? visionFeeds(folder.config.vision, batch) : {}),
+    ...textFeeds(config.text, batch),
+    ...(hasImages ? visionFeeds(config.vision, batch) : {}),
     ...loss,
   };
-  for (const [name, shape] of forward.variables.shapes)
+  for (const [name, shape] of shapes)
     feeds[name] = { data: weights.get(name) as Float32Array, shape: shape.map(Number) };
-  const results = await graph.run(feeds, { ...batchSymbols(folder.config.vision, batch), L: tokens });
-  await graph.close();
-  const gradients = new Map(
-    [...forward.variables.trained.keys()].map((name) => [
-      name,
-      (results[`gradient:${name}`] as Float32Array).map((value) => value / tokens),
-    ]),
-  );
-  return { loss: (results["loss"]?.[0] ?? Number.NaN) / tokens, gradients };
+  const gradients = new Map([...weights].map(([name, { length }]) => [name, sharedFloats(length)]));
+  const pass = await BackwardPass.compile(folder, {
+    hasImages,
+    adds: false,
+    isTrained: () => true,
+    lora: null,
+    threads: 1,
+  });
+  const lossSum = await pass.run(feeds, { ...batchSymbols(config.vision, batch), L: tokens }, gradients);
+  await pass.close();
+  return {
+    loss: lossSum / tokens,
+    gradients: new Map([...gradients].map(([name, sum]) => [name, sum.map((value) => value / tokens)])),
+  };
 }

@@ -8,17 +8,11 @@ import { AnswerGenerator } from "../generation/answer-generator.ts";
 import type { Qwen3VlConfig } from "../models/qwen3-vl/config.ts";
 import { batchSymbols, textFeeds, visionFeeds, type Feeds, type Symbols } from "../models/qwen3-vl/inputs.ts";
 import type { LoraPlacement } from "../models/variables.ts";
-import { CompiledGraph } from "../runtime/compiled-graph.ts";
 import { sharedFloats, toShared } from "../runtime/shared-floats.ts";
-import {
-  openModelFolder,
-  readWeights,
-  weightLocations,
-  findTensor,
-  type ModelFolder,
-} from "../weights/model-folder.ts";
+import { openModelFolder, readWeights, findTensor, type ModelFolder } from "../weights/model-folder.ts";
 import { writeSafetensors } from "../weights/safetensors.ts";
 import { isDecayed, ThreadedAdamW, type AdamWSettings } from "./adamw.ts";
+import { BackwardPass } from "./backward-pass.ts";
 import { dropoutMask } from "./dropout.ts";
 import { RankUpdate, type TrainedPart, type TrainedValues } from "./rank-update.ts";
 import { learningRateAt, type Schedule } from "./schedule.ts";
@@ -80,7 +74,8 @@ export class EngineTrainer {
   readonly #tensors = new Map<string, TrainedValues>();
   readonly #update: RankUpdate;
   readonly #optimizer: ThreadedAdamW;
-  readonly #graphs = new Map<boolean, CompiledGraph>();
+  readonly #gradients: ReadonlyMap<string, Float32Array>;
+  readonly #passes = new Map<string, BackwardPass>();
   readonly #dropoutPaths: readonly { readonly path: string; readonly width: number }[];
   #generator: AnswerGenerator | null = null;
   #step = 0;
@@ -97,6 +92,7 @@ export class EngineTrainer {
     this.#placement = placement;
     this.#dropoutPaths = dropoutPaths;
     for (const tensor of tensors) this.#tensors.set(tensor.name, tensor);
+    this.#gradients = new Map(tensors.map(({ name, gradient }) => [name, gradient]));
     this.#update = new RankUpdate(tensors, options.collective ?? null, options.shardOptimizer ?? false);
     this.#optimizer = new ThreadedAdamW(this.#update.parts, options.optimizer, options.threads);
   }
@@ -153,18 +149,20 @@ export class EngineTrainer {
     let ownLossSum = 0;
     let ownLabelTokens = 0;
     let row = firstRow;
-    let isFirst = true;
-    for await (const batch of microBatches) {
+    let hasGradients = false;
+    for await (const { item: batch, isOnly } of markOnly(microBatches)) {
       const { feeds, tokens } = lossFeeds(batch);
       if (tokens > 0) {
-        ownLossSum += await this.#accumulate(batch, feeds, tokens, row, isFirst);
-        isFirst = false;
+        // Of several micro-batches each adds to the sums; a single one is written over what the last step left.
+        if (!isOnly && !hasGradients) for (const gradient of this.#gradients.values()) gradient.fill(0);
+        ownLossSum += await this.#lossAndGradients(batch, feeds, tokens, row, !isOnly);
+        hasGradients = true;
       }
       ownLabelTokens += tokens;
       row += batch.batchSize;
     }
     const counts = Float64Array.of(ownLossSum, ownLabelTokens);
-    await this.#update.reduce(counts, !isFirst);
+    await this.#update.reduce(counts, hasGradients);
     const [lossSum, labelTokens] = counts as unknown as [number, number];
     if (labelTokens === 0)
       throw new InvalidError(
@@ -253,22 +251,22 @@ export class EngineTrainer {
   }
 
   async close(): Promise<void> {
-    for (const graph of this.#graphs.values()) await graph.close();
-    this.#graphs.clear();
+    for (const pass of this.#passes.values()) await pass.close();
+    this.#passes.clear();
     await this.#optimizer.close();
     await this.#generator?.close();
   }
 
-  /** Adds one micro-batch's gradients to the sums; answers its summed loss. */
-  async #accumulate(
+  /** Writes or adds one micro-batch's gradients; answers its summed loss. */
+  async #lossAndGradients(
     batch: ModelBatch,
     loss: Feeds,
     tokens: number,
     firstRow: number,
-    isFirst: boolean,
+    adds: boolean,
   ): Promise<number> {
     const hasImages = batch.imageGrids.length > 0;
-    const graph = await this.#graph(hasImages);
+    const pass = await this.#pass(hasImages, adds);
     const symbols: Symbols = { ...batchSymbols(this.config.vision, batch), L: tokens };
     const feeds: Feeds = {
       ...textFeeds(this.config.text, batch),
@@ -277,18 +275,7 @@ export class EngineTrainer {
       ...this.#dropoutFeeds(batch, firstRow),
     };
     for (const { name, values, shape } of this.#tensors.values()) feeds[name] = { data: values, shape };
-    // The first micro-batch writes straight into the sums, which saves a pass over every gradient.
-    const into: Record<string, Float32Array> = {};
-    if (isFirst) for (const { name, gradient } of this.#tensors.values()) into[`gradient:${name}`] = gradient;
-    const results = await graph.run(feeds, symbols, into);
-    if (!isFirst) {
-      for (const { name, gradient } of this.#tensors.values()) {
-        const part = results[`gradient:${name}`] as Float32Array;
-        for (let index = 0; index < gradient.length; index++)
-          gradient[index] = (gradient[index] as number) + (part[index] as number);
-      }
-    }
-    return results["loss"]?.[0] ?? Number.NaN;
+    return await pass.run(feeds, symbols, this.#gradients);
   }
 
   #dropoutFeeds(batch: ModelBatch, firstRow: number): Feeds {
@@ -310,27 +297,32 @@ export class EngineTrainer {
     return feeds;
   }
 
-  async #graph(hasImages: boolean): Promise<CompiledGraph> {
-    const known = this.#graphs.get(hasImages);
+  async #pass(hasImages: boolean, adds: boolean): Promise<BackwardPass> {
+    const key = JSON.stringify({ hasImages, adds });
+    const known = this.#passes.get(key);
     if (known) return known;
-    const { forward, outputs } = trainingGraph(
-      this.config,
+    const pass = await BackwardPass.compile(this.folder, {
       hasImages,
-      (name) => this.#tensors.has(name),
-      this.#placement,
-    );
-    // A text-only batch reaches no weight of the tower: those keep their last gradient, which must then be zero.
-    const frozen = new Map([...forward.variables.shapes].filter(([name]) => !this.#tensors.has(name)));
-    const all = { ...outputs };
-    for (const { name, shape } of this.#tensors.values()) all[`gradient:${name}`] ??= forward.graph.fill(0, shape);
-    const graph = await CompiledGraph.compile(all, {
+      adds,
+      isTrained: (name) => this.#tensors.has(name),
+      lora: this.#placement,
       threads: this.#options.threads,
-      weights: weightLocations(this.folder, frozen),
-      weightsDirectory: this.folder.directory,
     });
-    this.#graphs.set(hasImages, graph);
-    return graph;
+    this.#passes.set(key, pass);
+    return pass;
   }
+}
+
+/** Says of each item whether it is the only one, which asks for one item ahead. */
+async function* markOnly<T>(items: Iterable<T> | AsyncIterable<T>): AsyncGenerator<{ item: T; isOnly: boolean }> {
+  let held: { item: T } | null = null;
+  let count = 0;
+  for await (const item of items) {
+    if (held) yield { ...held, isOnly: false };
+    held = { item };
+    count++;
+  }
+  if (held) yield { ...held, isOnly: count === 1 };
 }
 
 function newTensor(name: string, shape: readonly number[], values: Float32Array): TrainedValues {

@@ -1,4 +1,5 @@
 import { gradient } from "../graph/gradient.ts";
+import type { GraphBuilder } from "../graph/build.ts";
 import type { Node } from "../graph/ops.ts";
 import { forwardGraph, type ForwardGraph } from "../models/qwen3-vl/graph.ts";
 import type { Qwen3VlConfig } from "../models/qwen3-vl/config.ts";
@@ -6,17 +7,32 @@ import type { LoraPlacement } from "../models/variables.ts";
 import type { Feeds } from "../models/qwen3-vl/inputs.ts";
 import type { ModelBatch } from "../batch/model-batch.ts";
 
-/** Forward, loss and backward of one micro-batch as one graph: outputs `loss` (a sum) and `gradient:<name>`. */
+/** Rows that go to a weight's gradient: output `output` `[n, D]`, added at the rows that the graph's input `indices` names. */
+export interface RowGradient {
+  readonly name: string;
+  readonly output: string;
+  readonly indices: string;
+}
+
+/**
+ * Forward, loss and backward of one micro-batch as one graph: outputs `loss` (a sum), `gradient:<name>` for each weight
+ * that is reached by more than looked-up rows, and the gradients of looked-up rows.
+ */
 export interface TrainingGraph {
   readonly forward: ForwardGraph;
   readonly outputs: Readonly<Record<string, Node>>;
+  readonly rowGradients: readonly RowGradient[];
 }
 
+/**
+ * @param adds  true: each `gradient:<name>` is added to the input `sum:<name>`, whose memory may be the output's
+ */
 export function trainingGraph(
   config: Qwen3VlConfig,
   hasImages: boolean,
   isTrained: (name: string) => boolean,
   lora: LoraPlacement | null,
+  adds = false,
 ): TrainingGraph {
   const forward = forwardGraph(config, { hasImages, isTrained, lora });
   const { graph, variables } = forward;
@@ -28,11 +44,53 @@ export function trainingGraph(
     graph.input("keep", ["L", 1]),
   );
   const outputs: Record<string, Node> = { loss };
+  const rowGradients: RowGradient[] = [];
   const names = [...variables.trained.keys()];
-  gradient(graph, loss, [...variables.trained.values()]).forEach(
-    (node, index) => (outputs[`gradient:${names[index]}`] = node),
-  );
-  return { forward, outputs };
+  gradient(graph, loss, [...variables.trained.values()]).forEach((node, index) => {
+    const name = names[index] as string;
+    const { dense, rows } = splitRows(graph, node);
+    if (dense) outputs[`gradient:${name}`] = adds ? addTo(graph, graph.input(`sum:${name}`, node.shape), dense) : dense;
+    rows.forEach(({ indices, values }, part) => {
+      const output = `rows:${part}:${name}`;
+      outputs[output] = values;
+      rowGradients.push({ name, output, indices: indices.attributes["name"] as string });
+    });
+  });
+  return { forward, outputs, rowGradients };
+}
+
+interface SplitGradient {
+  /** Null where the gradient is rows alone, or zero. */
+  readonly dense: Node | null;
+  readonly rows: readonly { readonly indices: Node; readonly values: Node }[];
+}
+
+/**
+ * Takes the scattered rows out of the gradient of a table. A table is large and a batch looks few of its rows up; and ONNX
+ * Runtime adds rows that have the same index on several threads at once, which loses some now and then.
+ */
+function splitRows(graph: GraphBuilder, node: Node): SplitGradient {
+  if (node.op === "Fill" && node.attributes["value"] === 0) return { dense: null, rows: [] };
+  if (node.op === "AddRows") {
+    const [data, indices, values] = node.inputs as readonly [Node, Node, Node];
+    if (indices.op !== "Input") return { dense: node, rows: [] };
+    const { dense, rows } = splitRows(graph, data);
+    return { dense, rows: [...rows, { indices, values }] };
+  }
+  if (node.op !== "Add") return { dense: node, rows: [] };
+  const [a, b] = node.inputs.map((input) => splitRows(graph, input)) as [SplitGradient, SplitGradient];
+  if (a.rows.length + b.rows.length === 0) return { dense: node, rows: [] };
+  return {
+    dense: a.dense && b.dense ? graph.add(a.dense, b.dense) : (a.dense ?? b.dense),
+    rows: [...a.rows, ...b.rows],
+  };
+}
+
+/** sum + part; a matrix product adds by itself. */
+function addTo(graph: GraphBuilder, sum: Node, part: Node): Node {
+  const [a, b, c] = part.inputs;
+  if (part.op !== "Gemm" || !a || !b || c) return graph.add(sum, part);
+  return graph.gemm(a, b, { ...(part.attributes as { transA: boolean; transB: boolean; alpha: number }), c: sum });
 }
 
 /** Feeds of the loss: the rows that have a label, and the labels. */

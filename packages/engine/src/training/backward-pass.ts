@@ -1,0 +1,87 @@
+import type { Feeds, Symbols } from "../models/qwen3-vl/inputs.ts";
+import type { LoraPlacement } from "../models/variables.ts";
+import { CompiledGraph } from "../runtime/compiled-graph.ts";
+import { weightLocations, type ModelFolder } from "../weights/model-folder.ts";
+import { trainingGraph, type RowGradient } from "./training-graph.ts";
+
+export interface BackwardPassOptions {
+  readonly hasImages: boolean;
+  /** True: gradients are added to what the arrays hold; false: they are written over it. */
+  readonly adds: boolean;
+  readonly isTrained: (name: string) => boolean;
+  readonly lora: LoraPlacement | null;
+  readonly threads: number;
+}
+
+/** Loss and gradients of micro-batches: the training graph of a model, compiled, with frozen weights read in place. */
+export class BackwardPass {
+  readonly #graph: CompiledGraph;
+  readonly #adds: boolean;
+  readonly #dense: readonly string[];
+  readonly #rows: readonly RowGradient[];
+
+  private constructor(graph: CompiledGraph, adds: boolean, dense: readonly string[], rows: readonly RowGradient[]) {
+    this.#graph = graph;
+    this.#adds = adds;
+    this.#dense = dense;
+    this.#rows = rows;
+  }
+
+  static async compile(folder: ModelFolder, options: BackwardPassOptions): Promise<BackwardPass> {
+    const { forward, outputs, rowGradients } = trainingGraph(
+      folder.config,
+      options.hasImages,
+      options.isTrained,
+      options.lora,
+      options.adds,
+    );
+    const { trained, shapes } = forward.variables;
+    const frozen = new Map([...shapes].filter(([name]) => !trained.has(name)));
+    const graph = await CompiledGraph.compile(outputs, {
+      threads: options.threads,
+      weights: weightLocations(folder, frozen),
+      weightsDirectory: folder.directory,
+    });
+    const dense = [...trained.keys()].filter((name) => outputs[`gradient:${name}`]);
+    return new BackwardPass(graph, options.adds, dense, rowGradients);
+  }
+
+  /**
+   * Runs one micro-batch; answers its summed loss.
+   *
+   * @param feeds      the batch and the trained values, by input name
+   * @param gradients  by name of the trained tensor, in shared memory; all of them are given
+   */
+  async run(feeds: Feeds, symbols: Symbols, gradients: ReadonlyMap<string, Float32Array>): Promise<number> {
+    const given = { ...feeds };
+    const into: Record<string, Float32Array> = {};
+    for (const name of this.#dense) {
+      const data = gradients.get(name) as Float32Array;
+      into[`gradient:${name}`] = data;
+      given[`sum:${name}`] = { data, shape: feeds[name]?.shape ?? [] };
+    }
+    if (!this.#adds) for (const [name, data] of gradients) if (!into[`gradient:${name}`]) data.fill(0);
+    const results = await this.#graph.run(given, symbols, into);
+    for (const { name, output, indices } of this.#rows)
+      addRows(
+        gradients.get(name) as Float32Array,
+        feeds[indices]?.data as BigInt64Array,
+        results[output] as Float32Array,
+      );
+    return results["loss"]?.[0] ?? Number.NaN;
+  }
+
+  async close(): Promise<void> {
+    await this.#graph.close();
+  }
+}
+
+/** Adds rows to a table in the order in which they are given, whatever rows they name. */
+function addRows(table: Float32Array, indices: BigInt64Array, rows: Float32Array): void {
+  const width = rows.length / indices.length;
+  indices.forEach((index, row) => {
+    const start = Number(index) * width;
+    for (let column = 0; column < width; column++)
+      table[start + column] = (table[start + column] as number) + (rows[row * width + column] as number);
+  });
+}
