@@ -11,6 +11,8 @@ const Environment = z.object({
   STORAGE_URL: z.string().min(1),
   /** Folder with local base models, one folder each. */
   MODELS_DIRECTORY: z.string().min(1),
+  /** `1`: workers get models from object storage rather than from this machine's disk. Default: unless the back end is local. */
+  DRYDOCK_MODELS_IN_STORAGE: z.enum(["0", "1"]).optional(),
   /** Where the controller keeps what it needs to find its workers again, their scratch space and logs. */
   DRYDOCK_CONTROLLER_STATE: z.string().min(1),
   /** Port of the worker protocol; fixed, so that workers find a controller that was started again. */
@@ -39,6 +41,8 @@ export interface ControllerConfig {
   readonly internalKey: string;
   readonly storageUrl: string;
   readonly modelsDirectory: string;
+  /** Workers share no disk with the controller. */
+  readonly workersAreElsewhere: boolean;
   readonly stateDirectory: string;
   readonly port: number;
   readonly slots: number;
@@ -67,6 +71,10 @@ export function readConfig(environment: Readonly<Record<string, string | undefin
     internalKey: data.DRYDOCK_INTERNAL_KEY,
     storageUrl: data.STORAGE_URL,
     modelsDirectory: data.MODELS_DIRECTORY,
+    workersAreElsewhere:
+      data.DRYDOCK_MODELS_IN_STORAGE === undefined
+        ? (filled["DRYDOCK_BACKEND"] ?? "local") !== "local"
+        : data.DRYDOCK_MODELS_IN_STORAGE === "1",
     stateDirectory: data.DRYDOCK_CONTROLLER_STATE,
     port: data.CONTROLLER_PORT,
     slots,

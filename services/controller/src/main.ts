@@ -101,6 +101,7 @@ function localBackend({ stateDirectory, storageUrl }: ControllerConfig): LocalBa
   return new LocalBackend({
     command: [process.execPath, workerProgram],
     directory: join(stateDirectory, "pods"),
+    cacheDirectory: join(stateDirectory, "cache"),
     storage: openStorage(storageUrl),
     logger,
   });
@@ -126,7 +127,12 @@ async function activitiesOf(
     files: new AttemptFiles(join(stateDirectory, "attempts")),
     scratchDirectory: join(stateDirectory, "scratch"),
   });
-  const models = new ModelLocator(storage, config.modelsDirectory, join(stateDirectory, "models"));
+  const models = new ModelLocator({
+    storage,
+    modelsDirectory: config.modelsDirectory,
+    cacheDirectory: join(stateDirectory, "models"),
+    workersAreElsewhere: config.workersAreElsewhere,
+  });
   const dependencies = { api, host, capacity, models, storage, threads, logger };
   return {
     ...createRunActivities(dependencies),

@@ -14,8 +14,8 @@ export const StoredModel = z.object({
       z.object({
         /** Name in the folder, without a path. */
         name: z.string().regex(/^[^/\\\0]+$/),
-        /** Where its bytes are in object storage. */
-        key: z.string().min(1),
+        /** Where its bytes are in object storage; absent = beside the manifest, under its name. */
+        key: z.string().min(1).optional(),
         sizeBytes: z.int().nonnegative(),
         sha256: Sha256,
       }),

@@ -1,4 +1,4 @@
-import { datasetKeys, effectiveSystemPrompt } from "@drydock/data";
+import { datasetKeys, effectiveSystemPrompt, readManifest } from "@drydock/data";
 import { isDrydockError, messageOf } from "@drydock/kit";
 import type { EvaluationInput, EvaluationUpdate, EvaluationWorkerConfig } from "@drydock/spec";
 import type { EvaluationActivities } from "@drydock/workflows";
@@ -113,11 +113,12 @@ function updateOf({ spec }: EvaluationInput, update: Partial<EvaluationUpdate>):
 
 /** The config of the worker, or the sentence that says why there can be none. */
 async function configOrReason(
-  { models, threads }: RunAttemptDependencies,
+  { models, storage, threads }: RunAttemptDependencies,
   { evaluationId, spec, datasetId, datasetVersion }: EvaluationInput,
 ): Promise<EvaluationWorkerConfig | string> {
   try {
-    const { modelDirectory, adapterDirectory, card } = await models.locate(spec.model);
+    const { card, ...model } = await models.locate(spec.model);
+    const manifest = await readManifest(storage, datasetId, datasetVersion);
     return {
       kind: "evaluate",
       evaluationId,
@@ -128,9 +129,9 @@ async function configOrReason(
           ...spec.image,
         },
       },
-      modelDirectory,
-      adapterDirectory,
+      ...model,
       threads,
+      recordsSha256: manifest?.recordsSha256 ?? null,
       recordsKey: datasetKeys.records(datasetId, datasetVersion),
       systemPrompt: spec.systemPrompt ?? card?.systemPrompt ?? effectiveSystemPrompt(spec),
     };

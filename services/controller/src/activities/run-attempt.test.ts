@@ -100,8 +100,13 @@ function setUp(backend = new FakeBackend()) {
     logger,
   });
   const capacity = new Capacity(1);
-  const models = new ModelLocator(storage, join(root, "models"), join(root, "cache"));
-  models.base = async () => join(root, "base");
+  const models = new ModelLocator({
+    storage,
+    modelsDirectory: join(root, "models"),
+    cacheDirectory: join(root, "cache"),
+    workersAreElsewhere: false,
+  });
+  models.base = async () => ({ modelDirectory: join(root, "base") });
   const stop = new AbortController();
   const abandon = new AbortController();
   const attempt = async (afterEpoch = 0) =>

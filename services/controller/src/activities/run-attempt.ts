@@ -216,6 +216,7 @@ async function workerConfig(
 ): Promise<WorkerConfig> {
   const { spec, plan } = run;
   if (!plan.layout) throw new Error(`run ${run.id} has a plan without a layout`);
+  const manifest = await readManifest(storage, run.datasetId, run.datasetVersion);
   const accumulationSteps = Math.ceil(spec.training.globalBatchSize / (microBatchSize * plan.layout.dataParallel));
   return {
     kind: "train",
@@ -223,11 +224,12 @@ async function workerConfig(
     spec,
     layout: { ...plan.layout, microBatchSize, accumulationSteps },
     totalSteps: plan.steps.total,
-    modelDirectory: await models.base(spec.model),
+    ...(await models.base(spec.model)),
+    recordsSha256: manifest?.recordsSha256 ?? null,
     recordsKey: datasetKeys.records(run.datasetId, run.datasetVersion),
     systemPrompt: effectiveSystemPrompt(spec),
     planDigest: plan.digest,
-    datasetDigest: (await readManifest(storage, run.datasetId, run.datasetVersion))?.digest ?? null,
+    datasetDigest: manifest?.digest ?? null,
     modelName: spec.name,
     modelVersion: await reserveModelVersion(storage, spec.name, run.id),
     threads,

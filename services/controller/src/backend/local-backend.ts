@@ -20,6 +20,8 @@ export interface LocalBackendOptions {
   readonly command: readonly [string, ...string[]];
   /** Folder for process entries and logs. */
   readonly directory: string;
+  /** Folder that all workers share for what they fetch from object storage; absent = each in its scratch space. */
+  readonly cacheDirectory?: string;
   readonly storage: ObjectStorage;
   readonly logger: Logger;
 }
@@ -51,7 +53,7 @@ export class LocalBackend implements ClusterBackend {
       const child = spawn(program, [...first, "rank"], {
         detached: true,
         stdio: ["ignore", log.fd, log.fd],
-        env: { ...baseEnvironment(), ...spec.environment },
+        env: { ...baseEnvironment(), ...this.#cacheEnvironment(), ...spec.environment },
       });
       const exit = new Promise<PodEnd>((resolve) => {
         child.once("exit", (exitCode, signal) => resolve({ exitCode, signal, reason: "exited" }));
@@ -152,6 +154,13 @@ export class LocalBackend implements ClusterBackend {
     }
   }
 
+  #cacheEnvironment(): Record<string, string> {
+    const { cacheDirectory } = this.#options;
+    return cacheDirectory === undefined || process.env["DRYDOCK_CACHE"] !== undefined
+      ? {}
+      : { DRYDOCK_CACHE: cacheDirectory };
+  }
+
   #entryPath(name: string): string {
     return join(this.#options.directory, `${name}.json`);
   }
@@ -177,11 +186,16 @@ function baseEnvironment(): Record<string, string> {
     "TMPDIR",
     "TZ",
     "DRYDOCK_LOG_LEVEL",
+    "DRYDOCK_CACHE",
+    "DRYDOCK_CACHE_GIB",
+    "NODE_EXTRA_CA_CERTS",
     "S3_ENDPOINT",
     "S3_REGION",
     "S3_ACCESS_KEY_ID",
     "S3_SECRET_ACCESS_KEY",
     "S3_FORCE_PATH_STYLE",
+    "S3_PART_SIZE_MIB",
+    "S3_PARALLEL_PARTS",
     "AWS_REGION",
     "AWS_ACCESS_KEY_ID",
     "AWS_SECRET_ACCESS_KEY",

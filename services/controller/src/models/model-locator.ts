@@ -1,37 +1,87 @@
-import { mkdir, readFile, stat } from "node:fs/promises";
+import { mkdir, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { InvalidError, NotFoundError, type ObjectStorage } from "@drydock/kit";
 import { ModelCard, findModel, type ModelReference } from "@drydock/spec";
+import { StoredModels } from "./stored-models.ts";
 
-/** Folders of a model on this machine. */
-export interface LocatedModel {
+/** Where a worker finds a base model: in a folder of its machine, or (then the folder is empty) in object storage. */
+export interface BaseModel {
   readonly modelDirectory: string;
+  readonly modelKey?: string;
+}
+
+/** Where a worker finds the parts of a model. */
+export interface LocatedModel extends BaseModel {
   readonly adapterDirectory: string | null;
+  readonly adapterKey?: string;
   /** What the model was trained with, when Drydock made it. */
   readonly card: ModelCard | null;
 }
 
-/** Finds models: base models in a local folder, models that Drydock made in object storage (copied to a cache). */
-export class ModelLocator {
-  readonly #storage: ObjectStorage;
-  readonly #modelsDirectory: string;
-  readonly #cacheDirectory: string;
+export interface ModelLocatorOptions {
+  readonly storage: ObjectStorage;
+  /** Base models of this machine, a folder each. */
+  readonly modelsDirectory: string;
+  /** Where models that Drydock made are copied to for workers of this machine. */
+  readonly cacheDirectory: string;
+  /** Workers share no disk with us: they get models from object storage, where base models are uploaded on first use. */
+  readonly workersAreElsewhere: boolean;
+}
 
-  constructor(storage: ObjectStorage, modelsDirectory: string, cacheDirectory: string) {
-    this.#storage = storage;
-    this.#modelsDirectory = modelsDirectory;
-    this.#cacheDirectory = cacheDirectory;
+/** Where the bytes of one part of a model are now. */
+type Place =
+  | { readonly kind: "folder"; readonly directory: string }
+  /** Keys below a prefix that ends with `/`. */
+  | { readonly kind: "storage"; readonly prefix: string };
+
+/** Finds models: base models in a local folder, models that Drydock made in object storage. */
+export class ModelLocator {
+  readonly #options: ModelLocatorOptions;
+  readonly #stored: StoredModels;
+
+  constructor(options: ModelLocatorOptions) {
+    this.#options = options;
+    this.#stored = new StoredModels(options.storage);
   }
 
   /** @throws NotFoundError or InvalidError saying where the weights were looked for */
   async locate(reference: ModelReference): Promise<LocatedModel> {
+    const { base, adapter, card } = await this.#find(reference);
+    if (!this.#options.workersAreElsewhere)
+      return {
+        modelDirectory: await this.#folderOf(base),
+        adapterDirectory: adapter && (await this.#folderOf(adapter)),
+        card,
+      };
+    return {
+      modelDirectory: "",
+      modelKey: await this.#keyOf(base),
+      adapterDirectory: null,
+      ...(adapter && { adapterKey: await this.#keyOf(adapter) }),
+      card,
+    };
+  }
+
+  /** A base model for training. @throws InvalidError for an adapter, which is no base */
+  async base(reference: ModelReference): Promise<BaseModel> {
+    const { base, adapter } = await this.#find(reference);
+    if (adapter !== null)
+      throw new InvalidError(
+        "adapter_is_no_base",
+        `model "${typeof reference === "string" ? reference : reference.uri}" is an adapter; train from its base, or from a full model`,
+      );
+    if (this.#options.workersAreElsewhere) return { modelDirectory: "", modelKey: await this.#keyOf(base) };
+    return { modelDirectory: await this.#folderOf(base) };
+  }
+
+  async #find(reference: ModelReference): Promise<{ base: Place; adapter: Place | null; card: ModelCard | null }> {
     if (typeof reference !== "string")
-      return { modelDirectory: await folderOf(reference.uri), adapterDirectory: null, card: null };
+      return { base: await this.#placeOfUri(reference.uri), adapter: null, card: null };
     if (reference.includes("@")) return await this.#made(reference);
-    const directory = join(this.#modelsDirectory, reference);
+    const directory = join(this.#options.modelsDirectory, reference);
     if (await exists(join(directory, "config.json")))
-      return { modelDirectory: directory, adapterDirectory: null, card: null };
+      return { base: { kind: "folder", directory }, adapter: null, card: null };
     const hint = findModel(reference)
       ? "the catalogue knows it, but its weights are not on this machine"
       : "no such model is known";
@@ -41,46 +91,58 @@ export class ModelLocator {
     );
   }
 
-  /** A folder of a base model for training. @throws InvalidError for an adapter, which is no base */
-  async base(reference: ModelReference): Promise<string> {
-    const { modelDirectory, adapterDirectory } = await this.locate(reference);
-    if (adapterDirectory !== null)
-      throw new InvalidError(
-        "adapter_is_no_base",
-        `model "${typeof reference === "string" ? reference : reference.uri}" is an adapter; train from its base, or from a full model`,
-      );
-    return modelDirectory;
-  }
-
-  async #made(reference: string): Promise<LocatedModel> {
+  async #made(reference: string): Promise<{ base: Place; adapter: Place | null; card: ModelCard | null }> {
+    const { storage } = this.#options;
     const [name = "", version = ""] = reference.split("@");
     const prefix = `models/${name}/${version}/`;
-    const directory = join(this.#cacheDirectory, name, version);
-    let files = 0;
-    for await (const { key, sizeBytes } of this.#storage.list(prefix)) {
-      const path = join(directory, key.slice(prefix.length));
-      await mkdir(directory, { recursive: true });
-      if ((await sizeOf(path)) !== sizeBytes) await this.#storage.getFile(key, path);
-      files += 1;
-    }
-    if (files === 0)
+    if ((await storage.head(`${prefix}drydock.json`)) === null)
       throw new NotFoundError(
         "model_not_found",
         `there is no model "${reference}"; \`drydock model list\` shows what there is`,
       );
-    const card = ModelCard.parse(JSON.parse(await readFile(join(directory, "drydock.json"), "utf8")));
-    if (card.kind === "full") return { modelDirectory: directory, adapterDirectory: null, card };
-    const base = await this.locate(card.base.includes("/") ? { uri: card.base } : card.base);
-    return { modelDirectory: base.modelDirectory, adapterDirectory: directory, card };
+    const card = ModelCard.parse(JSON.parse(Buffer.from(await storage.get(`${prefix}drydock.json`)).toString()));
+    const made: Place = { kind: "storage", prefix };
+    if (card.kind === "full") return { base: made, adapter: null, card };
+    const { base } = await this.#find(card.base.includes("/") ? { uri: card.base } : card.base);
+    return { base, adapter: made, card };
+  }
+
+  async #placeOfUri(uri: string): Promise<Place> {
+    const { storage } = this.#options;
+    if (uri.startsWith(`${storage.url}/`)) {
+      const prefix = `${uri.slice(storage.url.length + 1).replace(/\/+$/, "")}/`;
+      if ((await storage.head(`${prefix}config.json`)) !== null) return { kind: "storage", prefix };
+      throw new NotFoundError("model_weights_not_found", `model.uri: ${uri} in storage has no config.json`);
+    }
+    return { kind: "folder", directory: await folderOfUri(uri, storage.url) };
+  }
+
+  /** A folder of this machine with the files of a place. */
+  async #folderOf(place: Place): Promise<string> {
+    if (place.kind === "folder") return place.directory;
+    const { storage, cacheDirectory } = this.#options;
+    const directory = join(cacheDirectory, ...place.prefix.replace(/^models\//, "").split("/"));
+    await mkdir(directory, { recursive: true });
+    for await (const { key, sizeBytes } of storage.list(place.prefix)) {
+      const path = join(directory, key.slice(place.prefix.length));
+      if ((await sizeOf(path)) !== sizeBytes) await storage.getFile(key, path);
+    }
+    return directory;
+  }
+
+  async #keyOf(place: Place): Promise<string> {
+    return place.kind === "folder"
+      ? await this.#stored.ofFolder(place.directory)
+      : await this.#stored.ofPrefix(place.prefix);
   }
 }
 
-async function folderOf(uri: string): Promise<string> {
+async function folderOfUri(uri: string, storageUrl: string): Promise<string> {
   const path = uri.startsWith("file:") ? fileURLToPath(uri) : uri;
   if (/^[a-z0-9]+:\/\//.test(path))
     throw new InvalidError(
       "unknown_model_uri",
-      `model.uri "${uri}" is not understood here: use a folder or file:///folder`,
+      `model.uri "${uri}" is not understood here: use a folder, file:///folder, or a folder of storage (${storageUrl}/…)`,
     );
   if (!(await exists(join(path, "config.json"))))
     throw new NotFoundError("model_weights_not_found", `model.uri: folder ${path} has no config.json`);

@@ -14,7 +14,13 @@ beforeEach(async () => {
 });
 afterEach(async () => await rm(root, { recursive: true, force: true }));
 
-const locator = (): ModelLocator => new ModelLocator(storage, join(root, "models"), join(root, "cache"));
+const locator = (workersAreElsewhere = false): ModelLocator =>
+  new ModelLocator({
+    storage,
+    modelsDirectory: join(root, "models"),
+    cacheDirectory: join(root, "cache"),
+    workersAreElsewhere,
+  });
 
 test("runs of one name get versions of their own, and the same one each time they ask", async () => {
   const versions = await Promise.all(
@@ -64,7 +70,7 @@ test("a model that Drydock made is copied once; an adapter comes with its base a
     modelDirectory: join(root, "cache", "full", "1"),
     adapterDirectory: join(root, "cache", "small", "1"),
   });
-  expect(await locator().base("full@1")).toBe(join(root, "cache", "full", "1"));
+  expect(await locator().base("full@1")).toEqual({ modelDirectory: join(root, "cache", "full", "1") });
   await expect(locator().base("small@1")).rejects.toThrow(
     'model "small@1" is an adapter; train from its base, or from a full model',
   );

@@ -89,7 +89,7 @@ export class NodeFiles {
     const files = await this.#modelFiles(modelKey);
     const folder = join("models", modelKey.split("/").at(-1)!);
     await inParallel(files.length, filesAtOnce, async (index) => {
-      const { name, key, ...content } = files[index]!;
+      const { name, key = `${modelKey}/${name}`, ...content } = files[index]!;
       await this.#fetch(join(folder, name), key, { ...content, what: `model file ${name} (${key})` });
     });
     return join((await this.#open()).directory, folder);
