@@ -6,7 +6,9 @@ import { isMissing } from "./missing.ts";
 const beatIntervalMs = 5_000;
 /** A lock whose holder cannot be looked up and has not touched it for so long is free. */
 const silentAfterMs = 60_000;
-const lookIntervalMs = 200;
+/** Waits between two looks: short for pictures, longer for weights. */
+const firstLookAfterMs = 10;
+const lookIntervalMs = 500;
 
 /**
  * Runs `fetch` in one process of the node at a time, or not at all when `isThere` finds that another one has done it
@@ -17,9 +19,9 @@ export async function fetchOnce(
   isThere: () => Promise<boolean>,
   fetch: () => Promise<void>,
 ): Promise<void> {
-  while (!(await isThere())) {
+  for (let looks = 0; !(await isThere()); looks++) {
     if (!(await take(path))) {
-      await delay(lookIntervalMs);
+      await delay(Math.min(lookIntervalMs, firstLookAfterMs * 2 ** looks));
       continue;
     }
     const beat = setInterval(() => void touch(path), beatIntervalMs);

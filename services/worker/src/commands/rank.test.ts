@@ -3,9 +3,10 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 import { afterEach, beforeEach, expect, test } from "vitest";
-import { FolderStorage, UnavailableError } from "@drydock/kit";
+import { FolderStorage, S3Storage, UnavailableError } from "@drydock/kit";
 import { CheckpointManifest, ModelCard, RunSpec, type DataRecord } from "@drydock/spec";
-import { S3Server } from "@drydock/kit/s3-test-server";
+import { FaultProxy } from "@drydock/kit/fault-proxy";
+import { Versitygw } from "@drydock/kit/versitygw";
 import { toyEngine, ToyTrainer } from "../../test/toy-engine.ts";
 import { claimEpoch } from "../checkpoint/fence.ts";
 import { StaleAttemptError } from "../control/stale-attempt-error.ts";
@@ -34,7 +35,7 @@ beforeEach(async () => {
   await storage.put("datasets/d/records.jsonl", records.map((record) => `${JSON.stringify(record)}\n`).join(""));
 });
 afterEach(async () => {
-  for (const name of ["DRYDOCK_LOG_LEVEL", "S3_ENDPOINT", "S3_ACCESS_KEY_ID", "S3_SECRET_ACCESS_KEY"])
+  for (const name of ["DRYDOCK_LOG_LEVEL", "S3_ENDPOINT", "S3_REGION", "S3_ACCESS_KEY_ID", "S3_SECRET_ACCESS_KEY"])
     delete process.env[name];
   await rm(root, { recursive: true, force: true });
 });
@@ -229,26 +230,30 @@ test("a rank whose storage is full past the budget ends with 75 and keeps the la
 });
 
 test("a rank rides out storage that answers 503 for a while", async () => {
-  await using server = await S3Server.start();
-  server.objects.set("team/datasets/d/records.jsonl", Buffer.from(await storage.get("datasets/d/records.jsonl")));
-  Object.assign(process.env, { S3_ENDPOINT: server.url, S3_ACCESS_KEY_ID: "a", S3_SECRET_ACCESS_KEY: "b" });
+  await using server = await Versitygw.start();
+  await using proxy = await FaultProxy.start(server.url);
+  const team = new S3Storage(server.options({ prefix: "team" }));
+  await team.put("datasets/d/records.jsonl", await storage.get("datasets/d/records.jsonl"));
+  Object.assign(process.env, server.environment(proxy.url));
   const controller = new FakeController(trainConfig({ totalSteps: 6 }), ({ steps }) => {
-    if (steps.some(({ step }) => step === 1)) server.faults.push({ times: 4, kind: { status: 503 } });
+    if (steps.some(({ step }) => step === 1)) proxy.faults.push({ times: 4, kind: { status: 503 } });
     return "continue";
   });
   const s3 = { ...settings(), storageUrl: "s3://bucket/team", storageBudgetMs: 30_000 };
   expect(await runRank(s3, controller, toyEngine())).toBe(0);
-  expect([...server.objects.keys()]).toContain("team/runs/r1/checkpoints/step-00000006/manifest.json");
-  expect([...server.objects.keys()]).toContain("team/models/weld/1/drydock.json");
+  expect(await team.head("runs/r1/checkpoints/step-00000006/manifest.json")).not.toBeNull();
+  expect(await team.head("models/weld/1/drydock.json")).not.toBeNull();
 });
 
 test("a rank whose storage answers 503 past the budget ends with 75 and says which object", async () => {
-  await using server = await S3Server.start();
-  server.objects.set("team/datasets/d/records.jsonl", Buffer.from(await storage.get("datasets/d/records.jsonl")));
-  Object.assign(process.env, { S3_ENDPOINT: server.url, S3_ACCESS_KEY_ID: "a", S3_SECRET_ACCESS_KEY: "b" });
+  await using server = await Versitygw.start();
+  await using proxy = await FaultProxy.start(server.url);
+  const team = new S3Storage(server.options({ prefix: "team" }));
+  await team.put("datasets/d/records.jsonl", await storage.get("datasets/d/records.jsonl"));
+  Object.assign(process.env, server.environment(proxy.url));
   const controller = new FakeController(trainConfig(), ({ steps }) => {
     if (steps.some(({ step }) => step === 1))
-      server.faults.push({ times: Number.POSITIVE_INFINITY, method: "PUT", kind: { status: 503 } });
+      proxy.faults.push({ times: Number.POSITIVE_INFINITY, method: "PUT", kind: { status: 503 } });
     return "continue";
   });
   const trainer = new ToyTrainer();
