@@ -1,5 +1,6 @@
 import type { GraphBuilder } from "./build.ts";
 import type { Node, Op } from "./ops.ts";
+import { product } from "./shape.ts";
 
 /** dL/d(outputs) of a node, null where the loss does not reach. The first is never asked for when null. */
 export type OutputGradients = readonly (Node | null)[];
@@ -54,15 +55,15 @@ export const gradients: { readonly [O in Op]: GradientRule } = {
     const density = g.mul(g.unary("Exp", g.mul(g.mul(x, x), g.scalar(-0.5))), g.scalar(1 / Math.sqrt(2 * Math.PI)));
     return [g.mul(dy, g.add(cumulative, g.mul(x, density)))];
   },
-  // t = tanh(c(x + kx³)): ½(1 + t) + ½x(1 − t²)·c(1 + 3kx²)
+  // y = x·σ, σ = sigmoid(2v), 2v = 2c(x + kx³): y' = σ + y(1 − σ)·2v'. Three operators fewer than by tanh
   GeluTanh: (g, dy, y) => {
     const [x] = inputsOf(y);
     const c = Math.sqrt(2 / Math.PI);
+    const k = 0.044715;
     const square = g.mul(x, x);
-    const t = g.unary("Tanh", g.mul(x, g.add(g.mul(square, g.scalar(c * 0.044715)), g.scalar(c))));
-    const slope = g.add(g.mul(square, g.scalar(0.5 * c * 3 * 0.044715)), g.scalar(0.5 * c));
-    const bend = g.mul(g.mul(x, slope), g.sub(g.scalar(1), g.mul(t, t)));
-    return [g.mul(dy, g.add(g.add(g.mul(t, g.scalar(0.5)), g.scalar(0.5)), bend))];
+    const sigma = g.unary("Sigmoid", g.mul(x, g.add(g.mul(square, g.scalar(2 * c * k)), g.scalar(2 * c))));
+    const slope = g.add(g.mul(square, g.scalar(6 * c * k)), g.scalar(2 * c));
+    return [g.mul(dy, g.add(sigma, g.mul(g.mul(y, g.sub(g.scalar(1), sigma)), slope)))];
   },
 
   Gemm: (g, dy, y) => {
@@ -100,25 +101,23 @@ export const gradients: { readonly [O in Op]: GradientRule } = {
     const weighted = g.mul(dy, y);
     return [g.sub(weighted, g.mul(y, g.reduceSum(weighted, [y.shape.length - 1], true)))];
   },
-  // n = x·r, h = dy·gain: dx = r(h − n·mean(h·n)), dgain = Σ dy·n
+  // n = x·r, p = dy·n: dx = r(dy·gain − n·mean(p·gain)), dgain = Σ p. The mean is a product with the vector of gains
   RmsNorm: (g, dy, y) => {
     const [x, gain] = inputsOf(y);
     const r = g.output(y, 1);
     const n = g.mul(x, r);
-    const h = g.mul(dy, gain);
-    const mean = g.reduceMean(g.mul(h, n), [x.shape.length - 1], true);
-    return [g.mul(r, g.sub(h, g.mul(n, mean))), g.sumTo(g.mul(dy, n), gain.shape)];
+    const p = g.mul(dy, n);
+    return [g.mul(r, g.sub(g.mul(dy, gain), g.mul(n, weightedMean(g, p, gain)))), g.sumTo(p, gain.shape)];
   },
-  // n = (x − μ)·r, h = dy·gain: dx = r(h − mean(h) − n·mean(h·n))
+  // n = (x − μ)·r, p = dy·n: dx = r(dy·gain − mean(dy·gain) − n·mean(p·gain)), dgain = Σ p
   LayerNormalization: (g, dy, y) => {
     const [x, gain, bias] = inputsOf(y);
-    const last = [x.shape.length - 1];
     const r = g.output(y, 2);
     const n = g.mul(g.sub(x, g.output(y, 1)), r);
-    const h = g.mul(dy, gain);
-    const centred = g.sub(h, g.reduceMean(h, last, true));
-    const dx = g.mul(r, g.sub(centred, g.mul(n, g.reduceMean(g.mul(h, n), last, true))));
-    return [dx, g.sumTo(g.mul(dy, n), gain.shape), g.sumTo(dy, bias.shape)];
+    const p = g.mul(dy, n);
+    const centred = g.sub(g.mul(dy, gain), weightedMean(g, dy, gain));
+    const dx = g.mul(r, g.sub(centred, g.mul(n, weightedMean(g, p, gain))));
+    return [dx, g.sumTo(p, gain.shape), g.sumTo(dy, bias.shape)];
   },
   // (softmax − onehot) on kept rows
   CrossEntropySum: (g, dy, y) => {
@@ -164,6 +163,14 @@ export const gradients: { readonly [O in Op]: GradientRule } = {
     return [g.rotaryEmbedding(dy, cos, g.unary("Neg", sin)), null, null];
   },
 };
+
+/** Mean over the last axis of x·gain, `[…, 1]`, as one product of a matrix and a vector. */
+function weightedMean(g: GraphBuilder, x: Node, gain: Node): Node {
+  const size = Number(gain.shape[0]);
+  const lead = x.shape.slice(0, -1);
+  const sums = g.gemm(g.reshape(x, [product(lead), size]), g.reshape(gain, [size, 1]), { alpha: 1 / size });
+  return g.reshape(sums, [...lead, 1]);
+}
 
 /** dy of a reduction with its reduced axes put back as size 1. */
 function keptShape(g: GraphBuilder, dy: Node, y: Node): Node {
