@@ -44,12 +44,15 @@ async function run(config: ControllerConfig): Promise<void> {
     backend: localBackend(config),
     logger,
   };
+  // Before anything that takes time: workers of an earlier controller may be there to be stopped.
+  let worker: Worker | null = null;
+  closeOnSignals(config, parts, () => worker);
   const api = new InternalApi(config.apiUrl, config.internalKey);
   await accountForWorkers(parts, api);
   const { server, port } = await serveWorkers(parts.registry, config.port, logger);
   Runtime.install({ logger: temporalLogger(logger), shutdownSignals: [] });
   const connection = await connect(config.temporalAddress);
-  const worker = await Worker.create({
+  worker = await Worker.create({
     connection,
     namespace: config.temporalNamespace,
     taskQueue: temporalNames.taskQueue,
@@ -63,6 +66,15 @@ async function run(config: ControllerConfig): Promise<void> {
     shutdownGraceTime: "1 second",
     shutdownForceTime: "10 seconds",
   });
+  process.stdout.write(`${JSON.stringify({ ready: true, url: `http://127.0.0.1:${port}` })}\n`);
+  await worker.run();
+  server.close();
+  server.closeAllConnections();
+  await connection.close();
+}
+
+/** From now on a request to end stops the workers, then the Temporal worker when there is one already. */
+function closeOnSignals(config: ControllerConfig, parts: ControllerParts, temporalWorker: () => Worker | null): void {
   let closing: Promise<void> | null = null;
   const close = (): void => {
     closing ??= stopWorkers(parts)
@@ -70,17 +82,14 @@ async function run(config: ControllerConfig): Promise<void> {
       .then(async () => {
         // Attempts that ended just now still answer the workflow; nobody is admitted any more.
         await delay(500);
-        if (worker.getState() === "RUNNING") worker.shutdown();
+        const worker = temporalWorker();
+        if (worker?.getState() === "RUNNING") worker.shutdown();
+        else process.exit(0);
       });
   };
   process.once("SIGTERM", close);
   process.once("SIGINT", close);
   if (config.endsWithParent) process.stdin.once("end", close).once("error", close).resume();
-  process.stdout.write(`${JSON.stringify({ ready: true, url: `http://127.0.0.1:${port}` })}\n`);
-  await worker.run();
-  server.close();
-  server.closeAllConnections();
-  await connection.close();
 }
 
 /** Waits for a Temporal server that is still starting. */
