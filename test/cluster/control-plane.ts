@@ -1,0 +1,173 @@
+import { randomBytes } from "node:crypto";
+import { once } from "node:events";
+import { mkdir, readFile, writeFile } from "node:fs/promises";
+import { createServer } from "node:net";
+import { join } from "node:path";
+import { CertificateAuthority, newServiceAccountKey } from "./certificates.ts";
+import { Component } from "./component.ts";
+import { KubeClient } from "./kube-client.ts";
+import { ensureTool, kubernetesPrograms } from "./tools.ts";
+
+export interface ControlPlaneOptions {
+  readonly folder: string;
+  /** Address that nodes reach the API server by. */
+  readonly address?: string;
+  /** Durable writes of etcd: needed where it is killed, slow otherwise. */
+  readonly isDurable?: boolean;
+}
+
+/** etcd, API server, controller manager and scheduler on free ports of this computer, RBAC and admission on. */
+export interface ControlPlane {
+  readonly server: string;
+  readonly folder: string;
+  readonly authority: CertificateAuthority;
+  readonly admin: KubeClient;
+  readonly components: readonly Component[];
+  /** Writes a kubeconfig of a user known by token. */
+  kubeconfig(name: string, token: string): Promise<string>;
+  readonly adminKubeconfig: string;
+}
+
+const adminUser = "drydock-admin";
+
+/** Starts all four and waits until the API server is ready. */
+export async function startControlPlane(options: ControlPlaneOptions): Promise<ControlPlane> {
+  const { folder, address = "127.0.0.1", isDurable = false } = options;
+  const certificates = join(folder, "certificates");
+  await mkdir(certificates, { recursive: true });
+  await mkdir(join(folder, "logs"), { recursive: true });
+  const authority = await CertificateAuthority.create(certificates);
+  const serving = await authority.issue("apiserver", {
+    commonName: "kube-apiserver",
+    alternativeNames: ["IP:127.0.0.1", `IP:${address}`, "IP:10.96.0.1", "DNS:localhost", "DNS:kubernetes.default.svc"],
+  });
+  const kubelet = await authority.issue("apiserver-kubelet", {
+    commonName: "kube-apiserver-kubelet",
+    organization: "system:masters",
+  });
+  const serviceAccountKey = join(certificates, "service-accounts.key");
+  await newServiceAccountKey(serviceAccountKey);
+  const adminToken = randomBytes(24).toString("hex");
+  const tokens = join(certificates, "tokens.csv");
+  await writeFile(tokens, `${adminToken},${adminUser},${adminUser},"system:masters"\n`, { mode: 0o600 });
+
+  const [etcdPort, peerPort, apiPort] = [await freePort(), await freePort(), await freePort()];
+  const etcdUrl = `http://127.0.0.1:${etcdPort}`;
+  const server = `https://${address}:${apiPort}`;
+  const ca = await readFile(authority.certificate);
+  const admin = new KubeClient(server, ca, adminToken);
+  const programs = await kubernetesPrograms();
+  const logPath = (name: string): string => join(folder, "logs", `${name}.log`);
+  const isHealthy = async (): Promise<boolean> => (await admin.call<string>("GET", "/readyz")) === "ok";
+
+  const kubeconfig = async (name: string, token: string): Promise<string> => {
+    const path = join(folder, `${name}.kubeconfig`);
+    const config = {
+      apiVersion: "v1",
+      kind: "Config",
+      clusters: [{ name: "test", cluster: { server, "certificate-authority-data": ca.toString("base64") } }],
+      users: [{ name, user: { token } }],
+      contexts: [{ name: "test", context: { cluster: "test", user: name } }],
+      "current-context": "test",
+    };
+    await writeFile(path, JSON.stringify(config, null, 2), { mode: 0o600 });
+    return path;
+  };
+  const adminKubeconfig = await kubeconfig("admin", adminToken);
+
+  const etcd = new Component({
+    name: "etcd",
+    program: await ensureTool("etcd"),
+    parameters: [
+      "--name=node0",
+      `--data-dir=${join(folder, "etcd")}`,
+      `--listen-client-urls=${etcdUrl}`,
+      `--advertise-client-urls=${etcdUrl}`,
+      `--listen-peer-urls=http://127.0.0.1:${peerPort}`,
+      `--initial-advertise-peer-urls=http://127.0.0.1:${peerPort}`,
+      `--initial-cluster=node0=http://127.0.0.1:${peerPort}`,
+      "--auto-compaction-retention=1",
+      "--quota-backend-bytes=4294967296",
+      ...(isDurable ? [] : ["--unsafe-no-fsync"]),
+    ],
+    logPath: logPath("etcd"),
+    isReady: async () => (await fetch(`${etcdUrl}/health`)).ok,
+  });
+  const apiServer = new Component({
+    name: "apiserver",
+    program: programs["kube-apiserver"],
+    parameters: [
+      `--etcd-servers=${etcdUrl}`,
+      `--bind-address=${address}`,
+      `--secure-port=${apiPort}`,
+      `--advertise-address=${address}`,
+      `--tls-cert-file=${serving.certificate}`,
+      `--tls-private-key-file=${serving.key}`,
+      `--client-ca-file=${authority.certificate}`,
+      `--kubelet-client-certificate=${kubelet.certificate}`,
+      `--kubelet-client-key=${kubelet.key}`,
+      "--kubelet-preferred-address-types=InternalIP",
+      "--allow-privileged=true",
+      "--authorization-mode=Node,RBAC",
+      `--token-auth-file=${tokens}`,
+      "--service-account-issuer=https://kubernetes.default.svc.cluster.local",
+      `--service-account-key-file=${serviceAccountKey}`,
+      `--service-account-signing-key-file=${serviceAccountKey}`,
+      "--service-cluster-ip-range=10.96.0.0/16",
+      // One address serves all: the reconciler would complain about loopback every ten seconds.
+      "--endpoint-reconciler-type=none",
+      "--max-requests-inflight=2000",
+      "--max-mutating-requests-inflight=1000",
+    ],
+    logPath: logPath("apiserver"),
+    isReady: isHealthy,
+  });
+  const common = [`--kubeconfig=${adminKubeconfig}`, "--leader-elect=false", "--bind-address=127.0.0.1"];
+  const [managerPort, schedulerPort] = [await freePort(), await freePort()];
+  const manager = new Component({
+    name: "controller-manager",
+    program: programs["kube-controller-manager"],
+    parameters: [
+      ...common,
+      `--secure-port=${managerPort}`,
+      `--root-ca-file=${authority.certificate}`,
+      `--service-account-private-key-file=${serviceAccountKey}`,
+      "--use-service-account-credentials",
+      "--authorization-always-allow-paths=/healthz,/readyz,/livez,/metrics",
+      // Lost nodes are noticed in seconds, so that tests need not wait for minutes.
+      "--node-monitor-period=1s",
+      "--node-monitor-grace-period=8s",
+      "--concurrent-job-syncs=20",
+      "--kube-api-qps=1000",
+      "--kube-api-burst=2000",
+    ],
+    logPath: logPath("controller-manager"),
+    isReady: async () => (await admin.list("/api/v1/namespaces/default/serviceaccounts")).length > 0,
+  });
+  const scheduler = new Component({
+    name: "scheduler",
+    program: programs["kube-scheduler"],
+    parameters: [...common, `--secure-port=${schedulerPort}`, "--kube-api-qps=1000", "--kube-api-burst=2000"],
+    logPath: logPath("scheduler"),
+    isReady: isHealthy,
+  });
+
+  await etcd.start();
+  await apiServer.start();
+  manager.launch();
+  scheduler.launch();
+  await Promise.all([manager.ready(), scheduler.ready()]);
+  const components = [etcd, apiServer, manager, scheduler];
+  return { server, folder, authority, admin, components, kubeconfig, adminKubeconfig };
+}
+
+/** A port that was free a moment ago. */
+export async function freePort(): Promise<number> {
+  const server = createServer().listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const address = server.address();
+  server.close();
+  await once(server, "close");
+  if (address === null || typeof address === "string") throw new Error("no port");
+  return address.port;
+}
