@@ -87,7 +87,13 @@ class Attempt {
     this.ranks = ranks;
   }
 
-  static async start(runId: string, mode: Mode, epoch: number, worldSize: number): Promise<Attempt> {
+  static async start(
+    runId: string,
+    mode: Mode,
+    epoch: number,
+    worldSize: number,
+    environment: Readonly<Record<string, string>> = {},
+  ): Promise<Attempt> {
     const controller = await TestController.start(configOf(runId, mode, worldSize));
     controller.worldSize = worldSize;
     const ranks = Array.from({ length: worldSize }, (_, rank) =>
@@ -104,6 +110,7 @@ class Attempt {
           STORAGE_URL: pathToFileURL(join(root, "store")).href,
           DRYDOCK_SCRATCH: join(root, "scratch", runId),
           DRYDOCK_LOG_LEVEL: "silent",
+          ...environment,
         },
       }),
     );
@@ -247,4 +254,12 @@ test("a rank that stands still does not wait, the others say that they wait for 
   );
   for (const child of attempt.ranks) child.kill("SIGKILL");
   expect(await attempt.ends()).toEqual(["SIGKILL", "SIGKILL", "SIGKILL"]);
+});
+
+test("ranks that are to use NCCL where there is none are told what to install", { timeout: 60_000 }, async () => {
+  const attempt = await Attempt.start("no-nccl", "lora", 1, 2, { DRYDOCK_COLLECTIVE: "nccl", LD_LIBRARY_PATH: "" });
+  const ends = await attempt.ends();
+  expect(ends).toContain(64);
+  const messages = [0, 1].map((rank) => attempt.lastOf(rank)?.outcome?.message ?? "");
+  expect(messages.join("\n")).toMatch(/^libnccl\.so\.2 cannot be loaded \(.*\): install NVIDIA's NCCL/m);
 });

@@ -1,5 +1,6 @@
 import { connect as connectSocket } from "node:net";
 import { afterEach, expect, test } from "vitest";
+import { localRing } from "../../test/local-ring.ts";
 import { PeerLostError, shardOf } from "./collective.ts";
 import { RingListener } from "./ring-connect.ts";
 import { TcpRing, type RingOptions } from "./tcp-ring.ts";
@@ -12,15 +13,7 @@ afterEach(async () => {
 });
 
 async function ringOf(worldSize: number, change: Partial<RingOptions> = {}): Promise<TcpRing[]> {
-  const opened = await Promise.all(Array.from({ length: worldSize }, async () => await RingListener.open("127.0.0.1")));
-  listeners.push(...opened);
-  const peers = opened.map(({ address }) => address);
-  const made = await Promise.all(
-    opened.map(
-      async (listener, rank) =>
-        await TcpRing.connect(listener, { rank, peers, epoch: 1, token: "secret", connectMs: 10_000, ...change }),
-    ),
-  );
+  const made = await localRing(worldSize, change);
   rings.push(...made);
   return made;
 }

@@ -48,7 +48,7 @@ export class TcpRing implements Collective {
   #nextReadyFor = 0;
   #current: RingTransfer | null = null;
   #rejectCurrent: (error: Error) => void = () => undefined;
-  #failure: Error | null = null;
+  #failure: PeerLostError | null = null;
   #ended: Promise<unknown> = Promise.resolve();
 
   private constructor(options: RingOptions, previous: RingLink, next: RingLink) {
@@ -84,6 +84,11 @@ export class TcpRing implements Collective {
       return new TcpRing(options, previous.value, next.value);
     for (const half of [previous, next]) if (half.status === "fulfilled") await half.value.end();
     throw previous.status === "rejected" ? previous.reason : (next as PromiseRejectedResult).reason;
+  }
+
+  /** Why no operation is possible any more: a rank that is lost, or this one that has left. */
+  get failure(): PeerLostError | null {
+    return this.#failure;
   }
 
   async allReduceSum(buffers: readonly NumberArray[]): Promise<void> {

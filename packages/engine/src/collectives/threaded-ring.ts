@@ -1,3 +1,4 @@
+import { InvalidError } from "@drydock/kit";
 import { ThreadClient } from "../runtime/thread-client.ts";
 import type { CollectiveAnswer, CollectiveRequest } from "./collective-messages.ts";
 import { PeerLostError, type Collective, type NumberArray } from "./collective.ts";
@@ -25,9 +26,15 @@ export class RingThread {
     }
   }
 
-  /** Closes the ring. @throws PeerLostError naming the neighbour that did not come in time */
-  async connect(options: RingOptions): Promise<ThreadedRing> {
-    await this.#calls.ask({ kind: "connect", options }, "done");
+  /**
+   * Closes the ring.
+   *
+   * @param gpu  the GPU whose memory NCCL sums in; null: sums go over TCP
+   * @throws PeerLostError naming the neighbour that did not come in time
+   * @throws InvalidError when the ranks are to use NCCL and it is not there
+   */
+  async connect(options: RingOptions, gpu: number | null = null): Promise<ThreadedRing> {
+    await this.#calls.ask({ kind: "connect", options, gpu }, "done");
     return new ThreadedRing(this.#calls, options.rank, options.peers.length);
   }
 
@@ -99,12 +106,13 @@ class ThreadCalls {
   );
   #isEnded = false;
 
-  async ask<K extends Exclude<CollectiveAnswer["kind"], "lost">>(
+  async ask<K extends Exclude<CollectiveAnswer["kind"], "lost" | "refused">>(
     request: CollectiveRequest,
     kind: K,
   ): Promise<Extract<CollectiveAnswer, { kind: K }>> {
     if (this.#isEnded) throw new Error("the collective is closed");
     const answer = await this.#client.ask(request);
+    if (answer.kind === "refused") throw new InvalidError(answer.code, answer.message);
     if (answer.kind === "lost") throw new PeerLostError(answer.rank, answer.why);
     if (answer.kind !== kind) throw new Error(`the collective thread answered ${answer.kind} to ${request.kind}`);
     return answer as Extract<CollectiveAnswer, { kind: K }>;

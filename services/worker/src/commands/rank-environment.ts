@@ -9,6 +9,8 @@ const RankEnvironment = z.object({
   DRYDOCK_WORLD_SIZE: z.coerce.number().int().positive().default(1),
   /** An address of this machine that the other ranks reach; on a cluster the pod's. */
   DRYDOCK_LISTEN_HOST: z.string().min(1).default("127.0.0.1"),
+  /** What carries sums over ranks: TCP, or NCCL on the rank's first GPU. */
+  DRYDOCK_COLLECTIVE: z.enum(["tcp", "nccl"]).default("tcp"),
   DRYDOCK_WORKER_TOKEN: z.string().min(1),
   DRYDOCK_CONTROLLER_URL: z.url(),
   STORAGE_URL: z.string().min(1),
@@ -31,6 +33,7 @@ export interface RankSettings {
   /** Ranks of the attempt. */
   readonly worldSize: number;
   readonly listenHost: string;
+  readonly collective: "tcp" | "nccl";
   readonly token: string;
   readonly controllerUrl: string;
   readonly storageUrl: string;
@@ -63,6 +66,7 @@ export function rankSettingsOf(environment: Readonly<Record<string, string | und
     rank: data.DRYDOCK_RANK,
     worldSize: data.DRYDOCK_WORLD_SIZE,
     listenHost: data.DRYDOCK_LISTEN_HOST,
+    collective: data.DRYDOCK_COLLECTIVE,
     token: data.DRYDOCK_WORKER_TOKEN,
     controllerUrl: data.DRYDOCK_CONTROLLER_URL,
     storageUrl: data.STORAGE_URL,

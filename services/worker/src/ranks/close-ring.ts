@@ -23,7 +23,7 @@ export async function openRing({ worldSize, listenHost }: RankSettings): Promise
  */
 export async function closeRing(
   thread: RingThread,
-  { rank, worldSize, epoch, token }: RankSettings,
+  { rank, worldSize, epoch, token, collective }: RankSettings,
   peers: readonly string[],
   signal: AbortSignal,
 ): Promise<ThreadedRing> {
@@ -36,7 +36,7 @@ export async function closeRing(
   const giveUp = (): void => void thread.close();
   signal.addEventListener("abort", giveUp);
   try {
-    return await thread.connect({ rank, peers, epoch, token });
+    return await thread.connect({ rank, peers, epoch, token }, collective === "nccl" ? 0 : null);
   } finally {
     signal.removeEventListener("abort", giveUp);
   }
