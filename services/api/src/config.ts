@@ -19,6 +19,8 @@ const Environment = z.object({
     .string()
     .min(1)
     .default(pathToFileURL(join(process.cwd(), ".drydock", "storage")).href),
+  /** `redirect`: files come from object storage by presigned URLs, where storage has them; `stream`: through this process. */
+  DRYDOCK_DOWNLOADS: z.enum(["redirect", "stream"]).default("redirect"),
   TEMPORAL_ADDRESS: z.string().min(1).default("127.0.0.1:7233"),
   TEMPORAL_NAMESPACE: z.string().min(1).default("default"),
   DRYDOCK_API_KEY: z.string().min(16, "use at least 16 characters").optional(),
@@ -36,6 +38,7 @@ export interface ApiConfig {
   readonly port: number;
   readonly database: DatabaseLocation;
   readonly storageUrl: string;
+  readonly downloads: "redirect" | "stream";
   readonly temporal: { readonly address: string; readonly namespace: string };
   readonly apiKey: string | undefined;
   readonly internalKey: string;
@@ -71,6 +74,7 @@ export function apiConfigOf(environment: Readonly<Record<string, string | undefi
         ? { kind: "pglite", directory: read.PGLITE_DIRECTORY }
         : { kind: "postgres", url: read.DATABASE_URL },
     storageUrl: read.STORAGE_URL,
+    downloads: read.DRYDOCK_DOWNLOADS,
     temporal: { address: read.TEMPORAL_ADDRESS, namespace: read.TEMPORAL_NAMESPACE },
     apiKey: read.DRYDOCK_API_KEY,
     internalKey: read.DRYDOCK_INTERNAL_KEY,

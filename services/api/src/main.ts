@@ -27,6 +27,7 @@ async function run(config: ApiConfig, log: Logger): Promise<void> {
     modelsDirectory: config.modelsDirectory,
     internalKey: config.internalKey,
     storage: openStorage(config.storageUrl),
+    downloads: config.downloads,
     supply: config.accelerators === "any" ? undefined : processorSupply(thisComputer()),
   });
   const generated = await ensureKey(services.keys, config.apiKey);

@@ -2,6 +2,7 @@ import { extname } from "node:path";
 import { NotFoundError, type ObjectStorage } from "@drydock/kit";
 import type { FastifyReply, FastifyRequest } from "fastify";
 import { z } from "zod";
+import type { Services } from "./services.ts";
 
 const types: Readonly<Record<string, string>> = {
   ".png": "image/png",
@@ -29,6 +30,14 @@ export function binaryResponse<const Type extends string>(type: Type, descriptio
   return { description, content: { [type]: { schema: z.any().meta({ type: "string", format: "binary" }) } } };
 }
 
+/** Response schema of a download that storage serves itself. */
+export const redirectResponse = z
+  .null()
+  .describe("`location` is where storage gives the file to whoever has the URL, for fifteen minutes");
+
+/** How long the URL of a download works: long enough to begin; what has begun goes on. */
+const downloadSeconds = 900;
+
 export interface ObjectAnswer {
   readonly key: string;
   /** The key names the content, so that it may be kept for ever. */
@@ -37,6 +46,31 @@ export interface ObjectAnswer {
   readonly fileName?: string;
   /** SHA-256 of the content, for the ETag. */
   readonly sha256?: string;
+}
+
+/**
+ * A download: the address where storage itself gives it, when it has one to give and `downloads` says so; otherwise the
+ * object, streamed by us.
+ *
+ * @throws NotFoundError `file_not_found`
+ */
+export async function sendDownload(
+  request: FastifyRequest,
+  reply: FastifyReply,
+  { storage, downloads }: Pick<Services, "storage" | "downloads">,
+  object: ObjectAnswer & { readonly fileName: string },
+): Promise<FastifyReply> {
+  // A URL is signed for one method: to HEAD we answer ourselves.
+  if (downloads === "stream" || !storage.downloadUrl || request.method !== "GET")
+    return await sendObject(request, reply, storage, object);
+  if ((await storage.head(object.key)) === null)
+    throw new NotFoundError("file_not_found", `there is no file "${object.fileName}" in storage`);
+  const url = await storage.downloadUrl(object.key, {
+    expiresInSeconds: downloadSeconds,
+    fileName: object.fileName,
+    contentType: contentTypeOf(object.fileName),
+  });
+  return await reply.header("cache-control", "no-store").redirect(url, 302);
 }
 
 /**

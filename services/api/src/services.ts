@@ -23,6 +23,8 @@ export interface ServiceOptions {
   readonly modelsDirectory: string;
   readonly supply: readonly AcceleratorSupply[] | undefined;
   readonly internalKey: string;
+  /** Where downloads come from: `redirect` = from storage by presigned URLs where it can, `stream` = always through us. Default `redirect`. */
+  readonly downloads?: "redirect" | "stream";
   readonly outboxTiming?: OutboxTiming;
   readonly limits?: Partial<Limits>;
 }
@@ -46,6 +48,7 @@ export interface Services {
   readonly database: Database;
   readonly pingDatabase: () => Promise<void>;
   readonly storage: ObjectStorage;
+  readonly downloads: "redirect" | "stream";
   readonly workflows: Workflows;
   readonly logger: Logger;
   readonly outbox: Outbox;
@@ -75,6 +78,7 @@ export function createServices(options: ServiceOptions, closing: AbortSignal): S
   return {
     database,
     storage,
+    downloads: options.downloads ?? "redirect",
     workflows,
     logger,
     supply,

@@ -4,7 +4,7 @@ import { Lineage, Model, ModelFile, Name, PageQuery, pageOf } from "@drydock/spe
 import type { FastifyPluginAsyncZod } from "fastify-type-provider-zod";
 import { z } from "zod";
 import { tarOf } from "../models/tar.ts";
-import { binaryResponse, sendObject } from "../object-responses.ts";
+import { binaryResponse, redirectResponse, sendDownload } from "../object-responses.ts";
 import { problems } from "../problem-responses.ts";
 import type { Services } from "../services.ts";
 
@@ -77,9 +77,14 @@ export const modelRoutes: FastifyPluginAsyncZod<{ services: Services }> = async 
       schema: {
         operationId: "downloadModelFile",
         summary: "Download one file",
+        description: "Answers the file, or with object storage on S3 a redirect to it: follow it without the API key.",
         tags: ["models"],
         params: ModelParams.extend({ "*": z.string().max(512) }),
-        response: { 200: binaryResponse("application/octet-stream", "The file"), ...problems(404) },
+        response: {
+          200: binaryResponse("application/octet-stream", "The file"),
+          302: redirectResponse,
+          ...problems(404),
+        },
       },
     },
     async (request, reply) => {
@@ -91,7 +96,7 @@ export const modelRoutes: FastifyPluginAsyncZod<{ services: Services }> = async 
           "file_not_found",
           `model ${name}@${version} has no file "${fileName}": list them with GET /v1/models/${name}/versions/${version}/files`,
         );
-      return await sendObject(request, reply, storage, {
+      return await sendDownload(request, reply, services, {
         key: `${folderOf(model)}/${file.name}`,
         isImmutable: true,
         fileName: file.name.split("/").at(-1)!,

@@ -155,6 +155,9 @@ export function multipartOf(files: Readonly<Record<string, string>>): {
 export interface ApiOptions {
   readonly limits?: Partial<Limits>;
   readonly modelsDirectory?: string;
+  /** Default: a folder of its own. */
+  readonly storage?: () => ObjectStorage;
+  readonly downloads?: "redirect" | "stream";
 }
 
 /** Opens an api for the tests of the surrounding `describe`, and closes it after them. */
@@ -167,7 +170,7 @@ export function useApi(location: () => Promise<DatabaseLocation>, options: ApiOp
     folder = await mkdtemp(join(tmpdir(), "drydock-api-test-"));
     database = await openDatabase(await location(), logger);
     const workflows = new FakeWorkflows();
-    const storage = new FolderStorage(join(folder, "storage"));
+    const storage = options.storage?.() ?? new FolderStorage(join(folder, "storage"));
     const { server, services } = await buildApp({
       database,
       storage,
@@ -178,6 +181,7 @@ export function useApi(location: () => Promise<DatabaseLocation>, options: ApiOp
       outboxTiming: quickTiming,
       modelsDirectory: options.modelsDirectory ?? join(folder, "models"),
       ...(options.limits === undefined ? {} : { limits: options.limits }),
+      ...(options.downloads === undefined ? {} : { downloads: options.downloads }),
     });
     await services.keys.insert("test", apiKey, allScopes);
     await server.ready();
