@@ -11,21 +11,26 @@ export interface CompileOptions {
   /** Frozen weights, read in place from files of `weightsDirectory`. */
   readonly weights?: ReadonlyMap<string, WeightLocation>;
   readonly weightsDirectory?: string;
+  /** Graphs of different lanes run at the same time; default 0. */
+  readonly lane?: number;
 }
 
-/** A graph with its ONNX Runtime session, which lives on the session thread. One session serves all sizes of its symbols. */
+/** A graph with its ONNX Runtime session, which lives on a session thread. One session serves all sizes of its symbols. */
 export class CompiledGraph {
+  readonly #host: ReturnType<typeof sessionHost>;
   readonly #session: number;
   readonly #outputs: Readonly<Record<string, Node>>;
   readonly #inputNames: ReadonlySet<string>;
   readonly #dimensions: readonly { readonly name: string; readonly dimension: string }[];
 
   private constructor(
+    host: ReturnType<typeof sessionHost>,
     session: number,
     outputs: Readonly<Record<string, Node>>,
     inputNames: ReadonlySet<string>,
     dimensions: readonly { readonly name: string; readonly dimension: string }[],
   ) {
+    this.#host = host;
     this.#session = session;
     this.#outputs = outputs;
     this.#inputNames = inputNames;
@@ -53,11 +58,9 @@ export class CompiledGraph {
         },
       },
     } as const;
-    const { session } = await sessionHost.ask(
-      { kind: "open", model: encoded.model, options: sessionOptions },
-      "opened",
-    );
-    return new CompiledGraph(session, outputs, new Set(encoded.inputNames), encoded.dimensionInputs);
+    const host = sessionHost(options.lane ?? 0);
+    const { session } = await host.ask({ kind: "open", model: encoded.model, options: sessionOptions }, "opened");
+    return new CompiledGraph(host, session, outputs, new Set(encoded.inputNames), encoded.dimensionInputs);
   }
 
   /** Names of the inputs that `run` must be given, sizes left out. */
@@ -94,7 +97,7 @@ export class CompiledGraph {
       if (data) targets.push({ name, data, shape: shape.map((size) => evaluate(size, symbols)) });
       else wanted.push(name);
     }
-    const { outputs } = await sessionHost.ask(
+    const { outputs } = await this.#host.ask(
       { kind: "run", session: this.#session, feeds: given, targets, wanted },
       "ran",
     );
@@ -102,6 +105,6 @@ export class CompiledGraph {
   }
 
   async close(): Promise<void> {
-    await sessionHost.ask({ kind: "close", session: this.#session }, "closed");
+    await this.#host.ask({ kind: "close", session: this.#session }, "closed");
   }
 }

@@ -2,7 +2,7 @@ import "./no-telemetry.ts";
 import type { SessionAnswer, SessionRequest } from "./session-messages.ts";
 import { ThreadClient } from "./thread-client.ts";
 
-/** The process's one session thread. All sessions share it, so a training step and an answer never fight for the cores. */
+/** One of the process's session threads. Sessions of one thread never run at once, so they never fight for the cores. */
 class SessionHost {
   readonly #thread = new ThreadClient<SessionRequest, SessionAnswer>(new URL("session-thread.ts", import.meta.url));
 
@@ -16,4 +16,11 @@ class SessionHost {
   }
 }
 
-export const sessionHost = new SessionHost();
+const hosts = new Map<number, SessionHost>();
+
+/** The session thread of a lane. Lane 0 is everybody's; others are for what is meant to run beside it. */
+export function sessionHost(lane: number): SessionHost {
+  const known = hosts.get(lane) ?? new SessionHost();
+  hosts.set(lane, known);
+  return known;
+}

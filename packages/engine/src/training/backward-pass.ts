@@ -11,6 +11,8 @@ export interface BackwardPassOptions {
   readonly isTrained: (name: string) => boolean;
   readonly lora: LoraPlacement | null;
   readonly threads: number;
+  /** Passes of different lanes run at the same time. */
+  readonly lane: number;
 }
 
 /** Loss and gradients of micro-batches: the training graph of a model, compiled, with frozen weights read in place. */
@@ -39,6 +41,7 @@ export class BackwardPass {
     const frozen = new Map([...shapes].filter(([name]) => !trained.has(name)));
     const graph = await CompiledGraph.compile(outputs, {
       threads: options.threads,
+      lane: options.lane,
       weights: weightLocations(folder, frozen),
       weightsDirectory: folder.directory,
     });

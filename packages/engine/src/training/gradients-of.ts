@@ -30,6 +30,7 @@ export async function gradientsOf(
     isTrained: () => true,
     lora: null,
     threads: 1,
+    lane: 0,
   });
   const lossSum = await pass.run(feeds, { ...batchSymbols(config.vision, batch), L: tokens }, gradients);
   await pass.close();

@@ -6,17 +6,17 @@ import type { ModelBatch } from "../batch/model-batch.ts";
 import type { Collective } from "../collectives/collective.ts";
 import { AnswerGenerator } from "../generation/answer-generator.ts";
 import type { Qwen3VlConfig } from "../models/qwen3-vl/config.ts";
-import { batchSymbols, textFeeds, visionFeeds, type Feeds, type Symbols } from "../models/qwen3-vl/inputs.ts";
+import type { Feeds } from "../models/qwen3-vl/inputs.ts";
 import type { LoraPlacement } from "../models/variables.ts";
 import { sharedFloats, toShared } from "../runtime/shared-floats.ts";
 import { openModelFolder, readWeights, findTensor, type ModelFolder } from "../weights/model-folder.ts";
 import { writeSafetensors } from "../weights/safetensors.ts";
 import { isDecayed, ThreadedAdamW, type AdamWSettings } from "./adamw.ts";
-import { BackwardPass } from "./backward-pass.ts";
 import { dropoutMask } from "./dropout.ts";
+import { GradientLanes, type Gradients } from "./gradient-lanes.ts";
 import { RankUpdate, type TrainedPart, type TrainedValues } from "./rank-update.ts";
 import { learningRateAt, type Schedule } from "./schedule.ts";
-import { lossFeeds, trainingGraph } from "./training-graph.ts";
+import { trainingGraph } from "./training-graph.ts";
 
 export interface TrainerOptions {
   /** Base model in Hugging Face layout. */
@@ -74,8 +74,8 @@ export class EngineTrainer {
   readonly #tensors = new Map<string, TrainedValues>();
   readonly #update: RankUpdate;
   readonly #optimizer: ThreadedAdamW;
-  readonly #gradients: ReadonlyMap<string, Float32Array>;
-  readonly #passes = new Map<string, BackwardPass>();
+  readonly #gradients: Gradients;
+  readonly #lanes: GradientLanes;
   readonly #dropoutPaths: readonly { readonly path: string; readonly width: number }[];
   #generator: AnswerGenerator | null = null;
   #step = 0;
@@ -93,6 +93,14 @@ export class EngineTrainer {
     this.#dropoutPaths = dropoutPaths;
     for (const tensor of tensors) this.#tensors.set(tensor.name, tensor);
     this.#gradients = new Map(tensors.map(({ name, gradient }) => [name, gradient]));
+    this.#lanes = new GradientLanes({
+      folder,
+      gradients: this.#gradients,
+      isTrained: (name) => this.#tensors.has(name),
+      lora: placement,
+      threads: options.threads,
+      furtherFeeds: (batch, firstRow) => ({ ...this.#valueFeeds(), ...this.#dropoutFeeds(batch, firstRow) }),
+    });
     this.#update = new RankUpdate(tensors, options.collective ?? null, options.shardOptimizer ?? false);
     this.#optimizer = new ThreadedAdamW(this.#update.parts, options.optimizer, options.threads);
   }
@@ -151,13 +159,11 @@ export class EngineTrainer {
     let row = firstRow;
     let hasGradients = false;
     for await (const { item: batch, isOnly } of markOnly(microBatches)) {
-      const { feeds, tokens } = lossFeeds(batch);
-      if (tokens > 0) {
-        // Of several micro-batches each adds to the sums; a single one is written over what the last step left.
-        if (!isOnly && !hasGradients) for (const gradient of this.#gradients.values()) gradient.fill(0);
-        ownLossSum += await this.#lossAndGradients(batch, feeds, tokens, row, !isOnly);
-        hasGradients = true;
-      }
+      // Of several micro-batches each adds to the sums; a single one is written over what the last step left.
+      if (!isOnly && row === firstRow) for (const gradient of this.#gradients.values()) gradient.fill(0);
+      const { lossSum, tokens } = await this.#lanes.run(batch, row, !isOnly);
+      hasGradients ||= tokens > 0;
+      ownLossSum += lossSum;
       ownLabelTokens += tokens;
       row += batch.batchSize;
     }
@@ -251,31 +257,15 @@ export class EngineTrainer {
   }
 
   async close(): Promise<void> {
-    for (const pass of this.#passes.values()) await pass.close();
-    this.#passes.clear();
+    await this.#lanes.close();
     await this.#optimizer.close();
     await this.#generator?.close();
   }
 
-  /** Writes or adds one micro-batch's gradients; answers its summed loss. */
-  async #lossAndGradients(
-    batch: ModelBatch,
-    loss: Feeds,
-    tokens: number,
-    firstRow: number,
-    adds: boolean,
-  ): Promise<number> {
-    const hasImages = batch.imageGrids.length > 0;
-    const pass = await this.#pass(hasImages, adds);
-    const symbols: Symbols = { ...batchSymbols(this.config.vision, batch), L: tokens };
-    const feeds: Feeds = {
-      ...textFeeds(this.config.text, batch),
-      ...(hasImages ? visionFeeds(this.config.vision, batch) : {}),
-      ...loss,
-      ...this.#dropoutFeeds(batch, firstRow),
-    };
-    for (const { name, values, shape } of this.#tensors.values()) feeds[name] = { data: values, shape };
-    return await pass.run(feeds, symbols, this.#gradients);
+  #valueFeeds(): Feeds {
+    return Object.fromEntries(
+      [...this.#tensors.values()].map(({ name, values, shape }) => [name, { data: values, shape }]),
+    );
   }
 
   #dropoutFeeds(batch: ModelBatch, firstRow: number): Feeds {
@@ -295,21 +285,6 @@ export class EngineTrainer {
       feeds[`dropout:${path}`] = { data, shape: [batch.batchSize * batch.sequenceLength, width] };
     }
     return feeds;
-  }
-
-  async #pass(hasImages: boolean, adds: boolean): Promise<BackwardPass> {
-    const key = JSON.stringify({ hasImages, adds });
-    const known = this.#passes.get(key);
-    if (known) return known;
-    const pass = await BackwardPass.compile(this.folder, {
-      hasImages,
-      adds,
-      isTrained: (name) => this.#tensors.has(name),
-      lora: this.#placement,
-      threads: this.#options.threads,
-    });
-    this.#passes.set(key, pass);
-    return pass;
   }
 }
 

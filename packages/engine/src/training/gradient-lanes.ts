@@ -1,0 +1,123 @@
+import type { ModelBatch } from "../batch/model-batch.ts";
+import { splitBatch } from "../batch/split-batch.ts";
+import { batchSymbols, textFeeds, visionFeeds, type Feeds } from "../models/qwen3-vl/inputs.ts";
+import { sharedFloats } from "../runtime/shared-floats.ts";
+import { BackwardPass, type BackwardPassOptions } from "./backward-pass.ts";
+import type { ModelFolder } from "../weights/model-folder.ts";
+import { lossFeeds } from "./training-graph.ts";
+
+/**
+ * Up to so many trained numbers a second array of gradients costs little, and halves of a batch side by side are faster than
+ * one after the other with every operator shared out: threads then meet once a step instead of at each operator.
+ */
+const smallModel = 1 << 24;
+const lanesOfSmallModel = 2;
+
+export type Gradients = ReadonlyMap<string, Float32Array>;
+
+/** What the lanes ask of the trainer. */
+export interface LaneOptions extends Pick<BackwardPassOptions, "isTrained" | "lora" | "threads"> {
+  readonly folder: ModelFolder;
+  /** The sums, by name of the trained tensor, in shared memory. */
+  readonly gradients: Gradients;
+  /** Feeds that are no part of the batch: the trained values, and dropout masks. */
+  readonly furtherFeeds: (batch: ModelBatch, firstRow: number) => Feeds;
+}
+
+interface LanePart {
+  readonly batch: ModelBatch;
+  readonly firstRow: number;
+  readonly loss: Feeds;
+  readonly tokens: number;
+}
+
+/**
+ * Gradients of micro-batches. Of a small model the rows are cut into two lanes, each with its own sums, which are added in
+ * the end; how they are cut does not depend on the number of threads, so the result does not either.
+ */
+export class GradientLanes {
+  readonly #options: LaneOptions;
+  /** Sums by lane; the first are the trainer's. */
+  readonly #sums: Gradients[];
+  readonly #lanes: number;
+  readonly #passes = new Map<string, BackwardPass>();
+
+  constructor(options: LaneOptions) {
+    const elements = [...options.gradients.values()].reduce((sum, { length }) => sum + length, 0);
+    this.#options = options;
+    this.#sums = [options.gradients];
+    this.#lanes = elements <= smallModel ? lanesOfSmallModel : 1;
+  }
+
+  /**
+   * @param firstRow  position of the batch's first row in the global batch
+   * @param adds      whether gradients are added to the sums, or written over them
+   * @returns the summed loss and its label tokens; without any, the sums are left as they are
+   */
+  async run(batch: ModelBatch, firstRow: number, adds: boolean): Promise<{ lossSum: number; tokens: number }> {
+    const parts = splitBatch(batch, this.#lanes, this.#options.folder.config.vision.mergeSize)
+      .map((part): LanePart => {
+        const { feeds, tokens } = lossFeeds(part.batch);
+        return { batch: part.batch, firstRow: firstRow + part.firstRow, loss: feeds, tokens };
+      })
+      .filter(({ tokens }) => tokens > 0);
+    const losses = await Promise.all(parts.map((part, lane) => this.#runPart(part, lane, adds && lane === 0)));
+    for (let lane = 1; lane < parts.length; lane++) addTo(this.#options.gradients, this.#sumsOf(lane));
+    return {
+      lossSum: losses.reduce((sum, loss) => sum + loss, 0),
+      tokens: parts.reduce((sum, { tokens }) => sum + tokens, 0),
+    };
+  }
+
+  async close(): Promise<void> {
+    for (const pass of this.#passes.values()) await pass.close();
+    this.#passes.clear();
+  }
+
+  async #runPart({ batch, firstRow, loss, tokens }: LanePart, lane: number, adds: boolean): Promise<number> {
+    const { folder, furtherFeeds } = this.#options;
+    const { config } = folder;
+    const hasImages = batch.imageGrids.length > 0;
+    const pass = await this.#pass(hasImages, adds, lane);
+    const feeds: Feeds = {
+      ...textFeeds(config.text, batch),
+      ...(hasImages ? visionFeeds(config.vision, batch) : {}),
+      ...loss,
+      ...furtherFeeds(batch, firstRow),
+    };
+    return await pass.run(feeds, { ...batchSymbols(config.vision, batch), L: tokens }, this.#sumsOf(lane));
+  }
+
+  #sumsOf(lane: number): Gradients {
+    this.#sums[lane] ??= new Map(
+      [...this.#options.gradients].map(([name, { length }]) => [name, sharedFloats(length)]),
+    );
+    return this.#sums[lane];
+  }
+
+  /** With one thread the lanes share a session, and go one after the other. */
+  async #pass(hasImages: boolean, adds: boolean, lane: number): Promise<BackwardPass> {
+    const { folder, isTrained, lora, threads } = this.#options;
+    const beside = Math.min(this.#lanes, threads);
+    const key = JSON.stringify({ hasImages, adds, lane: lane % beside });
+    const known = this.#passes.get(key);
+    if (known) return known;
+    const pass = await BackwardPass.compile(folder, {
+      hasImages,
+      adds,
+      isTrained,
+      lora,
+      threads: Math.floor(threads / beside),
+      lane: lane % beside,
+    });
+    this.#passes.set(key, pass);
+    return pass;
+  }
+}
+
+function addTo(sums: Gradients, parts: Gradients): void {
+  for (const [name, part] of parts) {
+    const sum = sums.get(name) as Float32Array;
+    for (let index = 0; index < sum.length; index++) sum[index] = (sum[index] as number) + (part[index] as number);
+  }
+}
