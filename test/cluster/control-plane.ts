@@ -6,7 +6,8 @@ import { join } from "node:path";
 import { CertificateAuthority, newServiceAccountKey } from "./certificates.ts";
 import { Component } from "./component.ts";
 import { KubeClient } from "./kube-client.ts";
-import { ensureTool, kubernetesPrograms } from "./tools.ts";
+import { ensureTool } from "./build/build-tool.ts";
+import { programOf } from "./build/tools.ts";
 
 export interface ControlPlaneOptions {
   readonly folder: string;
@@ -56,7 +57,7 @@ export async function startControlPlane(options: ControlPlaneOptions): Promise<C
   const server = `https://${address}:${apiPort}`;
   const ca = await readFile(authority.certificate);
   const admin = new KubeClient(server, ca, adminToken);
-  const programs = await kubernetesPrograms();
+  await ensureTool("kubernetes");
   const logPath = (name: string): string => join(folder, "logs", `${name}.log`);
   const isHealthy = async (): Promise<boolean> => (await admin.call<string>("GET", "/readyz")) === "ok";
 
@@ -95,7 +96,7 @@ export async function startControlPlane(options: ControlPlaneOptions): Promise<C
   });
   const apiServer = new Component({
     name: "apiserver",
-    program: programs["kube-apiserver"],
+    program: programOf("kubernetes", "kube-apiserver"),
     parameters: [
       `--etcd-servers=${etcdUrl}`,
       `--bind-address=${address}`,
@@ -126,7 +127,7 @@ export async function startControlPlane(options: ControlPlaneOptions): Promise<C
   const [managerPort, schedulerPort] = [await freePort(), await freePort()];
   const manager = new Component({
     name: "controller-manager",
-    program: programs["kube-controller-manager"],
+    program: programOf("kubernetes", "kube-controller-manager"),
     parameters: [
       ...common,
       `--secure-port=${managerPort}`,
@@ -146,7 +147,7 @@ export async function startControlPlane(options: ControlPlaneOptions): Promise<C
   });
   const scheduler = new Component({
     name: "scheduler",
-    program: programs["kube-scheduler"],
+    program: programOf("kubernetes", "kube-scheduler"),
     parameters: [...common, `--secure-port=${schedulerPort}`, "--kube-api-qps=1000", "--kube-api-burst=2000"],
     logPath: logPath("scheduler"),
     isReady: isHealthy,

@@ -3,7 +3,8 @@ import { join } from "node:path";
 import { Component } from "./component.ts";
 import { freePort, type ControlPlane } from "./control-plane.ts";
 import type { KubeObject } from "./kube-client.ts";
-import { ensureTool, moduleFolder } from "./tools.ts";
+import { ensureTool } from "./build/build-tool.ts";
+import { toolFolder } from "./build/tools.ts";
 
 /** Label that ends a simulated pod; annotations beside it say how. Patched onto a running pod by a test. */
 export const endLabel = "drydock.test/end";
@@ -144,8 +145,7 @@ function noStatus(): object {
 
 /** Reads a stage that KWOK ships, changed where the tests need it. */
 async function shippedStage(path: string, change: (text: string) => string = (text) => text): Promise<string> {
-  const folder = await moduleFolder("sigs.k8s.io/kwok", "0.8.0");
-  return change(await readFile(join(folder, "kustomize", "stage", path), "utf8"));
+  return change(await readFile(join(toolFolder("kwok"), "kustomize", "stage", path), "utf8"));
 }
 
 function addSelector(expression: string): (text: string) => string {
@@ -157,6 +157,7 @@ export async function startSimulator(
   plane: ControlPlane,
   { heartbeatMs = 2000 }: { readonly heartbeatMs?: number } = {},
 ): Promise<Component> {
+  const program = await ensureTool("kwok");
   const notMissing = `    - key: '${image}'\n      operator: 'NotIn'\n      values:\n      - '${missingImage}'\n`;
   const onlyQuick = `    - key: '${image}'\n      operator: 'In'\n      values:\n      - '${quickImage}'\n`;
   const stages = [
@@ -176,7 +177,7 @@ export async function startSimulator(
   const port = await freePort();
   return new Component({
     name: "kwok",
-    program: await ensureTool("kwok"),
+    program,
     parameters: [
       `--kubeconfig=${plane.adminKubeconfig}`,
       `--config=${configuration}`,

@@ -4,7 +4,7 @@ import { dirname, join } from "node:path";
 import { promisify } from "node:util";
 import { toolCache } from "../../../services/cli/src/up/temporal-server.ts";
 import { withFileLock } from "./file-lock.ts";
-import { toolFolder, tools, type Tool, type ToolName } from "./tools.ts";
+import { programOf, toolFolder, tools, type Tool, type ToolName } from "./tools.ts";
 
 const run = promisify(execFile);
 
@@ -12,10 +12,12 @@ const run = promisify(execFile);
  * Builds a tool into the tool cache unless it is there. Two builders do not race: the second waits for the first and
  * finds its work. Each part appears whole, by renaming.
  *
+ * @returns the path of its program
  * @throws when there is no Go, or the build fails; the message has the last lines of its output
  */
-export async function ensureTool(name: ToolName, tell: (line: string) => void = () => {}): Promise<void> {
-  if (await isComplete(name)) return;
+export async function ensureTool(name: ToolName, tell: (line: string) => void = () => {}): Promise<string> {
+  const program = programOf(name);
+  if (await isComplete(name)) return program;
   await mkdir(toolFolder(name), { recursive: true });
   await withFileLock(join(toolCache(), `${name}.lock`), async () => {
     if (await isComplete(name)) return;
@@ -24,6 +26,7 @@ export async function ensureTool(name: ToolName, tell: (line: string) => void = 
     await build(tools[name], toolFolder(name));
     tell(`built ${name} ${tools[name].version} in ${((performance.now() - start) / 1000).toFixed(0)} s`);
   });
+  return program;
 }
 
 async function isComplete(name: ToolName): Promise<boolean> {

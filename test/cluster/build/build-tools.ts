@@ -2,13 +2,12 @@
 import { ensureVersitygw } from "@drydock/kit/versitygw";
 import { ensureContainerRuntime } from "./container-runtime.ts";
 import { ensureTool } from "./build-tool.ts";
-import { toolFolder, tools, type ToolName } from "./tools.ts";
+import { tools, type ToolName } from "./tools.ts";
 
 const tell = (line: string) => console.log(line);
 
 for (const name of Object.keys(tools) as ToolName[]) {
-  await ensureTool(name, tell);
-  console.log(`${name}: ${toolFolder(name)}`);
+  console.log(`${name}: ${await ensureTool(name, tell)}`);
 }
 console.log(`versitygw: ${await ensureVersitygw()}`);
 const runtime = await ensureContainerRuntime();

@@ -6,7 +6,7 @@ export interface Tool {
   readonly name: string;
   readonly version: string;
   readonly module: string;
-  /** What `go build` compiles; the folder of its go.mod when `hasOwnModule`, else the argument of `go install`. */
+  /** What `go build` compiles in the folder of its go.mod, or what `go install` gets. */
   readonly package: string;
   /** True when the published module cannot be installed alone, so that a go.mod beside this file names it. */
   readonly hasOwnModule: boolean;
@@ -52,7 +52,7 @@ export const tools = {
     package: "sigs.k8s.io/kwok/cmd/kwok",
     hasOwnModule: false,
     program: "kwok",
-    moduleFolders: ["kustomize/stage/node"],
+    moduleFolders: ["kustomize/stage"],
   },
   kueue: {
     ...plain,
