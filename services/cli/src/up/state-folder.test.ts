@@ -84,3 +84,13 @@ test("a damaged settings file is named", async () => {
     /settings\.json is damaged .*: remove it, or start with another --state FOLDER/,
   );
 });
+
+test.each([
+  ["a file", async () => await writeFile(join(folder, "file"), "").then(() => join(folder, "file"))],
+  ["no place for folders", async () => "/proc/drydock"],
+])("a state folder that is %s is refused by name", async (_case, make) => {
+  const path = await make();
+  await expect(StateFolder.take(path)).rejects.toThrow(
+    new RegExp(`^nothing can be kept in ${path} \\(.+\\): choose another folder with --state FOLDER$`),
+  );
+});

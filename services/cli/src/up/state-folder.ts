@@ -1,7 +1,17 @@
 import { randomBytes } from "node:crypto";
-import { linkSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import {
+  accessSync,
+  constants,
+  linkSync,
+  mkdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
 import { createServer } from "node:net";
-import { join, resolve } from "node:path";
+import { dirname, join, resolve } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { ConflictError, InvalidError, messageOf } from "@drydock/kit";
 import { z } from "zod";
@@ -34,10 +44,11 @@ export class StateFolder {
    * workers are left for the controller to adopt).
    *
    * @throws ConflictError `already_up` when another `up` runs on it
+   * @throws InvalidError `bad_state_folder` when nothing can be written there
    */
   static async take(folder: string): Promise<StateFolder> {
     const path = resolve(folder);
-    mkdirSync(join(path, "logs"), { recursive: true });
+    makeStateFolder(path);
     const self = identityOf(process.pid);
     const state = new StateFolder(path, { ...(self ?? { pid: process.pid, startTime: "" }), url: "", children: [] });
     while (!createFile(state.#lockPath, JSON.stringify(state.#lock))) await releaseStale(state.#lockPath, path);
@@ -92,6 +103,32 @@ export class StateFolder {
 
   get #lockPath(): string {
     return join(this.path, "up.json");
+  }
+}
+
+/** The folder with its `logs`, ready to be written to. */
+function makeStateFolder(path: string): void {
+  try {
+    makeFolders(join(path, "logs"));
+    accessSync(path, constants.W_OK);
+  } catch (error) {
+    throw new InvalidError(
+      "bad_state_folder",
+      `nothing can be kept in ${path} (${messageOf(error)}): choose another folder with --state FOLDER`,
+      { cause: error },
+    );
+  }
+}
+
+/** As `mkdir -p`. Node's recursive `mkdir` never returns where the system says that a folder's parent is not there, as /proc does. */
+function makeFolders(path: string): void {
+  try {
+    mkdirSync(path);
+  } catch (error) {
+    if (hasCode(error, "EEXIST") && statSync(path).isDirectory()) return;
+    if (!hasCode(error, "ENOENT")) throw error;
+    makeFolders(dirname(path));
+    mkdirSync(path);
   }
 }
 
