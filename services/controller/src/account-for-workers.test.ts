@@ -1,7 +1,7 @@
 import { expect, test, vi } from "vitest";
 import { createLogger, NotFoundError } from "@drydock/kit";
 import type { InternalRun } from "@drydock/spec";
-import { FakeBackend, FakePod } from "../test/fake-backend.ts";
+import { FakeBackend, FakeGang } from "../test/fake-backend.ts";
 import { accountForWorkers } from "./account-for-workers.ts";
 import { Capacity } from "./attempts/capacity.ts";
 import { stopWorkers } from "./close-controller.ts";
@@ -10,8 +10,8 @@ import { AttemptRegistry } from "./attempts/attempt-registry.ts";
 const logger = createLogger("controller", { DRYDOCK_LOG_LEVEL: "silent" });
 
 test("workers of runs that are over or unknown are ended, the others keep their slot until they end", async () => {
-  const [wanted, over, unknown, evaluation] = ["run_1-a1-r0", "run_2-a3-r0", "run_3-a1-r0", "eval_1-a1-r0"].map(
-    (name) => new FakePod(name),
+  const [wanted, over, unknown, evaluation] = ["run_1-a1", "run_2-a3", "run_3-a1", "eval_1-a1"].map(
+    (name) => new FakeGang(name),
   );
   const capacity = new Capacity(2);
   const api = {
@@ -32,8 +32,8 @@ test("workers of runs that are over or unknown are ended, the others keep their 
 });
 
 test("a closing controller admits nobody, asks its workers to stop, and ends those that do not", async () => {
-  const obedient = new FakePod("run_1-a1-r0");
-  const stubborn = new FakePod("run_2-a1-r0", false);
+  const obedient = new FakeGang("run_1-a1");
+  const stubborn = new FakeGang("run_2-a1", false);
   const capacity = new Capacity(1);
   await stopWorkers(
     { capacity, registry: new AttemptRegistry(), backend: new FakeBackend(obedient, stubborn), logger },

@@ -1,6 +1,6 @@
 import { NotFoundError, messageOf } from "@drydock/kit";
 import { terminalRunStates } from "@drydock/spec";
-import type { Pod } from "./backend/cluster-backend.ts";
+import type { Gang } from "./backend/cluster-backend.ts";
 import type { ControllerParts } from "./close-controller.ts";
 import type { InternalApi } from "./internal-api.ts";
 
@@ -12,22 +12,22 @@ export async function accountForWorkers(
   { backend, capacity, logger }: Pick<ControllerParts, "backend" | "capacity" | "logger">,
   api: Pick<InternalApi, "run">,
 ): Promise<void> {
-  for (const pod of await backend.list()) {
-    capacity.occupyWhile(pod);
-    endWhenUnwanted(pod, api).catch((error: unknown) =>
-      logger.warn({ pod: pod.name, error: messageOf(error) }, "cannot tell whether a worker is still wanted"),
+  for (const gang of await backend.list()) {
+    capacity.occupyWhile(gang);
+    endWhenUnwanted(gang, api).catch((error: unknown) =>
+      logger.warn({ gang: gang.name, error: messageOf(error) }, "cannot tell whether a worker is still wanted"),
     );
   }
 }
 
-async function endWhenUnwanted(pod: Pod, api: Pick<InternalApi, "run">): Promise<void> {
-  const runId = /^(run_.+)-a\d+-r\d+$/.exec(pod.name)?.[1];
+async function endWhenUnwanted(gang: Gang, api: Pick<InternalApi, "run">): Promise<void> {
+  const runId = /^(run_.+)-a\d+$/.exec(gang.name)?.[1];
   if (runId === undefined) return;
   try {
     const { state } = await api.run(runId);
-    if (terminalRunStates.includes(state)) pod.kill();
+    if (terminalRunStates.includes(state)) gang.kill();
   } catch (error) {
     if (!(error instanceof NotFoundError)) throw error;
-    pod.kill();
+    gang.kill();
   }
 }

@@ -24,16 +24,16 @@ export async function stopWorkers(
 ): Promise<void> {
   capacity.close();
   registry.stopAll();
-  const pods = await backend.list();
-  logger.info({ workers: pods.length }, "closing: workers stop after a checkpoint");
-  for (const pod of pods) pod.stop();
+  const gangs = await backend.list();
+  logger.info({ attempts: gangs.length }, "closing: workers stop after a checkpoint");
+  for (const gang of gangs) gang.stop();
   const grace = new AbortController();
-  const allEnded = Promise.all(pods.map(async ({ ended }) => await ended)).then(() => grace.abort());
+  const allEnded = Promise.all(gangs.map(async ({ ended }) => await ended)).then(() => grace.abort());
   await delay(graceMs, undefined, { signal: grace.signal }).catch((error: unknown) => {
     if (!grace.signal.aborted) throw error;
   });
   if (!grace.signal.aborted) {
-    for (const pod of await backend.list()) pod.kill();
+    for (const gang of await backend.list()) gang.kill();
   }
   await allEnded;
 }

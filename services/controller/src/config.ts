@@ -1,7 +1,7 @@
 import { availableParallelism } from "node:os";
 import { InvalidError } from "@drydock/kit";
 import { z } from "zod";
-import type { Patience } from "./attempts/watch-pod.ts";
+import type { Patience } from "./attempts/watch-gang.ts";
 
 const Environment = z.object({
   TEMPORAL_ADDRESS: z.string().min(1),

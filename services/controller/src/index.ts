@@ -1,2 +1,2 @@
-export type { ClusterBackend, Pod, PodEnd, PodSpec } from "./backend/cluster-backend.ts";
+export type { ClusterBackend, Gang, GangEnd, GangSpec, Placement, RankEnd } from "./backend/cluster-backend.ts";
 export { readConfig, type ControllerConfig } from "./config.ts";

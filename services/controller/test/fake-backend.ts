@@ -1,13 +1,13 @@
-import type { ClusterBackend, Pod, PodEnd, PodSpec } from "../src/backend/cluster-backend.ts";
+import type { ClusterBackend, Gang, GangEnd, GangSpec, RankEnd } from "../src/backend/cluster-backend.ts";
 
-/** A pod that runs until it is told to end. */
-export class FakePod implements Pod {
+/** A gang of one rank that runs until it is told to end. */
+export class FakeGang implements Gang {
   readonly name: string;
-  readonly ended: Promise<PodEnd>;
+  readonly ended: Promise<GangEnd>;
   /** What was asked of it, in order. */
   readonly asked: string[] = [];
   readonly #obeysStop: boolean;
-  #end: (end: PodEnd) => void = () => undefined;
+  #end: (end: GangEnd) => void = () => undefined;
 
   constructor(name: string, obeysStop = true) {
     this.name = name;
@@ -15,8 +15,17 @@ export class FakePod implements Pod {
     this.ended = new Promise((resolve) => (this.#end = resolve));
   }
 
-  end(end: Partial<PodEnd>): void {
-    this.#end({ exitCode: null, signal: null, reason: "exited", ...end });
+  end(end: Partial<RankEnd>): void {
+    const cause = {
+      rank: 0,
+      exitCode: null,
+      signal: null,
+      reason: "exited",
+      node: null,
+      message: null,
+      ...end,
+    } as const;
+    this.#end({ cause, ranks: [cause] });
   }
 
   stop(): void {
@@ -30,27 +39,27 @@ export class FakePod implements Pod {
   }
 }
 
-/** Pods in memory. */
+/** Gangs in memory. */
 export class FakeBackend implements ClusterBackend {
-  readonly pods: FakePod[];
-  readonly started: PodSpec[] = [];
+  readonly gangs: FakeGang[];
+  readonly started: GangSpec[] = [];
 
-  constructor(...pods: FakePod[]) {
-    this.pods = pods;
+  constructor(...gangs: FakeGang[]) {
+    this.gangs = gangs;
   }
 
-  async start(spec: PodSpec): Promise<Pod> {
+  async start(spec: GangSpec): Promise<Gang> {
     this.started.push(spec);
-    const pod = new FakePod(spec.name);
-    this.pods.push(pod);
-    return pod;
+    const gang = new FakeGang(spec.name);
+    this.gangs.push(gang);
+    return gang;
   }
 
-  async find(name: string): Promise<Pod | null> {
-    return this.pods.find((pod) => pod.name === name) ?? null;
+  async find(name: string): Promise<Gang | null> {
+    return this.gangs.find((gang) => gang.name === name) ?? null;
   }
 
-  async list(): Promise<FakePod[]> {
-    return this.pods;
+  async list(): Promise<FakeGang[]> {
+    return this.gangs;
   }
 }

@@ -1,6 +1,6 @@
 import { ApplicationFailure, Context } from "@temporalio/activity";
 import { isDrydockError } from "@drydock/kit";
-import type { WatchSignals } from "../attempts/watch-pod.ts";
+import type { WatchSignals } from "../attempts/watch-gang.ts";
 
 const heartbeatIntervalMs = 2_000;
 

@@ -4,7 +4,7 @@ import type { EvaluationInput, EvaluationUpdate, EvaluationWorkerConfig } from "
 import type { EvaluationActivities } from "@drydock/workflows";
 import type { AttemptEnd } from "../attempts/attempt-end.ts";
 import type { HostedAttempt } from "../attempts/attempt-host.ts";
-import type { WatchSignals } from "../attempts/watch-pod.ts";
+import type { WatchSignals } from "../attempts/watch-gang.ts";
 import type { ReportRequest } from "@drydock/proto";
 import { failForGood, whileWatching } from "./activity-signals.ts";
 import type { RunAttemptDependencies } from "./run-attempt.ts";
@@ -84,7 +84,9 @@ async function start(
       id: evaluationId,
       epoch,
       configJson: JSON.stringify(config),
-      logKey: `evaluations/${evaluationId}/attempts/${epoch}/rank-0.log`,
+      ranks: 1,
+      placement: { accelerator: null, gpusPerRank: 0, queue: "default", priority: "normal", avoidNodes: [] },
+      logPrefix: `evaluations/${evaluationId}/attempts/${epoch}`,
     },
     onReport,
   );

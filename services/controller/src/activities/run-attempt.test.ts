@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import { createLogger, FolderStorage, type ObjectStorage } from "@drydock/kit";
 import { RunSpec, type Attempt, type InternalRun, type Plan, type RunTransition } from "@drydock/spec";
-import { FakeBackend, FakePod } from "../../test/fake-backend.ts";
+import { FakeBackend, FakeGang } from "../../test/fake-backend.ts";
 import { AttemptFiles } from "../attempts/attempt-files.ts";
 import { AttemptHost } from "../attempts/attempt-host.ts";
 import { AttemptRegistry } from "../attempts/attempt-registry.ts";
@@ -38,7 +38,7 @@ class FakeApi extends InternalApi {
       accumulationSteps: 2,
       recomputeActivations: false,
     };
-    const plan = { layout, steps: { total: 10 }, digest: "p" } as Plan;
+    const plan = { layout, accelerator: null, steps: { total: 10 }, digest: "p" } as Plan;
     const spec = RunSpec.parse({ name: "weld", model: "base", dataset: "weld@1", task: "vqa" });
     return {
       id: "run_1",
@@ -123,13 +123,15 @@ test("an attempt gets the next epoch, a token of its own and half of what the pl
   api.attempts.push(anAttempt({ state: "failed", endedAt: "2026-11-23T00:01:00.000Z" }));
   const outcome = attempt(1);
   await vi.waitUntil(() => backend.started.length === 1);
-  const [pod] = backend.started;
-  expect(pod).toMatchObject({
-    name: "run_1-a2-r0",
-    logKey: "runs/run_1/attempts/2/rank-0.log",
-    environment: { DRYDOCK_EPOCH: "2", DRYDOCK_RANK: "0" },
+  const [gang] = backend.started;
+  expect(gang).toMatchObject({
+    name: "run_1-a2",
+    ranks: 1,
+    logKeys: ["runs/run_1/attempts/2/rank-0.log"],
+    environment: { DRYDOCK_EPOCH: "2" },
+    placement: { accelerator: null, gpusPerRank: 0, queue: "default", priority: "normal" },
   });
-  backend.pods[0]?.end({ exitCode: 71 });
+  backend.gangs[0]?.end({ exitCode: 71 });
   expect(await outcome).toMatchObject({ kind: "failed", epoch: 2, reason: "out-of-memory", lastStep: 4 });
   expect(api.attempts[1]).toMatchObject({
     state: "failed",
@@ -140,11 +142,11 @@ test("an attempt gets the next epoch, a token of its own and half of what the pl
 });
 
 test("a worker that runs already is adopted, not started again", async () => {
-  const { api, backend, files, attempt } = setUp(new FakeBackend(new FakePod("run_1-a1-r0")));
+  const { api, backend, files, attempt } = setUp(new FakeBackend(new FakeGang("run_1-a1")));
   api.attempts.push(anAttempt());
   await files.write("run_1", { epoch: 1, token: "t", configJson: "{}", outcome: null });
   const outcome = attempt();
-  backend.pods[0]?.end({ signal: "SIGKILL" });
+  backend.gangs[0]?.end({ signal: "SIGKILL" });
   expect(await outcome).toMatchObject({ epoch: 1, reason: "worker-lost" });
   expect(backend.started).toEqual([]);
 });
@@ -192,19 +194,19 @@ test("a run that is stopped while it waits holds no slot and started nothing", a
 test("a stop reaches the worker, and its end is a stop", async () => {
   const { backend, stop, attempt } = setUp();
   const outcome = attempt();
-  await vi.waitUntil(() => backend.pods.length === 1);
+  await vi.waitUntil(() => backend.gangs.length === 1);
   stop.abort();
   expect(await outcome).toMatchObject({ kind: "stopped", epoch: 1 });
-  expect(backend.pods[0]?.asked).toEqual(["stop"]);
+  expect(backend.gangs[0]?.asked).toEqual(["stop"]);
 });
 
 test("an activity that is given up leaves its worker alone, and the slot stays the worker's", async () => {
   const { backend, capacity, abandon, attempt } = setUp();
   const outcome = attempt();
-  await vi.waitUntil(() => backend.pods.length === 1);
+  await vi.waitUntil(() => backend.gangs.length === 1);
   abandon.abort(new Error("the server forgot us"));
   await expect(outcome).rejects.toThrow("the server forgot us");
-  expect(backend.pods[0]?.asked).toEqual([]);
+  expect(backend.gangs[0]?.asked).toEqual([]);
   const next = capacity.acquire(
     { id: "run_2", priority: "high", queue: "default", tell: () => undefined },
     AbortSignal.timeout(50),

@@ -6,7 +6,8 @@ import type { AttemptInput, AttemptOutcome } from "@drydock/workflows";
 import type { AttemptEnd } from "../attempts/attempt-end.ts";
 import type { AttemptHost, HostedAttempt } from "../attempts/attempt-host.ts";
 import type { Capacity } from "../attempts/capacity.ts";
-import type { WatchSignals } from "../attempts/watch-pod.ts";
+import type { WatchSignals } from "../attempts/watch-gang.ts";
+import type { Placement } from "../backend/cluster-backend.ts";
 import type { InternalApi } from "../internal-api.ts";
 import type { ModelLocator } from "../models/model-locator.ts";
 import { reserveModelVersion } from "../models/model-version.ts";
@@ -137,9 +138,27 @@ async function launch(
     message: epoch === 1 ? "starting a worker" : `starting a worker: attempt ${epoch}, from the last checkpoint`,
   });
   return await host.start(
-    { id: run.id, epoch, configJson: JSON.stringify(config), logKey: `runs/${run.id}/attempts/${epoch}/rank-0.log` },
+    {
+      id: run.id,
+      epoch,
+      configJson: JSON.stringify(config),
+      ranks: config.layout.pods,
+      placement: placementOf(run),
+      logPrefix: `runs/${run.id}/attempts/${epoch}`,
+    },
     reportsOf(dependencies, run, attempt),
   );
+}
+
+function placementOf({ spec, plan }: InternalRun): Placement {
+  const isOnGpus = plan.accelerator !== null && plan.accelerator.name !== "cpu";
+  return {
+    accelerator: isOnGpus ? (plan.accelerator?.name ?? null) : null,
+    gpusPerRank: isOnGpus ? (plan.layout?.gpusPerPod ?? 0) : 0,
+    queue: spec.queue,
+    priority: spec.priority,
+    avoidNodes: [],
+  };
 }
 
 async function watch(

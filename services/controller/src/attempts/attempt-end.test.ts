@@ -1,14 +1,17 @@
 import { expect, test } from "vitest";
 import { Phase } from "@drydock/proto";
-import type { PodEnd } from "../backend/cluster-backend.ts";
+import type { RankEnd } from "../backend/cluster-backend.ts";
 import { classifyEnd } from "./attempt-end.ts";
 import type { ReportedOutcome } from "./attempt-registry.ts";
-import { reasonToKill } from "./watch-pod.ts";
+import { reasonToKill } from "./watch-gang.ts";
 
-const exited = (exitCode: number | null, signal: string | null = null): PodEnd => ({
+const exited = (exitCode: number | null, signal: string | null = null): RankEnd => ({
+  rank: 0,
   exitCode,
   signal,
   reason: "exited",
+  node: null,
+  message: null,
 });
 const said = (exitCode: number, reason: string): ReportedOutcome => ({
   exitCode,
@@ -17,7 +20,7 @@ const said = (exitCode: number, reason: string): ReportedOutcome => ({
   modelKey: exitCode === 0 ? "models/m/1" : "",
 });
 
-test.each<[string, PodEnd, ReportedOutcome | null, string | null, object]>([
+test.each<[string, RankEnd, ReportedOutcome | null, string | null, object]>([
   [
     "the last report says that it is done",
     exited(0),
@@ -27,7 +30,7 @@ test.each<[string, PodEnd, ReportedOutcome | null, string | null, object]>([
   ],
   [
     "the last report counts when nobody saw the exit code",
-    { exitCode: null, signal: null, reason: "vanished" },
+    { ...exited(null), reason: "vanished" },
     said(0, "completed"),
     null,
     { kind: "succeeded", exitCode: 0 },
@@ -47,7 +50,7 @@ test.each<[string, PodEnd, ReportedOutcome | null, string | null, object]>([
   ["an allocator error", exited(71), null, null, { reason: "out-of-memory" }],
   [
     "over the memory limit",
-    { exitCode: null, signal: "SIGKILL", reason: "out-of-memory" },
+    { ...exited(null, "SIGKILL"), reason: "out-of-memory" },
     null,
     null,
     { reason: "out-of-memory" },
@@ -70,7 +73,7 @@ test.each<[string, PodEnd, ReportedOutcome | null, string | null, object]>([
   ],
   ["any other code", exited(1), null, null, { reason: "internal-error" }],
 ])("%s", (_name, end, reported, hungBecause, expected) => {
-  expect(classifyEnd(end, reported, hungBecause)).toMatchObject(expected);
+  expect(classifyEnd({ cause: end, ranks: [end] }, reported, hungBecause)).toMatchObject(expected);
 });
 
 const patience = { reportMs: 10_000, stepMs: 5_000, stopMs: 2_000 };

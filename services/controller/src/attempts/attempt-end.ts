@@ -1,7 +1,7 @@
 import { exitCodes } from "@drydock/kit";
 import { RunReason } from "@drydock/spec";
 import type { AttemptOutcome } from "@drydock/workflows";
-import type { PodEnd } from "../backend/cluster-backend.ts";
+import type { GangEnd, RankEnd } from "../backend/cluster-backend.ts";
 import type { ReportedOutcome } from "./attempt-registry.ts";
 
 /** How an attempt ended, in the words of the contract. */
@@ -10,13 +10,16 @@ export type AttemptEnd = Pick<AttemptOutcome, "kind" | "reason" | "message" | "m
 };
 
 /** The worker's own word first, then what the back end saw, then the exit code (design §6 and §7). Pure. */
-export function classifyEnd(end: PodEnd, reported: ReportedOutcome | null, hungBecause: string | null): AttemptEnd {
-  const exitCode = reported?.exitCode ?? end.exitCode;
+export function classifyEnd(
+  { cause, ranks }: GangEnd,
+  reported: ReportedOutcome | null,
+  hungBecause: string | null,
+): AttemptEnd {
+  const exitCode = reported?.exitCode ?? cause.exitCode;
   if (reported) return { ...fromReport(reported), exitCode };
   if (hungBecause !== null) return { ...failed("hung", `the worker was ended because ${hungBecause}`), exitCode };
-  if (end.reason === "out-of-memory")
-    return { ...failed("out-of-memory", "the worker went over its memory limit and was ended"), exitCode };
-  return { ...fromExitCode(end), exitCode };
+  const seen = fromCluster(cause) ?? fromExitCode(cause);
+  return { ...(ranks.length > 1 ? { ...seen, message: `rank ${cause.rank}: ${seen.message}` } : seen), exitCode };
 }
 
 type Class = Omit<AttemptEnd, "exitCode">;
@@ -29,7 +32,45 @@ function fromReport({ exitCode, reason, message, modelKey }: ReportedOutcome): C
   return failed(known.success ? known.data : "internal-error", message);
 }
 
-function fromExitCode({ exitCode, signal }: PodEnd): Class {
+/** Null when the exit code says more than the cluster. */
+function fromCluster({ reason, message, node, exitCode }: RankEnd): Class | null {
+  const where = node === null ? "" : ` on node ${node}`;
+  const because = message === null ? "" : `: ${message}`;
+  switch (reason) {
+    case "out-of-memory":
+      return failed("out-of-memory", "the worker went over its memory limit and was ended");
+    case "image-unavailable":
+      return failed(
+        "image-pull",
+        `the worker's image cannot be had${because}; check the image's name and the right to pull it`,
+      );
+    case "bad-pod":
+      return failed("bad-config", `the worker's pod cannot be started${because}`);
+    case "disk-full":
+      return failed(
+        "bad-config",
+        `the worker used more disk than its pod may${because}; give it more ephemeral storage`,
+      );
+    case "deadline":
+      return failed("deadline-exceeded", `the worker's pod ran longer than the cluster allows${because}`);
+    case "preempted":
+    case "drained":
+      // A worker that wrote its checkpoint says so by its exit code.
+      if (exitCode === exitCodes.terminated || exitCode === exitCodes.interrupted) return null;
+      return failed(
+        "preempted",
+        `the worker was ${reason === "drained" ? "moved away from its node" : "preempted"}${where}${because}`,
+      );
+    case "node-lost":
+    case "refused-by-node":
+      return failed("node-lost", `the worker lost its node${where}${because}`);
+    case "exited":
+    case "vanished":
+      return null;
+  }
+}
+
+function fromExitCode({ exitCode, signal }: RankEnd): Class {
   switch (exitCode) {
     case exitCodes.badConfig:
       return failed("bad-config", "the worker refused its config; its log says which field");

@@ -3,11 +3,11 @@ import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import type { Logger } from "@drydock/kit";
 import { Directive, Phase, type ReportRequest } from "@drydock/proto";
-import type { ClusterBackend, Pod } from "../backend/cluster-backend.ts";
+import type { ClusterBackend, Gang, Placement } from "../backend/cluster-backend.ts";
 import { classifyEnd, type AttemptEnd } from "./attempt-end.ts";
 import type { AttemptFiles, StoredAttempt } from "./attempt-files.ts";
 import type { AttemptRegistry, AttemptSession } from "./attempt-registry.ts";
-import { watchPod, type Patience, type WatchSignals } from "./watch-pod.ts";
+import { watchGang, type Patience, type WatchSignals } from "./watch-gang.ts";
 
 export interface AttemptHostOptions {
   readonly backend: ClusterBackend;
@@ -26,13 +26,16 @@ export interface AttemptStart {
   readonly id: string;
   readonly epoch: number;
   readonly configJson: string;
-  readonly logKey: string;
+  readonly ranks: number;
+  readonly placement: Placement;
+  /** Folder in object storage for `rank-<rank>.log`. */
+  readonly logPrefix: string;
 }
 
-/** An attempt with its process. */
+/** An attempt with its ranks. */
 export interface HostedAttempt {
   readonly session: AttemptSession;
-  readonly pod: Pod;
+  readonly gang: Gang;
 }
 
 type OnReport = (report: ReportRequest) => Promise<void>;
@@ -45,40 +48,45 @@ export class AttemptHost {
     this.#options = options;
   }
 
-  /** Starts one rank with a new token. Whatever an older epoch says from now on is refused. */
-  async start({ id, epoch, configJson, logKey }: AttemptStart, onReport: OnReport): Promise<HostedAttempt> {
-    const { files, backend, scratchDirectory, memoryLimitBytes, storageUrl, controllerUrl } = this.#options;
+  /** Starts all ranks with a new token. Whatever an older epoch says from now on is refused. */
+  async start(
+    { id, epoch, configJson, ranks, placement, logPrefix }: AttemptStart,
+    onReport: OnReport,
+  ): Promise<HostedAttempt> {
+    const { files, backend, scratchDirectory, memoryLimitBytes, storageUrl, controllerUrl, patience } = this.#options;
     const stored: StoredAttempt = { epoch, token: randomBytes(24).toString("base64url"), configJson, outcome: null };
     await files.write(id, stored);
     const scratch = join(scratchDirectory, id);
     await mkdir(scratch, { recursive: true });
     const session = this.#session(id, stored, onReport);
-    const pod = await backend.start({
-      name: podName(id, epoch),
+    const gang = await backend.start({
+      name: gangName(id, epoch),
+      ranks,
       memoryLimitBytes,
-      logKey,
+      placement,
+      stopGraceMs: patience.stopMs,
+      logKeys: Array.from({ length: ranks }, (_, rank) => `${logPrefix}/rank-${rank}.log`),
       environment: {
         DRYDOCK_RUN_ID: id,
         DRYDOCK_EPOCH: String(epoch),
-        DRYDOCK_RANK: "0",
-        DRYDOCK_WORKER_TOKEN: stored.token,
         DRYDOCK_CONTROLLER_URL: controllerUrl,
         STORAGE_URL: storageUrl,
         DRYDOCK_SCRATCH: scratch,
         ...(memoryLimitBytes === null ? {} : { DRYDOCK_MEMORY_LIMIT: String(memoryLimitBytes) }),
       },
+      secrets: { DRYDOCK_WORKER_TOKEN: stored.token },
     });
-    return { session, pod };
+    return { session, gang };
   }
 
-  /** Takes over a process that an earlier controller (or an earlier try of an activity) started; null when it is gone. */
+  /** Takes over ranks that an earlier controller (or an earlier try of an activity) started; null when they are gone. */
   async adopt(id: string, epoch: number, onReport: OnReport): Promise<HostedAttempt | null> {
-    const pod = await this.#options.backend.find(podName(id, epoch));
-    if (!pod) return null;
+    const gang = await this.#options.backend.find(gangName(id, epoch));
+    if (!gang) return null;
     const stored = await this.#options.files.read(id);
-    if (stored?.epoch === epoch) return { session: this.#session(id, stored, onReport), pod };
-    pod.kill();
-    await pod.ended;
+    if (stored?.epoch === epoch) return { session: this.#session(id, stored, onReport), gang };
+    gang.kill();
+    await gang.ended;
     return null;
   }
 
@@ -88,12 +96,12 @@ export class AttemptHost {
   }
 
   /** Watches to the end. @throws the reason of `signals.abandon`; the worker is then left alone */
-  async watch({ session, pod }: HostedAttempt, signals: WatchSignals): Promise<AttemptEnd> {
+  async watch({ session, gang }: HostedAttempt, signals: WatchSignals): Promise<AttemptEnd> {
     const { registry, patience, logger } = this.#options;
     try {
-      const { end, hungBecause } = await watchPod(pod, session, patience, signals);
+      const { end, hungBecause } = await watchGang(gang, session, patience, signals);
       const classified = classifyEnd(end, session.outcome, hungBecause);
-      logger.info({ id: session.id, attempt: session.epoch, ...end, reason: classified.reason }, "worker ended");
+      logger.info({ id: session.id, attempt: session.epoch, ...end.cause, reason: classified.reason }, "worker ended");
       return classified;
     } finally {
       registry.remove(session);
@@ -104,7 +112,8 @@ export class AttemptHost {
   async endOfUnwatched(id: string, epoch: number): Promise<AttemptEnd> {
     const stored = await this.#options.files.read(id);
     const outcome = stored?.epoch === epoch ? stored.outcome : null;
-    const end = classifyEnd({ exitCode: null, signal: null, reason: "vanished" }, outcome, null);
+    const nobodySaw = { rank: 0, exitCode: null, signal: null, reason: "vanished", node: null, message: null } as const;
+    const end = classifyEnd({ cause: nobodySaw, ranks: [nobodySaw] }, outcome, null);
     return outcome ? end : { ...end, message: "the worker was gone when the controller came back" };
   }
 
@@ -134,6 +143,6 @@ export class AttemptHost {
   }
 }
 
-function podName(id: string, epoch: number): string {
-  return `${id}-a${epoch}-r0`;
+function gangName(id: string, epoch: number): string {
+  return `${id}-a${epoch}`;
 }

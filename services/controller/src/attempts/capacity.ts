@@ -1,10 +1,10 @@
 import { InvalidError } from "@drydock/kit";
 import type { RunSpec } from "@drydock/spec";
-import type { Pod } from "../backend/cluster-backend.ts";
+import type { Gang } from "../backend/cluster-backend.ts";
 
 /** Who asks for a slot. */
 export interface Claim {
-  /** Name of the pod or id of the run; ids sort by age. */
+  /** Id of the run or the evaluation; ids sort by age. */
   readonly id: string;
   readonly priority: RunSpec["priority"];
   readonly queue: string;
@@ -79,14 +79,14 @@ export class Capacity {
    * Starts a worker in a slot: it keeps the slot for as long as its process lives, whoever watches it. What is started
    * no worker (a sentence that says why not, or an error) gives the slot back at once.
    */
-  async holdFor<Started extends { readonly pod: Pod } | string>(
+  async holdFor<Started extends { readonly gang: Gang } | string>(
     release: () => void,
     start: () => Promise<Started>,
   ): Promise<Started> {
     try {
       const started = await start();
       if (typeof started === "string") release();
-      else this.#releaseAtEnd(started.pod, release);
+      else this.#releaseAtEnd(started.gang, release);
       return started;
     } catch (error) {
       release();
@@ -95,11 +95,11 @@ export class Capacity {
   }
 
   /** Takes a slot for a worker that runs already, even when none is free, for as long as it lives. */
-  occupyWhile(pod: Pod): void {
-    this.#releaseAtEnd(pod, this.occupy());
+  occupyWhile(gang: Gang): void {
+    this.#releaseAtEnd(gang, this.occupy());
   }
 
-  #releaseAtEnd({ ended }: Pod, release: () => void): void {
+  #releaseAtEnd({ ended }: Gang, release: () => void): void {
     void ended.then(release, release);
   }
 

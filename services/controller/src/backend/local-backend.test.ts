@@ -1,131 +1,102 @@
-import { mkdtemp, readFile, readdir, rm, writeFile } from "node:fs/promises";
+import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import { createLogger, FolderStorage } from "@drydock/kit";
-import type { Pod } from "./cluster-backend.ts";
+import type { Gang } from "./cluster-backend.ts";
 import { LocalBackend } from "./local-backend.ts";
 
-// A worker in two lines: it says what it was given, then does as it is told.
+// What a rank does is in the environment variable of its number.
 const worker = `
-console.log(process.argv[2], process.env.DRYDOCK_RUN_ID, process.env.SECRET_OF_THE_CONTROLLER);
-const kept = [];
+require("node:fs").appendFileSync(process.env.NOTES, process.env.DRYDOCK_RANK + "/" + process.env.DRYDOCK_WORLD_SIZE + " ");
 const does = {
   finish: () => process.exit(0),
   refuse: () => process.exit(65),
+  lost: () => process.exit(75),
   wait: () => { process.on("SIGTERM", () => process.exit(143)); setInterval(() => {}, 1000); },
-  eat: () => { setInterval(() => kept.push(Buffer.alloc(32e6, 1)), 20); },
 };
-does[process.env.DOES]();
+does[process.env["RANK_" + process.env.DRYDOCK_RANK]]();
 `;
 
 let root: string;
-let storage: FolderStorage;
-let program: string;
-const pods: Pod[] = [];
+const gangs: Gang[] = [];
 beforeEach(async () => {
-  root = await mkdtemp(join(tmpdir(), "drydock-backend-"));
-  storage = new FolderStorage(join(root, "store"));
-  program = join(root, "worker.cjs");
-  await writeFile(program, worker);
-  process.env["SECRET_OF_THE_CONTROLLER"] = "secret";
+  root = await mkdtemp(join(tmpdir(), "drydock-gang-"));
+  await writeFile(join(root, "worker.cjs"), worker);
+  await writeFile(join(root, "notes"), "");
 });
 afterEach(async () => {
-  delete process.env["SECRET_OF_THE_CONTROLLER"];
-  for (const pod of pods.splice(0)) {
-    pod.kill();
-    await pod.ended;
+  for (const gang of gangs.splice(0)) {
+    gang.kill();
+    await gang.ended;
   }
   await rm(root, { recursive: true, force: true });
 });
 
 function controller(): LocalBackend {
-  const logger = createLogger("controller", { DRYDOCK_LOG_LEVEL: "silent" });
-  return new LocalBackend({ command: [process.execPath, program], directory: join(root, "pods"), storage, logger });
-}
-
-async function start(backend: LocalBackend, does: string, memoryLimitBytes: number | null = null): Promise<Pod> {
-  const environment = { DRYDOCK_RUN_ID: "run_1", DOES: does };
-  const pod = await backend.start({
-    name: "run_1-a1-r0",
-    environment,
-    memoryLimitBytes,
-    logKey: "runs/run_1/attempts/1/rank-0.log",
-  });
-  pods.push(pod);
-  return pod;
-}
-
-async function log(): Promise<string> {
-  return Buffer.from(await storage.get("runs/run_1/attempts/1/rank-0.log")).toString();
-}
-
-test("a pod runs with its own environment, its exit code is seen, its log is in storage", async () => {
-  const pod = await start(controller(), "finish");
-  expect(await pod.ended).toEqual({ exitCode: 0, signal: null, reason: "exited" });
-  expect(await log()).toBe("rank run_1 undefined\n");
-  expect(await readdir(join(root, "pods"))).toEqual(["run_1-a1-r0.log"]);
-});
-
-test("exit codes and signals are told apart", async () => {
-  expect(await (await start(controller(), "refuse")).ended).toMatchObject({ exitCode: 65, signal: null });
-  const killed = await start(controller(), "wait");
-  killed.kill();
-  expect(await killed.ended).toMatchObject({ exitCode: null, signal: "SIGKILL", reason: "exited" });
-});
-
-test("a pod that is asked to stop ends in its own way", async () => {
-  const pod = await start(controller(), "wait");
-  await vi.waitUntil(async () => (await readFile(join(root, "pods", "run_1-a1-r0.log"), "utf8")) !== "");
-  pod.stop();
-  expect(await pod.ended).toMatchObject({ exitCode: 143 });
-});
-
-test("a pod over its memory limit is ended as out of memory", async () => {
-  const pod = await start(controller(), "eat", 250e6);
-  expect(await pod.ended).toMatchObject({ reason: "out-of-memory", signal: "SIGKILL" });
-});
-
-test("starting the same name twice starts one", async () => {
-  const backend = controller();
-  expect(await start(backend, "wait")).toBe(await start(backend, "wait"));
-  expect(await backend.list()).toHaveLength(1);
-});
-
-test("a controller that starts again finds its pods, and forgets those that ended meanwhile once their log is kept", async () => {
-  const first = await start(controller(), "wait");
-  const second = controller();
-  const found = await second.find("run_1-a1-r0");
-  expect((await second.list()).map(({ name }) => name)).toEqual(["run_1-a1-r0"]);
-  found?.kill();
-  await first.ended;
-  expect(await found?.ended).toEqual({ exitCode: null, signal: null, reason: "vanished" });
-  expect(await second.find("run_1-a1-r0")).toBeNull();
-});
-
-test("another process that got the id of a dead pod is not taken for it", async () => {
-  const backend = controller();
-  await (
-    await start(backend, "finish")
-  ).ended;
-  const entry = {
-    pid: process.pid,
-    startTime: "1",
-    logKey: "runs/run_1/attempts/1/rank-0.log",
-    memoryLimitBytes: null,
-  };
-  await writeFile(join(root, "pods", "run_1-a1-r0.json"), JSON.stringify(entry));
-  expect(await backend.find("run_1-a1-r0")).toBeNull();
-  expect(await readdir(join(root, "pods"))).toEqual(["run_1-a1-r0.log"]);
-});
-
-test("a program that cannot be started is a pod that vanished", async () => {
-  const logger = createLogger("controller", { DRYDOCK_LOG_LEVEL: "silent" });
-  const backend = new LocalBackend({
-    command: [join(root, "nothing-here")],
+  return new LocalBackend({
+    command: [process.execPath, join(root, "worker.cjs")],
     directory: join(root, "pods"),
-    storage,
-    logger,
+    storage: new FolderStorage(join(root, "store")),
+    logger: createLogger("controller", { DRYDOCK_LOG_LEVEL: "silent" }),
   });
-  expect(await (await start(backend, "finish")).ended).toMatchObject({ exitCode: null, reason: "vanished" });
+}
+
+async function start(backend: LocalBackend, ...does: string[]): Promise<Gang> {
+  const gang = await backend.start({
+    name: "run_1-a1",
+    ranks: does.length,
+    environment: { NOTES: join(root, "notes") },
+    secrets: Object.fromEntries(does.map((what, rank) => [`RANK_${rank}`, what])),
+    memoryLimitBytes: null,
+    placement: { accelerator: null, gpusPerRank: 0, queue: "default", priority: "normal", avoidNodes: [] },
+    stopGraceMs: 1000,
+    logKeys: does.map((_, rank) => `logs/rank-${rank}.log`),
+  });
+  gangs.push(gang);
+  return gang;
+}
+
+async function notes(): Promise<string[]> {
+  return (await readFile(join(root, "notes"), "utf8")).trim().split(" ").toSorted();
+}
+
+test("every rank knows its number and how many there are", async () => {
+  const gang = await start(controller(), "finish", "finish", "finish");
+  const { ranks } = await gang.ended;
+  expect(ranks.map(({ rank, exitCode }) => [rank, exitCode])).toEqual([
+    [0, 0],
+    [1, 0],
+    [2, 0],
+  ]);
+  expect(await notes()).toEqual(["0/3", "1/3", "2/3"]);
+});
+
+test("a rank that ends badly takes the others with it, and is named as the cause", async () => {
+  const { cause, ranks } = await (await start(controller(), "wait", "refuse", "wait")).ended;
+  expect(cause).toMatchObject({ rank: 1, exitCode: 65 });
+  expect(ranks.map(({ signal }) => signal)).toEqual(["SIGKILL", null, "SIGKILL"]);
+});
+
+test("a rank that lost its peers is not the cause", async () => {
+  const { cause } = await (await start(controller(), "lost", "refuse")).ended;
+  expect(cause).toMatchObject({ rank: 1, exitCode: 65 });
+});
+
+test("a wish to stop reaches every rank", async () => {
+  const gang = await start(controller(), "wait", "wait");
+  await vi.waitUntil(async () => (await notes()).length === 2);
+  gang.stop();
+  expect((await gang.ended).ranks.map(({ exitCode }) => exitCode)).toEqual([143, 143]);
+});
+
+test("another controller finds the whole gang, and the same name starts no second one", async () => {
+  await start(controller(), "wait", "wait");
+  await vi.waitUntil(async () => (await notes()).length === 2);
+  const second = controller();
+  expect((await second.list()).map(({ name }) => name)).toEqual(["run_1-a1"]);
+  const found = await start(second, "wait", "wait");
+  expect(await notes()).toHaveLength(2);
+  found.kill();
+  expect((await found.ended).ranks).toHaveLength(2);
 });

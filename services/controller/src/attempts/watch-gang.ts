@@ -1,6 +1,6 @@
 import { setTimeout as delay } from "node:timers/promises";
 import { Directive, Phase } from "@drydock/proto";
-import type { Pod, PodEnd } from "../backend/cluster-backend.ts";
+import type { Gang, GangEnd } from "../backend/cluster-backend.ts";
 import type { AttemptSession } from "./attempt-registry.ts";
 
 /** How long an attempt may go without a sign, in milliseconds. */
@@ -13,31 +13,31 @@ export interface Patience {
   readonly stopMs: number;
 }
 
-/** What ends the watch before the pod does. */
+/** What ends the watch before the gang does. */
 export interface WatchSignals {
   /** The user wants the attempt to stop after a checkpoint. */
   readonly stop: AbortSignal;
-  /** Someone else watches from now on (or nobody): the pod is left as it is. */
+  /** Someone else watches from now on (or nobody): the gang is left as it is. */
   readonly abandon: AbortSignal;
 }
 
 const lookIntervalMs = 500;
 
 /**
- * Watches a pod to its end: hands on a wish to stop, and ends a pod that is silent or stuck for too long.
+ * Watches a gang to its end: hands on a wish to stop, and ends one that is silent or stuck for too long.
  *
  * @throws the reason of `signals.abandon`
  */
-export async function watchPod(
-  pod: Pod,
+export async function watchGang(
+  gang: Gang,
   session: AttemptSession,
   patience: Patience,
   signals: WatchSignals,
-): Promise<{ end: PodEnd; hungBecause: string | null }> {
-  let end: PodEnd | null = null;
+): Promise<{ end: GangEnd; hungBecause: string | null }> {
+  let end: GangEnd | null = null;
   let hungBecause: string | null = null;
   let stopAskedAtMs: number | null = null;
-  const ended = pod.ended.then((result) => (end = result));
+  const ended = gang.ended.then((result) => (end = result));
   for (;;) {
     await Promise.race([ended, delay(lookIntervalMs)]);
     if (end) return { end, hungBecause };
@@ -46,12 +46,12 @@ export async function watchPod(
     if (signals.stop.aborted && stopAskedAtMs === null) {
       stopAskedAtMs = nowMs;
       session.directive = Directive.CHECKPOINT_AND_STOP;
-      pod.stop();
+      gang.stop();
     }
     const reason = reasonToKill(session, patience, stopAskedAtMs, nowMs);
     if (reason === null) continue;
     hungBecause = reason;
-    pod.kill();
+    gang.kill();
     await ended;
   }
 }
