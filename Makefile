@@ -4,7 +4,7 @@ export PATH := $(CURDIR)/node_modules/.bin:$(PATH)
 export ONNXRUNTIME_NODE_INSTALL := skip
 INSTALLED := node_modules/.package-lock.json
 
-.PHONY: help install demo up test check fix golden fidelity tiny-base bench bench-train bench-api bench-plan bench-ranks clean
+.PHONY: help install demo up test check fix golden fidelity tiny-base bench bench-train bench-api bench-plan bench-ranks bench-storage clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  %-12s %s\n", $$1, $$2 }'
@@ -38,13 +38,16 @@ fidelity: install ## Load what Drydock writes in PEFT and transformers, compare 
 tiny-base: install ## Train models/drydock-tiny-vl from random weights
 	node demo/tiny-base/train-tiny-base.ts
 
-bench: bench-plan bench-api bench-ranks bench-train ## All benchmarks; figures go to .drydock/bench
+bench: bench-plan bench-api bench-storage bench-ranks bench-train ## All benchmarks; figures go to .drydock/bench
 
 bench-train: install ## Training tokens/s and memory against PyTorch + transformers, as ratios
 	bash scripts/bench-train.sh
 
 bench-api: install ## API latency: 200 clients, 2,000 plans, 500 runs
 	node test/bench/api.ts
+
+bench-storage: install ## Object storage: a folder against a real S3 server, MB/s and peak memory
+	node test/bench/storage.ts
 
 bench-plan: install ## Planner: time per plan
 	node test/bench/planner.ts

@@ -12,6 +12,9 @@ const maximumParts = 10_000;
 /** An upload in parts that nobody finished for so long was left by a process that died. */
 const abandonedAfterMs = 24 * 3_600_000;
 
+/** Bytes of one read: fewer, larger writes to the connection. */
+const readBytes = 512 * 1024;
+
 interface Part {
   readonly number: number;
   readonly start: number;
@@ -34,7 +37,7 @@ export async function uploadFile(
   if (size > wanted) return await uploadParts(connection, key, path, partsOf(size, wanted), options);
   const checksum = encodeCrc32(await crc32OfFile(path, 0, size));
   await connection.call(key, async ({ sdk, client }) => {
-    const body = createReadStream(path);
+    const body = createReadStream(path, { highWaterMark: readBytes });
     try {
       await client.send(
         new sdk.PutObjectCommand({
@@ -135,7 +138,7 @@ async function uploadPart(
   const crc32 = await crc32OfFile(path, start, endExclusive);
   const etag = await connection.patientCall(`put part ${number} of "${key}"`, key, async ({ sdk, client }) => {
     signal.throwIfAborted();
-    const body = createReadStream(path, { start, end: endExclusive - 1 });
+    const body = createReadStream(path, { start, end: endExclusive - 1, highWaterMark: readBytes });
     try {
       const answer = await client.send(
         new sdk.UploadPartCommand({
