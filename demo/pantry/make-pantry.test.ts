@@ -1,10 +1,12 @@
 import { createHash } from "node:crypto";
-import { mkdtempSync, readFileSync, readdirSync } from "node:fs";
+import { mkdtempSync, readFileSync, readdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { expect, test } from "vitest";
+import { afterAll, expect, test } from "vitest";
 import { makePantry } from "./make-pantry.ts";
 
+const root = mkdtempSync(join(tmpdir(), "drydock-pantry-"));
+afterAll(() => rmSync(root, { recursive: true, force: true }));
 const options = { trainingScenes: 12, validationScenes: 4, seed: 3 };
 
 function digestOf(folder: string): string {
@@ -19,7 +21,7 @@ function digestOf(folder: string): string {
 
 test("the same options give the same files, and each scene has a name and a box", async () => {
   const [first, second] = await Promise.all(
-    ["a", "b"].map(async (name) => await makePantry(mkdtempSync(join(tmpdir(), `drydock-pantry-${name}-`)), options)),
+    ["a", "b"].map(async (name) => await makePantry(join(root, name), options)),
   );
   expect(digestOf(first!.boxesDirectory)).toBe(digestOf(second!.boxesDirectory));
   expect(digestOf(first!.namesDirectory)).toBe(digestOf(second!.namesDirectory));

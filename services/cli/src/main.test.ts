@@ -1,11 +1,15 @@
 import { execFile } from "node:child_process";
-import { mkdtempSync, writeFileSync } from "node:fs";
+import { once } from "node:events";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { expect, test } from "vitest";
+import { afterAll, expect, test } from "vitest";
 
 const main = join(import.meta.dirname, "main.ts");
 const folder = mkdtempSync(join(tmpdir(), "drydock-cli-"));
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
 interface Ended {
   readonly code: number;
@@ -84,6 +88,21 @@ test.concurrent.each<[name: string, values: string[], code: number, sentence: st
   expect(ended.stderr).toContain(sentence);
   expect(ended.stderr).not.toMatch(/\n\s+at /);
   expect(ended).toMatchObject({ code, stdout: "" });
+});
+
+test("an import of a path that is not there makes no data set", async () => {
+  const asked: string[] = [];
+  const server = createServer((request, answer) => {
+    asked.push(`${request.method} ${request.url}`);
+    answer.writeHead(500).end();
+  }).listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const { port } = server.address() as AddressInfo;
+  const url = `http://127.0.0.1:${port}`;
+  const { stderr, code } = await drydock("dataset", "import", "weld", "./nowhere", "--url", url, "--key", "k");
+  server.close();
+  expect(stderr).toContain("./nowhere cannot be read: does it exist?");
+  expect({ code, asked }).toEqual({ code: 64, asked: [] });
 });
 
 test("with --json an error is an object with its code and fields", async () => {

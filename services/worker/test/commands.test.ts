@@ -167,6 +167,24 @@ test("evaluate prints scores and writes a line per sample", async () => {
 });
 
 test.each([
+  ["an empty question", ["--prompt= "], "--prompt is empty: write what to ask about the picture"],
+  [
+    "an answer of no words",
+    ["--prompt=Which?", "--max-new-tokens=0"],
+    "--max-new-tokens takes a whole number of at least 1, not 0",
+  ],
+  [
+    "a temperature below 0",
+    ["--prompt=Which?", "--temperature=-1"],
+    "--temperature takes a number of at least 0, not -1",
+  ],
+])("predict refuses %s", async (_case, values, message) => {
+  const ended = await run("predict", model, "--image", join(root, "data", "1.png"), ...values);
+  expect(ended).toMatchObject({ exitCode: 64, stdout: "" });
+  expect(ended.stderr).toContain(message);
+});
+
+test.each([
   [
     "an unknown command",
     ["teach"],

@@ -1,11 +1,14 @@
-import { mkdirSync, mkdtempSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { expect, test } from "vitest";
+import { afterAll, expect, test } from "vitest";
 import { findConnection } from "./connection.ts";
 
+const root = mkdtempSync(join(tmpdir(), "drydock-connection-"));
+afterAll(() => rmSync(root, { recursive: true, force: true }));
+
 function folderWith(connection: string | null): string {
-  const folder = mkdtempSync(join(tmpdir(), "drydock-connection-"));
+  const folder = mkdtempSync(join(root, "home-"));
   mkdirSync(join(folder, ".drydock"));
   if (connection !== null) writeFileSync(join(folder, ".drydock", "connection.json"), connection);
   return folder;

@@ -5,15 +5,25 @@ import type { DrydockClient, Upload, UploadFile } from "../client/drydock-client
 
 const archivePattern = /\.(zip|tar|tar\.gz|tgz)$/i;
 
-/** Sends a folder, an archive or one file as one upload. @throws InvalidError when the path holds nothing to send */
-export async function sendFiles(client: DrydockClient, dataset: string, path: string): Promise<Upload> {
+/** What is to be sent: an archive as it is, or files by their names in the data set. */
+export type Parcel = { readonly archive: string } | { readonly files: readonly UploadFile[] };
+
+/** Looks at a folder, an archive or one file. @throws InvalidError when the path holds nothing to send */
+export async function findFiles(path: string): Promise<Parcel> {
   const info = await stat(path).catch((cause: unknown) => {
     throw new InvalidError("unreadable_file", `${path} cannot be read: does it exist?`, { cause });
   });
-  if (info.isFile() && archivePattern.test(path)) return await client.uploadArchive(dataset, path);
+  if (info.isFile() && archivePattern.test(path)) return { archive: path };
   const files = info.isFile() ? [{ path, name: basename(path) }] : await folderFiles(path);
   if (files.length === 0) throw new InvalidError("nothing_to_upload", `${path} holds no files`);
-  return await client.uploadFiles(dataset, files);
+  return { files };
+}
+
+/** Sends it as one upload. */
+export async function sendFiles(client: DrydockClient, dataset: string, parcel: Parcel): Promise<Upload> {
+  return "archive" in parcel
+    ? await client.uploadArchive(dataset, parcel.archive)
+    : await client.uploadFiles(dataset, parcel.files);
 }
 
 /** All files below a folder but hidden ones; links are not followed. */

@@ -5,7 +5,7 @@ import type { DrydockClient } from "../client/drydock-client.ts";
 import { formatBytes } from "../output/quantities.ts";
 import { fields, table } from "../output/table.ts";
 import { contextOf, oneOf, splitReference, wholeNumber, type CommandContext } from "./context.ts";
-import { sendFiles } from "./dataset-files.ts";
+import { findFiles, sendFiles } from "./dataset-files.ts";
 import { everyPage } from "./pages.ts";
 
 interface ImportFlags {
@@ -42,7 +42,7 @@ export function addDatasetCommands(program: Command): void {
     .description("send files without importing them; the answer's id goes into dataset import")
     .action(async function (this: Command, name: string, path: string) {
       const { client, output } = contextOf(this);
-      const upload = await sendFiles(client(), name, path);
+      const upload = await sendFiles(client(), name, await findFiles(path));
       output.answer(upload, () => [
         `Sent ${upload.files} files, ${formatBytes(upload.sizeBytes)}, as upload ${upload.id}.`,
         `Import them: drydock dataset import ${name} ${upload.id}`,
@@ -211,13 +211,15 @@ async function upload(
   path: string,
   note: (text: string) => void,
 ): Promise<string> {
+  // Before anything is made on the server: a mistyped path leaves nothing behind.
+  const parcel = await findFiles(path);
   try {
     await client.createDataset({ name, description: "" });
     note(`Created data set ${name}.`);
   } catch (error) {
     if (!(error instanceof ConflictError)) throw error; // It exists: this becomes its next version.
   }
-  const sent = await sendFiles(client, name, path);
+  const sent = await sendFiles(client, name, parcel);
   note(`Sent ${sent.files} files, ${formatBytes(sent.sizeBytes)}.`);
   return sent.id;
 }

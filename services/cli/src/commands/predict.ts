@@ -57,20 +57,12 @@ export function addPredictCommand(program: Command): void {
       if (flags.draw !== undefined && !/\.png$/i.test(flags.draw))
         throw new InvalidError("usage", `--draw writes a PNG: end its name in .png, not "${flags.draw}"`);
       const { directory, adapterDirectory } = await findLocalModel(reference, flags.adapter, client);
-      const options = passedOn.flatMap((name) => (flags[name] === undefined ? [] : [`--${kebab(name)}`, flags[name]]));
-      const adapter = adapterDirectory === null ? [] : ["--adapter", adapterDirectory];
+      const options = passedOn.flatMap((name) => (flags[name] === undefined ? [] : `--${kebab(name)}=${flags[name]}`));
+      const adapter = adapterDirectory === null ? [] : [`--adapter=${adapterDirectory}`];
       const lines: string[] = [];
-      const values = [
-        "predict",
-        directory,
-        "--image",
-        flags.image,
-        "--prompt",
-        flags.prompt,
-        ...adapter,
-        ...options,
-        "--json",
-      ];
+      // With "=", so that a value that begins with a dash is a value.
+      const asked = [`--image=${flags.image}`, `--prompt=${flags.prompt}`];
+      const values = ["predict", directory, ...asked, ...adapter, ...options, "--json"];
       const { exitCode } = await runWorker({ arguments: values, onLine: (line) => lines.push(line) });
       process.exitCode = exitCode;
       if (exitCode !== 0) return;

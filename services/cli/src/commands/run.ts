@@ -1,12 +1,12 @@
 import { RunState, type Run, type RunSummary } from "@drydock/spec";
 import type { Command } from "commander";
 import type { RunAction } from "../client/drydock-client.ts";
-import { formatBytes, formatDuration, formatScores } from "../output/quantities.ts";
+import { formatBytes, formatScores } from "../output/quantities.ts";
 import { fields, table } from "../output/table.ts";
 import { readRunSpec } from "../run-spec-file.ts";
 import { contextOf, oneOf, wholeNumber } from "./context.ts";
 import { everyPage } from "./pages.ts";
-import { describeEvent, watchRuns } from "./watch-runs.ts";
+import { describeEvent, describeTimeLeft, watchRuns } from "./watch-runs.ts";
 
 const actions: readonly { readonly action: RunAction; readonly summary: string }[] = [
   { action: "pause", summary: "finish the step, write a checkpoint, free the worker" },
@@ -218,7 +218,7 @@ function summaryRow(item: RunSummary): (string | number | null)[] {
 }
 
 function describeRun(run: Run): string[] {
-  const { step, totalSteps, loss, tokensPerSecond, remainingSeconds } = run.progress;
+  const { step, totalSteps, loss, tokensPerSecond } = run.progress;
   return [
     ...fields({
       run: run.id,
@@ -229,7 +229,7 @@ function describeRun(run: Run): string[] {
       data: run.spec.dataset,
       task: `${run.spec.task}, ${run.spec.mode}`,
       progress: `step ${step} of ${totalSteps}${loss === null ? "" : `, loss ${loss.toFixed(4)}`}${tokensPerSecond === null ? "" : `, ${Math.round(tokensPerSecond)} tokens/s`}`,
-      "time left": remainingSeconds === null ? null : formatDuration(remainingSeconds),
+      "time left": describeTimeLeft(run),
       "score before": run.scores.before === null ? null : formatScores(run.scores.before),
       "score after": run.scores.after === null ? null : formatScores(run.scores.after),
       model: run.model,

@@ -77,13 +77,21 @@ function isNewMilestone({ id, progress: { step, totalSteps } }: Run, seen: Map<s
 
 /** One run as a bar with its numbers. */
 export function describeProgress(run: Run, width: number): string {
-  const { step, totalSteps, loss, remainingSeconds } = run.progress;
+  const { step, totalSteps, loss } = run.progress;
+  const timeLeft = describeTimeLeft(run);
   const numbers = [
     loss === null ? null : `loss ${loss.toFixed(3)}`,
-    remainingSeconds === null ? null : `${formatDuration(remainingSeconds)} left`,
+    timeLeft === null ? null : `${timeLeft} left`,
   ].filter((part) => part !== null);
   const state = run.state === "running" ? "" : ` ${run.state}`;
   return `${run.name} ${bar(totalSteps === 0 ? 0 : step / totalSteps, width)} ${step}/${totalSteps}${state}${numbers.length > 0 ? ` ${numbers.join(", ")}` : ""}`;
+}
+
+/** Null while the run does not train: what its last step said is then of no use. */
+export function describeTimeLeft({ state, progress: { remainingSeconds } }: Run): string | null {
+  return remainingSeconds === null || (state !== "running" && state !== "pausing")
+    ? null
+    : formatDuration(remainingSeconds);
 }
 
 export function describeEvent(event: RunEvent): string {

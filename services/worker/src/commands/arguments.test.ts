@@ -23,6 +23,16 @@ test.each([
   expect(() => parseArguments(usage, values, options, 1)).toThrow("usage: logits DIR --out FILE");
 });
 
+test.each([
+  ["0", { minimum: 1, isWhole: true }, "--pixels takes a whole number of at least 1, not 0"],
+  ["1.5", { minimum: 1, isWhole: true }, "--pixels takes a whole number of at least 1, not 1.5"],
+  ["2", { minimum: 0, maximum: 1 }, "--pixels takes a number of at least 0 and at most 1, not 2"],
+  ["-1", { minimum: 0 }, "--pixels takes a number of at least 0, not -1"],
+])("the number %s is refused when it is out of range", (value, allowed, message) => {
+  const parsed = parseArguments(usage, ["folder", `--pixels=${value}`], options, 1);
+  expect(() => parsed.number("pixels", allowed)).toThrow(message);
+});
+
 test("a missing required option and a number that is none are named", () => {
   const parsed = parseArguments(usage, ["folder", "--pixels", "many"], options, 1);
   expect(() => parsed.required("out")).toThrow("--out is missing");

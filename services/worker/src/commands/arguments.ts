@@ -2,11 +2,19 @@ import { resolve } from "node:path";
 import { parseArgs, type ParseArgsOptionsConfig } from "node:util";
 import { InvalidError, messageOf } from "@drydock/kit";
 
+/** Bounds are themselves allowed. */
+export interface NumberRange {
+  readonly minimum?: number;
+  readonly maximum?: number;
+  readonly isWhole?: boolean;
+}
+
 /** Options and positional arguments of a command, checked. */
 export interface CommandArguments {
   text(name: string): string | undefined;
   required(name: string): string;
-  number(name: string): number | undefined;
+  /** @param allowed  what the number may be; anything finite when nothing is said */
+  number(name: string, allowed?: NumberRange): number | undefined;
   /** An absolute path. */
   path(name: string): string | undefined;
   flag(name: string): boolean;
@@ -45,11 +53,12 @@ export function parseArguments(
   return {
     text,
     required: (name) => text(name) ?? refuse(`--${name} is missing`),
-    number: (name) => {
+    number: (name, allowed = {}) => {
       const value = text(name);
       if (value === undefined) return undefined;
       const number = Number(value);
-      return Number.isFinite(number) && value.trim() !== "" ? number : refuse(`--${name} "${value}" is not a number`);
+      if (!Number.isFinite(number) || value.trim() === "") return refuse(`--${name} "${value}" is not a number`);
+      return isWithin(number, allowed) ? number : refuse(`--${name} takes ${inWords(allowed)}, not ${value}`);
     },
     path: (name) => {
       const value = text(name);
@@ -58,4 +67,15 @@ export function parseArguments(
     flag: (name) => parsed.values[name] === true,
     positionals: parsed.positionals,
   };
+}
+
+function isWithin(number: number, { minimum = -Infinity, maximum = Infinity, isWhole = false }: NumberRange): boolean {
+  return number >= minimum && number <= maximum && (!isWhole || Number.isSafeInteger(number));
+}
+
+/** E.g. "a whole number of at least 1". */
+function inWords({ minimum, maximum, isWhole = false }: NumberRange): string {
+  const lower = minimum === undefined ? [] : [`at least ${minimum}`];
+  const upper = maximum === undefined ? [] : [`at most ${maximum}`];
+  return `${isWhole ? "a whole number" : "a number"}${lower.length + upper.length === 0 ? "" : ` of ${[...lower, ...upper].join(" and ")}`}`;
 }

@@ -1,7 +1,7 @@
 import { resolve } from "node:path";
 import { parseGroundings } from "@drydock/data";
 import { StreamingDecoder, type GenerationOptions } from "@drydock/engine";
-import { exitCodes } from "@drydock/kit";
+import { exitCodes, InvalidError } from "@drydock/kit";
 import type { DataRecord, Grounding } from "@drydock/spec";
 import { findModel } from "../engine/find-model.ts";
 import { openForAnswers, type AnswerModel } from "../engine/open-for-answers.ts";
@@ -43,6 +43,9 @@ export async function predictCommand(values: readonly string[]): Promise<number>
   const options = Object.fromEntries(textOptions.map((name) => [name, { type: "string" as const }]));
   const given = parseArguments(usage, values, { ...options, json: { type: "boolean" } }, 1);
   const found = await findModel(resolve(given.positionals[0] ?? ""), given.path("adapter"));
+  if (given.required("prompt").trim() === "")
+    throw new InvalidError("empty_prompt", "--prompt is empty: write what to ask about the picture");
+  const generation = generationOf(given);
   const prompt = choosePrompt(found.card, given.text("system-prompt"));
   const picture = chooseImageSettings(found.card, {
     minPixels: given.number("min-pixels"),
@@ -62,7 +65,7 @@ export async function predictCommand(values: readonly string[]): Promise<number>
   });
   const startedMs = performance.now();
   try {
-    const { text, tokens } = await generate(model, record, generationOf(given), (piece) => {
+    const { text, tokens } = await generate(model, record, generation, (piece) => {
       if (!given.flag("json")) process.stdout.write(piece);
     });
     const { groundings } = parseGroundings(text, boxSpace);
@@ -102,14 +105,15 @@ function questionAbout(image: DataRecord["images"][number], prompt: string): Dat
 
 function generationOf(given: CommandArguments): Omit<GenerationOptions, "stopTokenIds"> {
   const sampling = {
-    temperature: given.number("temperature"),
-    topP: given.number("top-p"),
-    topK: given.number("top-k"),
-    repetitionPenalty: given.number("repetition-penalty"),
-    seed: given.number("seed"),
+    temperature: given.number("temperature", { minimum: 0 }),
+    topP: given.number("top-p", { minimum: 0, maximum: 1 }),
+    topK: given.number("top-k", { minimum: 1, isWhole: true }),
+    repetitionPenalty: given.number("repetition-penalty", { minimum: 0.1 }),
+    seed: given.number("seed", { minimum: 0, isWhole: true }),
   };
   const chosen = Object.entries(sampling).filter(([, value]) => value !== undefined);
-  return { maxNewTokens: given.number("max-new-tokens") ?? 256, ...Object.fromEntries(chosen) };
+  const maxNewTokens = given.number("max-new-tokens", { minimum: 1, isWhole: true }) ?? 256;
+  return { maxNewTokens, ...Object.fromEntries(chosen) };
 }
 
 async function generate(

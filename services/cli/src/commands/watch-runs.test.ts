@@ -1,0 +1,20 @@
+import type { Run } from "@drydock/spec";
+import { expect, test } from "vitest";
+import { describeProgress, describeTimeLeft } from "./watch-runs.ts";
+
+function runIn(state: Run["state"]): Run {
+  const progress = { step: 48, totalSteps: 150, epoch: 1, loss: 9.05, tokensPerSecond: 2000, remainingSeconds: 75 };
+  return { name: "weld", state, progress } as Run;
+}
+
+test.each<[Run["state"], string | null]>([
+  ["running", "1m 15s"],
+  ["pausing", "1m 15s"],
+  ["queued", null],
+  ["paused", null],
+  ["cancelled", null],
+  ["failed", null],
+])("a run that is %s says %s of the time left", (state, left) => {
+  expect(describeTimeLeft(runIn(state))).toBe(left);
+  expect(describeProgress(runIn(state), 4).includes("left")).toBe(left !== null);
+});
