@@ -3,7 +3,7 @@ import { once } from "node:events";
 import { mkdir, readFile, writeFile } from "node:fs/promises";
 import { createServer } from "node:net";
 import { join } from "node:path";
-import { CertificateAuthority, newServiceAccountKey } from "./certificates.ts";
+import { CertificateAuthority, newServiceAccountKey, type KeyPair } from "./certificates.ts";
 import { Component } from "./component.ts";
 import { KubeClient } from "./kube-client.ts";
 import { ensureTool } from "./build/build-tool.ts";
@@ -24,8 +24,8 @@ export interface ControlPlane {
   readonly authority: CertificateAuthority;
   readonly admin: KubeClient;
   readonly components: readonly Component[];
-  /** Writes a kubeconfig of a user known by token. */
-  kubeconfig(name: string, token: string): Promise<string>;
+  /** Writes a kubeconfig of a user known by token or certificate. */
+  kubeconfig(name: string, credentials: string | KeyPair): Promise<string>;
   readonly adminKubeconfig: string;
 }
 
@@ -61,19 +61,8 @@ export async function startControlPlane(options: ControlPlaneOptions): Promise<C
   const logPath = (name: string): string => join(folder, "logs", `${name}.log`);
   const isHealthy = async (): Promise<boolean> => (await admin.call<string>("GET", "/readyz")) === "ok";
 
-  const kubeconfig = async (name: string, token: string): Promise<string> => {
-    const path = join(folder, `${name}.kubeconfig`);
-    const config = {
-      apiVersion: "v1",
-      kind: "Config",
-      clusters: [{ name: "test", cluster: { server, "certificate-authority-data": ca.toString("base64") } }],
-      users: [{ name, user: { token } }],
-      contexts: [{ name: "test", context: { cluster: "test", user: name } }],
-      "current-context": "test",
-    };
-    await writeFile(path, JSON.stringify(config, null, 2), { mode: 0o600 });
-    return path;
-  };
+  const kubeconfig = (name: string, credentials: string | KeyPair): Promise<string> =>
+    writeKubeconfig({ folder, server, certificateAuthority: ca, name, credentials });
   const adminKubeconfig = await kubeconfig("admin", adminToken);
 
   const etcd = new Component({
@@ -160,6 +149,35 @@ export async function startControlPlane(options: ControlPlaneOptions): Promise<C
   await Promise.all([manager.ready(), scheduler.ready()]);
   const components = [etcd, apiServer, manager, scheduler];
   return { server, folder, authority, admin, components, kubeconfig, adminKubeconfig };
+}
+
+interface Kubeconfig {
+  readonly folder: string;
+  readonly server: string;
+  readonly certificateAuthority: Buffer;
+  readonly name: string;
+  readonly credentials: string | KeyPair;
+}
+
+/** Writes a kubeconfig of a user known by token or certificate, and returns its path. */
+export async function writeKubeconfig(wanted: Kubeconfig): Promise<string> {
+  const { folder, server, certificateAuthority, name, credentials } = wanted;
+  const path = join(folder, `${name}.kubeconfig`);
+  const cluster = { server, "certificate-authority-data": certificateAuthority.toString("base64") };
+  const user =
+    typeof credentials === "string"
+      ? { token: credentials }
+      : { "client-certificate": credentials.certificate, "client-key": credentials.key };
+  const config = {
+    apiVersion: "v1",
+    kind: "Config",
+    clusters: [{ name: "test", cluster }],
+    users: [{ name, user }],
+    contexts: [{ name: "test", context: { cluster: "test", user: name } }],
+    "current-context": "test",
+  };
+  await writeFile(path, JSON.stringify(config, null, 2), { mode: 0o600 });
+  return path;
 }
 
 /** A port that was free a moment ago. */

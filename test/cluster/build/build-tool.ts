@@ -1,5 +1,6 @@
 import { execFile } from "node:child_process";
-import { access, cp, mkdir, mkdtemp, rename, rm, symlink } from "node:fs/promises";
+import { createHash } from "node:crypto";
+import { cp, mkdir, mkdtemp, readFile, readdir, rename, rm, symlink, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { promisify } from "node:util";
 import { toolCache } from "../../../services/cli/src/up/temporal-server.ts";
@@ -10,7 +11,7 @@ const run = promisify(execFile);
 
 /**
  * Builds a tool into the tool cache unless it is there. Two builders do not race: the second waits for the first and
- * finds its work. Each part appears whole, by renaming.
+ * finds its work.
  *
  * @returns the path of its program
  * @throws when there is no Go, or the build fails; the message has the last lines of its output
@@ -29,32 +30,53 @@ export async function ensureTool(name: ToolName, tell: (line: string) => void = 
   return program;
 }
 
+/** File beside the program that says from what it was built. Written last: without it the tool is not there. */
+const recipeFile = "recipe.json";
+
 async function isComplete(name: ToolName): Promise<boolean> {
-  const parts = [tools[name].program, ...tools[name].links, ...tools[name].moduleFolders];
-  const found = await Promise.all(parts.map((part) => exists(join(toolFolder(name), part))));
-  return found.every(Boolean);
+  try {
+    return (await readFile(join(toolFolder(name), recipeFile), "utf8")) === (await recipeOf(tools[name]));
+  } catch (error) {
+    if (error instanceof Error && "code" in error && error.code === "ENOENT") return false;
+    throw error;
+  }
+}
+
+/** All that decides what a build gives: the table's line, and the module beside this file. */
+async function recipeOf(tool: Tool): Promise<string> {
+  const hash = createHash("sha256");
+  if (tool.hasOwnModule)
+    for (const file of (await readdir(moduleSource(tool))).toSorted())
+      hash.update(`${file}\n`).update(await readFile(join(moduleSource(tool), file)));
+  return JSON.stringify({ ...tool, sources: hash.digest("hex") });
 }
 
 async function build(tool: Tool, folder: string): Promise<void> {
   const building = await mkdtemp(join(folder, "building-"));
   try {
-    const program = join(folder, tool.program);
-    if (!(await exists(program))) {
-      await compile(tool, building);
-      await rename(join(building, tool.program), program);
-    }
-    for (const link of tool.links)
-      if (!(await exists(join(folder, link)))) await symlink(tool.program, join(folder, link));
+    await compile(tool, building);
+    for (const link of tool.links) await symlink(tool.program, join(building, link));
+    const source = tool.moduleFolders.length > 0 ? await moduleFolder(tool) : "";
     for (const part of tool.moduleFolders) {
-      if (await exists(join(folder, part))) continue;
-      await cp(join(await moduleFolder(tool), part), join(building, part), { recursive: true });
-      await makeWritable(building); // the module cache is read-only; what is copied from it can be removed again
-      await mkdir(dirname(join(folder, part)), { recursive: true });
-      await rename(join(building, part), join(folder, part));
+      await mkdir(dirname(join(building, part)), { recursive: true });
+      await cp(join(source, part), join(building, part), { recursive: true });
     }
+    await run("chmod", ["-R", "u+w", building]); // the module cache is read-only; copies can be removed again
+    await writeFile(join(building, recipeFile), await recipeOf(tool));
+    await replaceParts(tool, building, folder);
   } finally {
     await rm(building, { recursive: true, force: true });
   }
+}
+
+/** Each part is renamed into place, so that a program that runs from the folder goes on. The recipe comes last. */
+async function replaceParts(tool: Tool, building: string, folder: string): Promise<void> {
+  for (const part of tool.moduleFolders) {
+    await rm(join(folder, part), { recursive: true, force: true });
+    await mkdir(dirname(join(folder, part)), { recursive: true });
+    await rename(join(building, part), join(folder, part));
+  }
+  for (const file of [tool.program, ...tool.links, recipeFile]) await rename(join(building, file), join(folder, file));
 }
 
 async function compile(tool: Tool, into: string): Promise<void> {
@@ -82,17 +104,4 @@ async function go(args: readonly string[], { folder, binaries }: { folder: strin
     maxBuffer: 1 << 26,
   });
   return stdout;
-}
-
-async function makeWritable(folder: string): Promise<void> {
-  await run("chmod", ["-R", "u+w", folder]);
-}
-
-async function exists(path: string): Promise<boolean> {
-  try {
-    await access(path);
-    return true;
-  } catch {
-    return false;
-  }
 }

@@ -74,6 +74,16 @@ export const tools = {
     program: "jobset",
     moduleFolders: ["config/components/crd/bases", "config/components/webhook"],
   },
+  /** Our own: what holds the sandbox of each pod on a real kubelet, and small workloads. Raise the version with each change. */
+  "pod-program": {
+    ...plain,
+    name: "pod-program",
+    version: "1",
+    module: "drydock.local/tools/pod-program",
+    package: ".",
+    hasOwnModule: true,
+    program: "pod-program",
+  },
 } as const satisfies Record<string, Tool>;
 
 export type ToolName = keyof typeof tools;

@@ -1,0 +1,3 @@
+module drydock.local/tools/pod-program
+
+go 1.24
