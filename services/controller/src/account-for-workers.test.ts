@@ -22,7 +22,7 @@ test("workers of runs that are over or unknown are ended, the others keep their 
   };
   await accountForWorkers({ backend: new FakeBackend(wanted!, over!, unknown!, evaluation!), capacity, logger }, api);
   const waiting = capacity.acquire(
-    { id: "run_9", priority: "normal", queue: "default", tell: () => undefined },
+    { id: "run_9", priority: "normal", queue: "default", slots: 1, tell: () => undefined },
     new AbortController().signal,
   );
   await vi.waitUntil(() => over!.asked.length + unknown!.asked.length === 2);
@@ -43,7 +43,10 @@ test("a closing controller admits nobody, asks its workers to stop, and ends tho
   expect(stubborn.asked).toEqual(["stop", "kill"]);
   let isAdmitted = false;
   void capacity
-    .acquire({ id: "run_3", priority: "high", queue: "default", tell: () => undefined }, new AbortController().signal)
+    .acquire(
+      { id: "run_3", priority: "high", queue: "default", slots: 1, tell: () => undefined },
+      new AbortController().signal,
+    )
     .then(() => (isAdmitted = true));
   await new Promise((resolve) => setImmediate(resolve));
   expect(isAdmitted).toBe(false);

@@ -3,6 +3,7 @@ import type { ClusterBackend, Gang, GangEnd, GangSpec, RankEnd } from "../src/ba
 /** A gang of one rank that runs until it is told to end. */
 export class FakeGang implements Gang {
   readonly name: string;
+  readonly ranks = 1;
   readonly ended: Promise<GangEnd>;
   /** What was asked of it, in order. */
   readonly asked: string[] = [];

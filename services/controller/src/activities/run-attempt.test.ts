@@ -144,7 +144,7 @@ test("an attempt gets the next epoch, a token of its own and half of what the pl
 test("a worker that runs already is adopted, not started again", async () => {
   const { api, backend, files, attempt } = setUp(new FakeBackend(new FakeGang("run_1-a1")));
   api.attempts.push(anAttempt());
-  await files.write("run_1", { epoch: 1, token: "t", configJson: "{}", outcome: null });
+  await files.write("run_1", { epoch: 1, token: "t", configJson: "{}", outcomes: [null] });
   const outcome = attempt();
   backend.gangs[0]?.end({ signal: "SIGKILL" });
   expect(await outcome).toMatchObject({ epoch: 1, reason: "worker-lost" });
@@ -165,7 +165,7 @@ test("a worker that went while nobody watched is lost, unless its last report sa
     epoch: 1,
     token: "t",
     configJson: "{}",
-    outcome: { exitCode: 0, reason: "completed", message: "done", modelKey: "models/weld/1" },
+    outcomes: [{ exitCode: 0, reason: "completed", message: "done", modelKey: "models/weld/1" }],
   });
   expect(await attempt()).toMatchObject({ kind: "succeeded", modelKey: "models/weld/1" });
 });
@@ -208,7 +208,7 @@ test("an activity that is given up leaves its worker alone, and the slot stays t
   await expect(outcome).rejects.toThrow("the server forgot us");
   expect(backend.gangs[0]?.asked).toEqual([]);
   const next = capacity.acquire(
-    { id: "run_2", priority: "high", queue: "default", tell: () => undefined },
+    { id: "run_2", priority: "high", queue: "default", slots: 1, tell: () => undefined },
     AbortSignal.timeout(50),
   );
   await expect(next).rejects.toThrow("timeout");
@@ -225,7 +225,7 @@ test("a config that cannot be made fails the run with the reason and gives the s
   });
   await expect(
     capacity.acquire(
-      { id: "run_2", priority: "low", queue: "default", tell: () => undefined },
+      { id: "run_2", priority: "low", queue: "default", slots: 1, tell: () => undefined },
       new AbortController().signal,
     ),
   ).resolves.toBeTypeOf("function");

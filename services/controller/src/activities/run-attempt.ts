@@ -95,7 +95,7 @@ async function waitForSlot(
   };
   try {
     return await capacity.acquire(
-      { id: run.id, priority: run.spec.priority, queue: run.spec.queue, tell },
+      { id: run.id, priority: run.spec.priority, queue: run.spec.queue, slots: run.plan.layout?.pods ?? 1, tell },
       AbortSignal.any([signals.stop, signals.abandon]),
     );
   } catch (error) {
@@ -188,6 +188,7 @@ function reportsOf(
       await hasty.transition(run.id, transition);
       lastTransitionKey = transition.key;
     }
+    if (report.rank > 0) return;
     const lastStep = report.steps.at(-1)?.step;
     if (lastStep === undefined && isMarkedRunning) return;
     Object.assign(attempt, { state: "running", lastStep: Math.max(attempt.lastStep, lastStep ?? 0) });

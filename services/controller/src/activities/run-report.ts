@@ -11,6 +11,7 @@ export interface ReportMeaning {
 
 export function meaningOf(run: InternalRun, report: ReportRequest, now: Date): ReportMeaning {
   const time = now.toISOString();
+  if (report.rank > 0) return meaningOfFurtherRank(report, time);
   const evaluations = report.evaluations.map((evaluation) => ({ ...evaluation, phase: phaseOf(evaluation.phase) }));
   const events = eventsOf(report, evaluations, time);
   const { steps, checkpoints } = report;
@@ -33,6 +34,12 @@ export function meaningOf(run: InternalRun, report: ReportRequest, now: Date): R
       update: evaluationUpdateOf(run, evaluation),
     })),
   };
+}
+
+/** Steps, checkpoints and evaluations are those of all ranks and told by rank 0; another one's warnings are its own. */
+function meaningOfFurtherRank(report: ReportRequest, time: string): ReportMeaning {
+  const events = eventsOf(report, [], time).filter(({ type }) => type === "warning");
+  return { batch: events.length === 0 ? null : { events }, transition: null, evaluations: [] };
 }
 
 type RunEvaluation = Omit<ReportRequest["evaluations"][number], "phase"> & {
@@ -103,7 +110,7 @@ function eventsOf(
   evaluations: readonly RunEvaluation[],
   time: string,
 ): NonNullable<RunReportBatch["events"]> {
-  const { epoch, sequence } = report;
+  const { epoch, rank, sequence } = report;
   const lastStep = report.steps.at(-1)?.step ?? null;
   const event = (
     key: string,
@@ -145,7 +152,13 @@ function eventsOf(
     ...report.logLines
       .filter(({ level }) => level === "warn")
       .map(({ message }, index) =>
-        event(`warning-${epoch}-${sequence}-${index}`, "warning", "step-finished", message, lastStep),
+        event(
+          `warning-${epoch}-${rank === 0 ? "" : `${rank}-`}${sequence}-${index}`,
+          "warning",
+          "step-finished",
+          rank === 0 ? message : `rank ${rank}: ${message}`,
+          lastStep,
+        ),
       ),
   ];
 }

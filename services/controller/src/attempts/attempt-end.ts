@@ -9,17 +9,54 @@ export type AttemptEnd = Pick<AttemptOutcome, "kind" | "reason" | "message" | "m
   readonly exitCode: number | null;
 };
 
-/** The worker's own word first, then what the back end saw, then the exit code (design §6 and §7). Pure. */
+/**
+ * The worker's own word first, then what the back end saw, then the exit code (design §6 and §7). Of several ranks the one
+ * that is the cause counts; ranks that ended because they lost it do not. Pure.
+ *
+ * @param outcomes  what each rank said at its end, null for one that said nothing
+ */
 export function classifyEnd(
-  { cause, ranks }: GangEnd,
-  reported: ReportedOutcome | null,
+  end: GangEnd,
+  outcomes: readonly (ReportedOutcome | null)[],
   hungBecause: string | null,
 ): AttemptEnd {
-  const exitCode = reported?.exitCode ?? cause.exitCode;
-  if (reported) return { ...fromReport(reported), exitCode };
-  if (hungBecause !== null) return { ...failed("hung", `the worker was ended because ${hungBecause}`), exitCode };
-  const seen = fromCluster(cause) ?? fromExitCode(cause);
-  return { ...(ranks.length > 1 ? { ...seen, message: `rank ${cause.rank}: ${seen.message}` } : seen), exitCode };
+  const cause = causeOf(end, outcomes);
+  const reported = outcomes[cause.rank] ?? null;
+  const seen = reported ? fromReport(reported) : fromOutside(cause, outcomes, hungBecause);
+  const isOneOfSeveral = outcomes.length > 1 && seen.kind === "failed" && !/^(rank \d|the ranks )/.test(seen.message);
+  return {
+    ...seen,
+    message: isOneOfSeveral ? `rank ${cause.rank}: ${seen.message}` : seen.message,
+    exitCode: reported?.exitCode ?? cause.exitCode,
+  };
+}
+
+/** The back end knows the order of the ends; what ranks said tells which of them only lost a peer. */
+function causeOf({ cause, ranks }: GangEnd, outcomes: readonly (ReportedOutcome | null)[]): RankEnd {
+  if (!hasLostPeer(outcomes[cause.rank])) return cause;
+  return ranks.find(({ rank }) => isOwnFailure(outcomes[rank])) ?? cause;
+}
+
+/** The rank gave up because another one was gone. */
+function hasLostPeer(outcome: ReportedOutcome | null | undefined): boolean {
+  return outcome?.exitCode === exitCodes.retry && outcome.reason === "worker-lost";
+}
+
+function isOwnFailure(outcome: ReportedOutcome | null | undefined): boolean {
+  return outcome !== null && outcome !== undefined && outcome.exitCode !== exitCodes.done && !hasLostPeer(outcome);
+}
+
+/** The class of a rank that said nothing at its end. */
+function fromOutside(cause: RankEnd, outcomes: readonly (ReportedOutcome | null)[], hungBecause: string | null): Class {
+  if (hungBecause !== null)
+    return failed("hung", `the ${outcomes.length > 1 ? "ranks were" : "worker was"} ended because ${hungBecause}`);
+  return fromCluster(cause) ?? fromPeers(cause, outcomes) ?? fromExitCode(cause);
+}
+
+/** Peers notice a rank that stands still before anyone else does. */
+function fromPeers({ rank }: RankEnd, outcomes: readonly (ReportedOutcome | null)[]): Class | null {
+  const notice = outcomes.find((outcome) => outcome?.message.startsWith(`rank ${rank} was lost: it said nothing`));
+  return notice ? failed("hung", notice.message) : null;
 }
 
 type Class = Omit<AttemptEnd, "exitCode">;

@@ -6,8 +6,13 @@ const StoredAttempt = z.object({
   epoch: z.int().positive(),
   token: z.string().min(1),
   configJson: z.string(),
-  /** What the worker's last report said; kept so that an end that was told to a controller that died is not forgotten. */
-  outcome: z.object({ exitCode: z.int(), reason: z.string(), message: z.string(), modelKey: z.string() }).nullable(),
+  /**
+   * What the last report of each rank said, null for one that has not ended; kept so that an end that was told to a
+   * controller that died is not forgotten.
+   */
+  outcomes: z
+    .array(z.object({ exitCode: z.int(), reason: z.string(), message: z.string(), modelKey: z.string() }).nullable())
+    .min(1),
 });
 
 /** What an attempt must remember beyond a restart of the controller. Holds the token: readable by the owner only. */

@@ -2,11 +2,12 @@ import { randomBytes } from "node:crypto";
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import type { Logger } from "@drydock/kit";
-import { Directive, Phase, type ReportRequest } from "@drydock/proto";
+import { Directive, type ReportRequest } from "@drydock/proto";
 import type { ClusterBackend, Gang, Placement } from "../backend/cluster-backend.ts";
+import { gangEnd } from "../backend/gang-end.ts";
 import { classifyEnd, type AttemptEnd } from "./attempt-end.ts";
 import type { AttemptFiles, StoredAttempt } from "./attempt-files.ts";
-import type { AttemptRegistry, AttemptSession } from "./attempt-registry.ts";
+import { newRanks, type AttemptRegistry, type AttemptSession, type ReportedOutcome } from "./attempt-registry.ts";
 import { watchGang, type Patience, type WatchSignals } from "./watch-gang.ts";
 
 export interface AttemptHostOptions {
@@ -54,7 +55,8 @@ export class AttemptHost {
     onReport: OnReport,
   ): Promise<HostedAttempt> {
     const { files, backend, scratchDirectory, memoryLimitBytes, storageUrl, controllerUrl, patience } = this.#options;
-    const stored: StoredAttempt = { epoch, token: randomBytes(24).toString("base64url"), configJson, outcome: null };
+    const token = randomBytes(24).toString("base64url");
+    const stored: StoredAttempt = { epoch, token, configJson, outcomes: Array.from({ length: ranks }, () => null) };
     await files.write(id, stored);
     const scratch = join(scratchDirectory, id);
     await mkdir(scratch, { recursive: true });
@@ -100,7 +102,7 @@ export class AttemptHost {
     const { registry, patience, logger } = this.#options;
     try {
       const { end, hungBecause } = await watchGang(gang, session, patience, signals);
-      const classified = classifyEnd(end, session.outcome, hungBecause);
+      const classified = classifyEnd(end, outcomesOf(session), hungBecause);
       logger.info({ id: session.id, attempt: session.epoch, ...end.cause, reason: classified.reason }, "worker ended");
       return classified;
     } finally {
@@ -111,36 +113,46 @@ export class AttemptHost {
   /** How an attempt ended that nobody watched: by its last report, else it is lost. */
   async endOfUnwatched(id: string, epoch: number): Promise<AttemptEnd> {
     const stored = await this.#options.files.read(id);
-    const outcome = stored?.epoch === epoch ? stored.outcome : null;
-    const nobodySaw = { rank: 0, exitCode: null, signal: null, reason: "vanished", node: null, message: null } as const;
-    const end = classifyEnd({ cause: nobodySaw, ranks: [nobodySaw] }, outcome, null);
-    return outcome ? end : { ...end, message: "the worker was gone when the controller came back" };
+    const outcomes = stored?.epoch === epoch ? stored.outcomes : [null];
+    const ends = outcomes.map((outcome, rank) => ({ ...nobodySaw, rank, exitCode: outcome?.exitCode ?? null }));
+    // Ranks that nobody saw end count as lost, unless every rank that said something is done.
+    const told = ends.filter(({ rank }) => outcomes[rank]);
+    const end = classifyEnd(gangEnd(told.length > 0 ? told : ends), outcomes, null);
+    return told.length > 0 ? end : { ...end, message: "the worker was gone when the controller came back" };
   }
 
   #session(id: string, stored: StoredAttempt, onReport: OnReport): AttemptSession {
     const { registry, files } = this.#options;
-    const nowMs = Date.now();
+    const outcomes = [...stored.outcomes];
+    const ranks = newRanks(outcomes.length, Date.now());
+    for (const rank of ranks) rank.outcome = outcomes[rank.rank] ?? null;
+    let written: Promise<void> = Promise.resolve();
     const session: AttemptSession = {
       id,
       epoch: stored.epoch,
       token: stored.token,
       configJson: stored.configJson,
+      ranks,
       directive: Directive.CONTINUE,
-      outcome: stored.outcome,
-      phase: Phase.UNSPECIFIED,
-      lastReportAtMs: nowMs,
-      reportsInFlight: 0,
-      lastProgressAtMs: nowMs,
       onReport: async (report) => {
         await onReport(report);
         if (!report.outcome) return;
         const { exitCode, reason, message, modelKey } = report.outcome;
-        await files.write(id, { ...stored, outcome: { exitCode, reason, message, modelKey } });
+        outcomes[report.rank] = { exitCode, reason, message, modelKey };
+        // Ranks end at the same time; the file holds what all of them said.
+        written = written.catch(() => undefined).then(async () => await files.write(id, { ...stored, outcomes }));
+        await written;
       },
     };
     registry.add(session);
     return session;
   }
+}
+
+const nobodySaw = { exitCode: null, signal: null, reason: "vanished", node: null, message: null } as const;
+
+function outcomesOf({ ranks }: AttemptSession): (ReportedOutcome | null)[] {
+  return ranks.map(({ outcome }) => outcome);
 }
 
 function gangName(id: string, epoch: number): string {

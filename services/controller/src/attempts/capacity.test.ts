@@ -8,9 +8,9 @@ function setUp(slots: number) {
   const admitted: string[] = [];
   const told = new Map<string, string>();
   const releases = new Map<string, () => void>();
-  const ask = async (id: string, priority: Claim["priority"] = "normal", signal: AbortSignal = never) => {
+  const ask = async (id: string, priority: Claim["priority"] = "normal", signal: AbortSignal = never, wanted = 1) => {
     const release = await capacity.acquire(
-      { id, priority, queue: "default", tell: (why) => told.set(id, why) },
+      { id, priority, queue: "default", slots: wanted, tell: (why) => told.set(id, why) },
       signal,
     );
     admitted.push(id);
@@ -82,5 +82,26 @@ test("a worker that runs already has its slot even when none is free, and keeps 
   expect(admitted).toEqual([]);
   second();
   await settled();
+  expect(admitted).toEqual(["run_1"]);
+});
+
+test("the ranks of an attempt get all their slots or none, and are not passed by smaller ones behind them", async () => {
+  const { admitted, told, ask, release } = setUp(3);
+  await ask("run_1", "normal", never, 2);
+  void ask("run_2", "normal", never, 2);
+  void ask("run_3");
+  await settled();
+  expect(admitted).toEqual(["run_1"]);
+  expect(told.get("run_2")).toBe(
+    'needs 2 worker slots on this computer; 2 of 3 slots are busy; 0 runs ahead in queue "default"',
+  );
+  release("run_1");
+  await settled();
+  expect(admitted).toEqual(["run_1", "run_2", "run_3"]);
+});
+
+test("an attempt of more ranks than there are slots gets all of them", async () => {
+  const { admitted, ask } = setUp(2);
+  await ask("run_1", "normal", never, 8);
   expect(admitted).toEqual(["run_1"]);
 });

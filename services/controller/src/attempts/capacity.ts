@@ -8,6 +8,8 @@ export interface Claim {
   readonly id: string;
   readonly priority: RunSpec["priority"];
   readonly queue: string;
+  /** One for each rank; all of them or none. More than there are count as all. */
+  readonly slots: number;
   /** Called with a sentence whenever the reason to wait changes. */
   readonly tell: (why: string) => void;
 }
@@ -20,7 +22,10 @@ interface Waiter {
 
 const priorityRanks = { high: 0, normal: 1, low: 2 } as const;
 
-/** Slots for workers on this computer: by priority, then age. Everyone who waits is told why. */
+/**
+ * Slots for workers on this computer, one for each rank: by priority, then age, all ranks of an attempt or none. Whoever is
+ * first keeps its place until there is room, so that a large one is not passed for ever. Everyone who waits is told why.
+ */
 export class Capacity {
   readonly #slots: number;
   readonly #waiting: Waiter[] = [];
@@ -34,21 +39,21 @@ export class Capacity {
     this.#slots = slots;
   }
 
-  /** Takes a slot for a worker that runs already, even when none is free. Answers the function that gives it back. */
-  occupy(): () => void {
-    this.#busy += 1;
+  /** Takes slots for workers that run already, even when none is free. Answers the function that gives them back. */
+  occupy(slots = 1): () => void {
+    this.#busy += slots;
     this.#explain();
     let isHeld = true;
     return () => {
       if (!isHeld) return;
       isHeld = false;
-      this.#busy -= 1;
+      this.#busy -= slots;
       this.#admit();
     };
   }
 
   /**
-   * Waits for a slot; answers the function that gives it back.
+   * Waits for the slots of a claim; answers the function that gives them back.
    *
    * @throws the reason of `signal` when it is aborted while waiting
    */
@@ -76,8 +81,8 @@ export class Capacity {
   }
 
   /**
-   * Starts a worker in a slot: it keeps the slot for as long as its process lives, whoever watches it. What is started
-   * no worker (a sentence that says why not, or an error) gives the slot back at once.
+   * Starts workers in slots: they keep them for as long as their processes live, whoever watches them. What is started
+   * no worker (a sentence that says why not, or an error) gives the slots back at once.
    */
   async holdFor<Started extends { readonly gang: Gang } | string>(
     release: () => void,
@@ -94,9 +99,9 @@ export class Capacity {
     }
   }
 
-  /** Takes a slot for a worker that runs already, even when none is free, for as long as it lives. */
+  /** Takes slots for ranks that run already, even when none is free, for as long as they live. */
   occupyWhile(gang: Gang): void {
-    this.#releaseAtEnd(gang, this.occupy());
+    this.#releaseAtEnd(gang, this.occupy(gang.ranks));
   }
 
   #releaseAtEnd({ ended }: Gang, release: () => void): void {
@@ -109,19 +114,25 @@ export class Capacity {
   }
 
   #admit(): void {
-    while (!this.#isClosed && this.#busy < this.#slots) {
-      const next = this.#waiting.shift();
-      if (!next) break;
-      next.admit(this.occupy());
+    while (!this.#isClosed) {
+      const next = this.#waiting[0];
+      if (!next || this.#busy + this.#needed(next) > this.#slots) break;
+      this.#waiting.shift();
+      next.admit(this.occupy(this.#needed(next)));
     }
     this.#explain();
+  }
+
+  #needed({ claim }: Waiter): number {
+    return Math.min(claim.slots, this.#slots);
   }
 
   #explain(): void {
     this.#waiting.forEach((waiter, index) => {
       const { claim } = waiter;
       const ahead = this.#waiting.slice(0, index).filter((other) => other.claim.queue === claim.queue).length;
-      const why = `needs a worker slot on this computer; ${this.#busy} of ${this.#slots} ${this.#slots === 1 ? "slot is" : "slots are"} busy; ${ahead} ${ahead === 1 ? "run" : "runs"} ahead in queue "${claim.queue}"`;
+      const needed = this.#needed(waiter);
+      const why = `needs ${needed === 1 ? "a worker slot" : `${needed} worker slots`} on this computer; ${this.#busy} of ${this.#slots} ${this.#slots === 1 ? "slot is" : "slots are"} busy; ${ahead} ${ahead === 1 ? "run" : "runs"} ahead in queue "${claim.queue}"`;
       if (why === waiter.told) return;
       waiter.told = why;
       claim.tell(why);

@@ -1,7 +1,7 @@
 import { setTimeout as delay } from "node:timers/promises";
 import { Directive, Phase } from "@drydock/proto";
 import type { Gang, GangEnd } from "../backend/cluster-backend.ts";
-import type { AttemptSession } from "./attempt-registry.ts";
+import type { AttemptSession, RankSession } from "./attempt-registry.ts";
 
 /** How long an attempt may go without a sign, in milliseconds. */
 export interface Patience {
@@ -48,7 +48,7 @@ export async function watchGang(
       session.directive = Directive.CHECKPOINT_AND_STOP;
       gang.stop();
     }
-    const reason = reasonToKill(session, patience, stopAskedAtMs, nowMs);
+    const reason = reasonToKill(session.ranks, patience, stopAskedAtMs, nowMs);
     if (reason === null) continue;
     hungBecause = reason;
     gang.kill();
@@ -56,19 +56,34 @@ export async function watchGang(
   }
 }
 
-/** Null while all is well. Pure. */
+/**
+ * Null while all is well, else what is wrong, with the rank's number when there are several. A rank that waits for the
+ * others is not stuck: the one it waits for is. Pure.
+ */
 export function reasonToKill(
-  session: Pick<AttemptSession, "lastReportAtMs" | "lastProgressAtMs" | "phase" | "reportsInFlight">,
+  ranks: readonly Omit<RankSession, "listenAddress">[],
   patience: Patience,
   stopAskedAtMs: number | null,
   nowMs: number,
 ): string | null {
+  const [first, ...others] = ranks;
+  const name = ({ rank }: { readonly rank: number }): string => (others.length > 0 ? `rank ${rank}` : "it");
+  const working = ranks.filter(({ outcome }) => outcome === null);
   if (stopAskedAtMs !== null && nowMs - stopAskedAtMs > patience.stopMs)
-    return `it did not stop within ${seconds(patience.stopMs)} of being asked`;
-  if (session.reportsInFlight === 0 && nowMs - session.lastReportAtMs > patience.reportMs)
-    return `it said nothing for ${seconds(patience.reportMs)}`;
-  if (session.phase === Phase.TRAINING && nowMs - session.lastProgressAtMs > patience.stepMs)
-    return `it took no step for ${seconds(patience.stepMs)}`;
+    return `${others.length > 0 ? "they" : "it"} did not stop within ${seconds(patience.stopMs)} of being asked`;
+  const silent = working.find((rank) => rank.reportsInFlight === 0 && nowMs - rank.lastReportAtMs > patience.reportMs);
+  if (silent) return `${name(silent)} said nothing for ${seconds(patience.reportMs)}`;
+  const stuck = working.filter(
+    (rank) => rank.phase === Phase.TRAINING && nowMs - rank.lastProgressAtMs > patience.stepMs,
+  );
+  const culprit = stuck.find(({ waitsForRanks }) => !waitsForRanks);
+  const waiting = ranks.filter(({ waitsForRanks }) => waitsForRanks).length;
+  if (culprit) {
+    const meanwhile = waiting > 0 ? ` while ${waiting} ${waiting === 1 ? "rank" : "ranks"} waited for it` : "";
+    return `${name(culprit)} took no step for ${seconds(patience.stepMs)}${meanwhile}`;
+  }
+  if (first && stuck.length === ranks.length)
+    return `all ranks waited for each other for ${seconds(patience.stepMs)}: the network between them may be cut`;
   return null;
 }
 

@@ -1,10 +1,10 @@
 import type { Server } from "node:http";
 import { createClient, type Client } from "@connectrpc/connect";
 import { createConnectTransport } from "@connectrpc/connect-node";
-import { afterEach, beforeEach, expect, test } from "vitest";
+import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import { createLogger, UnavailableError } from "@drydock/kit";
 import { Directive, Phase, WorkerService, type ReportRequest } from "@drydock/proto";
-import { AttemptRegistry, type AttemptSession } from "./attempt-registry.ts";
+import { AttemptRegistry, newRanks, type AttemptSession, type RankSession } from "./attempt-registry.ts";
 import { serveWorkers } from "./worker-server.ts";
 
 let server: Server;
@@ -33,17 +33,17 @@ function anAttempt(change: Partial<AttemptSession> = {}): AttemptSession {
     epoch: 2,
     token: "right",
     configJson: "{}",
+    ranks: newRanks(1, 0),
     directive: Directive.CONTINUE,
-    outcome: null,
-    phase: Phase.UNSPECIFIED,
-    lastReportAtMs: 0,
-    reportsInFlight: 0,
-    lastProgressAtMs: 0,
     onReport: async (report) => void stored.push(report),
     ...change,
   };
   registry.add(session);
   return session;
+}
+
+function first({ ranks }: AttemptSession): RankSession {
+  return ranks[0] as RankSession;
 }
 
 const identity = { runId: "run_1", epoch: 2, rank: 0, token: "right" };
@@ -83,17 +83,51 @@ test("a report is acknowledged only when it is stored, and carries the directive
   });
   const last = { ...identity, outcome: { exitCode: 0, reason: "completed", message: "", modelKey: "models/m/1" } };
   await expect(client.report(last)).rejects.toThrow("[unavailable] the api does not answer");
-  expect(session.outcome).toBeNull();
+  expect(first(session).outcome).toBeNull();
   isAway = false;
   expect(await client.report(last)).toMatchObject({ directive: Directive.CHECKPOINT_AND_STOP });
-  expect(session.outcome).toMatchObject({ modelKey: "models/m/1" });
+  expect(first(session).outcome).toMatchObject({ modelKey: "models/m/1" });
 });
 
 test("a report without news is a sign of life, but no progress", async () => {
-  const session = anAttempt({ phase: Phase.TRAINING });
+  const session = anAttempt();
+  first(session).phase = Phase.TRAINING;
   await client.report({ ...identity, phase: Phase.TRAINING });
-  expect(session.lastReportAtMs).toBeGreaterThan(0);
-  expect(session.lastProgressAtMs).toBe(0);
+  expect(first(session).lastReportAtMs).toBeGreaterThan(0);
+  expect(first(session).lastProgressAtMs).toBe(0);
   await client.report({ ...identity, phase: Phase.TRAINING, steps: [{ step: 1 }] });
-  expect(session.lastProgressAtMs).toBeGreaterThan(0);
+  expect(first(session).lastProgressAtMs).toBeGreaterThan(0);
+});
+
+test("ranks learn where the others are when all have joined", async () => {
+  anAttempt({ ranks: newRanks(3, 0), configJson: "{}" });
+  const join = async (rank: number) =>
+    await client.join({ ...identity, rank, listenAddress: `127.0.0.1:${9000 + rank}` });
+  const early = [join(2), join(0)];
+  const peers = ["127.0.0.1:9000", "127.0.0.1:9001", "127.0.0.1:9002"];
+  expect(await join(1)).toMatchObject({ peers, missingRanks: [], configJson: "{}" });
+  for (const answer of await Promise.all(early)) expect(answer).toMatchObject({ peers, missingRanks: [] });
+});
+
+test("a rank is told whom it waits for, and calls again", async () => {
+  anAttempt({ ranks: newRanks(3, 0) });
+  expect(await client.join({ ...identity, rank: 1, listenAddress: "127.0.0.1:9001" })).toMatchObject({
+    peers: [],
+    missingRanks: [0, 2],
+  });
+});
+
+test("a rank that the attempt does not have is refused", async () => {
+  anAttempt({ ranks: newRanks(2, 0) });
+  await expect(client.join({ ...identity, rank: 2 })).rejects.toThrow(
+    "there is no rank 2: the attempt has 2, counted from 0",
+  );
+});
+
+test("a rank that waited for others while its attempt was replaced is told to abort", async () => {
+  const replaced = anAttempt({ ranks: newRanks(2, 0) });
+  const waiting = client.join({ ...identity, listenAddress: "127.0.0.1:9000" });
+  await vi.waitUntil(() => first(replaced).listenAddress !== null);
+  anAttempt({ epoch: 3, token: "newer", ranks: newRanks(2, 0) });
+  expect(await waiting).toMatchObject({ directive: Directive.ABORT });
 });

@@ -14,7 +14,7 @@ export async function serveWorkers(
   const handler = connectNodeAdapter({
     routes: (router) => {
       router.service(WorkerService, {
-        join: (request) => registry.join(request, Date.now()),
+        join: async (request) => await registry.join(request, Date.now()),
         report: async (request) => {
           try {
             return await registry.report(request, Date.now());

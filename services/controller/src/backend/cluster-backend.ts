@@ -65,6 +65,8 @@ export interface GangEnd {
 /** The started ranks of one attempt. One that ends badly takes the others with it. */
 export interface Gang {
   readonly name: string;
+  /** How many ranks run. */
+  readonly ranks: number;
   /** Resolves when every rank has ended, however it did. */
   readonly ended: Promise<GangEnd>;
   /** Asks all ranks to stop after a checkpoint (SIGTERM). */

@@ -62,6 +62,7 @@ export class LocalBackend implements ClusterBackend {
     const kill = (): void => processes.forEach((process) => process.kill());
     const gang: Gang = {
       name,
+      ranks: processes.length,
       ended: endOf(processes, kill).finally(() => this.#gangs.delete(name)),
       stop: () => processes.forEach((process) => process.stop()),
       kill,
