@@ -76,13 +76,16 @@ export const defaultMetrics: Readonly<Record<Task, readonly string[]>> = {
   chat: ["rouge-l", "exact-match", "bleu-4", "cider-d"],
 };
 
-/** @throws InvalidError `unknown_metric` naming the metric and the known ones of the task */
-export function checkMetrics(task: Task, metrics: readonly string[]): void {
+/**
+ * @param path  of the list, for the error
+ * @throws InvalidError `unknown_metric` naming the metric and the known ones of the task
+ */
+export function checkMetrics(task: Task, metrics: readonly string[], path = "evaluation.metrics"): void {
   for (const [index, name] of metrics.entries()) {
     if (metricNames[task].includes(name)) continue;
     const message = `metric "${name}" is not one of task "${task}"; use ${metricNames[task].join(", ")}`;
     throw new InvalidError("unknown_metric", message, {
-      details: [{ path: `evaluation.metrics.${index}`, code: "unknown_metric", message }],
+      details: [{ path: `${path}.${index}`, code: "unknown_metric", message }],
     });
   }
 }

@@ -1,4 +1,4 @@
-import { effectiveSystemPrompt } from "@drydock/data";
+import { checkMetrics, effectiveSystemPrompt } from "@drydock/data";
 import { NotFoundError } from "@drydock/kit";
 import {
   findAccelerator,
@@ -45,6 +45,7 @@ export class RunPlanner {
   /**
    * The plan of a run that may then be submitted. Refusals are in the plan.
    *
+   * @throws InvalidError `unknown_metric`
    * @throws NotFoundError, ConflictError when the data set is not there or not ready
    */
   async planToRun(spec: RunSpec): Promise<PlannedRun> {
@@ -57,6 +58,7 @@ export class RunPlanner {
    * The plan as advice. A data set that does not exist yet is assumed, with a warning that says so; an accelerator that
    * is not here is planned for as if it were, with a warning too.
    *
+   * @throws InvalidError `unknown_metric`
    * @throws ConflictError when the data set is there but not ready
    */
   async planAsAdvice(spec: RunSpec): Promise<Plan> {
@@ -94,6 +96,7 @@ export class RunPlanner {
     dataset: ReadyVersion | null,
     supply: readonly AcceleratorSupply[] | undefined,
   ): Promise<Plan> {
+    checkMetrics(spec.task, spec.evaluation.metrics ?? []);
     const model = await this.#options.models.find(spec.model);
     const statistics = dataset === null ? null : await this.#statisticsOf(dataset.versionId);
     const systemPrompt = effectiveSystemPrompt(spec, model?.boxConvention);

@@ -1,3 +1,4 @@
+import { checkMetrics } from "@drydock/data";
 import { NotFoundError } from "@drydock/kit";
 import {
   Evaluation,
@@ -52,6 +53,7 @@ export const evaluationRoutes: FastifyPluginAsyncZod<{ services: Services }> = a
     async (request, reply) => {
       const evaluation = await writeOnce(writes, request, reply, {
         prepare: async () => {
+          checkMetrics(request.body.task, request.body.metrics ?? [], "metrics");
           await services.modelDirectory.requireModel(request.body.model);
           return await datasets.resolve(request.body.dataset);
         },

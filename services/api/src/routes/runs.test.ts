@@ -48,6 +48,19 @@ onEachDatabase("runs", (location) => {
     expect(problem).toMatchObject({ status: 409, code: "plan_changed", errors: [{ path: "expect.planDigest" }] });
   });
 
+  test.each([
+    ["/v1/plans", "evaluation.metrics.1", (metrics: string[]) => ({ evaluation: { metrics } })],
+    ["/v1/runs", "evaluation.metrics.1", (metrics: string[]) => ({ evaluation: { metrics } })],
+    ["/v1/evaluations", "metrics.1", (metrics: string[]) => ({ metrics })],
+  ])("%s refuses a metric that the task does not have", async (url, path, asking) => {
+    const { model } = aSpec({});
+    const body = { dataset: await api().readyDataset(), model, task: "vqa", ...asking(["exact-match", "map"]) };
+    const named = url === "/v1/evaluations" ? body : { ...aSpec({}), ...body };
+    const problem = await api().refused("POST", url, { body: named });
+    expect(problem).toMatchObject({ status: 400, code: "unknown_metric", errors: [{ path }] });
+    expect(problem.detail).toContain('metric "map" is not one of task "vqa"; use exact-match');
+  });
+
   test("a run goes through its states, one event each, and ends for good", async () => {
     const { id } = await api().submitRun();
     for (const to of ["queued", "scheduling", "running", "evaluating", "succeeded"])
