@@ -17,6 +17,7 @@ import { Attempt, Checkpoint, RunEvent, RunProgress, RunReason, RunState, Scores
  *   POST /internal/v1/models                      ModelRegistration        → Model
  *   PUT  /internal/v1/evaluations/:id             EvaluationUpdate         → {}
  *   PUT  /internal/v1/datasets/:name/versions/:n  DatasetVersionUpdate     → {}
+ *   PUT  /internal/v1/cluster                     ClusterReport            → ClusterReportAnswer   (cluster.ts)
  */
 
 /** A change of state. `key` makes it idempotent: one event row per run and key. A terminal state is never left. */

@@ -78,7 +78,12 @@ export const Plan = z
     }),
     timeSeconds: Range.extend({ basis: z.string() }).nullable(),
     cost: Range.extend({ currency: z.string(), basis: z.string() }).nullable(),
-    queueWait: z.object({ expectedSeconds: z.number().nullable(), basis: z.string() }),
+    queueWait: z.object({
+      expectedSeconds: z.number().nullable(),
+      /** Earliest, expected and latest; null or absent when it is not known. */
+      seconds: Range.nullish(),
+      basis: z.string(),
+    }),
     warnings: z.array(PlanNote),
     refusals: z.array(PlanNote),
   })

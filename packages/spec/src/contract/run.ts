@@ -2,6 +2,7 @@ import { z } from "zod";
 import { Timestamp } from "./common.ts";
 import { Plan } from "./plan.ts";
 import { RunSpec } from "./run-spec.ts";
+import { RunWaiting } from "./waiting.ts";
 
 export const RunState = z
   .enum([
@@ -39,6 +40,7 @@ export const RunReason = z
     "paused-after-checkpoint",
     "resume-requested",
     "resize-requested",
+    "priority-changed",
     "cancel-requested",
     "out-of-memory",
     "preempted",
@@ -106,6 +108,8 @@ export const Run = z
     spec: RunSpec,
     plan: Plan,
     progress: RunProgress,
+    /** Why it waits, for whom and how long; null when it does not wait for room. */
+    waiting: RunWaiting.nullable(),
     attempts: z.array(Attempt),
     scores: z.object({ before: Scores.nullable(), after: Scores.nullable() }),
     /** `name@version` of the model that the run made. */
@@ -139,6 +143,7 @@ export const RunEvent = z
       "evaluation.finished",
       "model.published",
       "remedy.applied",
+      "priority.changed",
       "warning",
     ]),
     from: RunState.nullable(),
