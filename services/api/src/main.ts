@@ -1,5 +1,5 @@
 import { availableParallelism, totalmem } from "node:os";
-import { createLogger, isDrydockError, messageOf, openStorage, type Logger } from "@drydock/kit";
+import { createLogger, isDrydockError, messageOf, openStorage, RetryingStorage, type Logger } from "@drydock/kit";
 import { processorSupply } from "@drydock/spec";
 import { buildApp } from "./app.ts";
 import { apiConfigOf, type ApiConfig } from "./config.ts";
@@ -9,6 +9,9 @@ import { connectTemporal } from "./workflows/temporal-workflows.ts";
 
 /** Exit codes, as in sysexits: 64 wrong configuration, 69 the port is taken, 70 anything else. */
 const exitCodes = { badConfiguration: 64, portInUse: 69, failed: 70 } as const;
+
+/** How long a request waits for storage that is away, before its caller is told to come again. */
+const storageBudgetMs = 5_000;
 
 const logger = createLogger("api");
 try {
@@ -26,7 +29,7 @@ async function run(config: ApiConfig, log: Logger): Promise<void> {
     logger: log,
     modelsDirectory: config.modelsDirectory,
     internalKey: config.internalKey,
-    storage: openStorage(config.storageUrl),
+    storage: new RetryingStorage(openStorage(config.storageUrl), { budgetMs: storageBudgetMs }),
     downloads: config.downloads,
     supply: config.accelerators === "any" ? undefined : processorSupply(thisComputer()),
   });

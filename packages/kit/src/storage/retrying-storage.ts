@@ -2,7 +2,7 @@ import { createReadStream } from "node:fs";
 import { createHash } from "node:crypto";
 import { pipeline } from "node:stream/promises";
 import { Readable } from "node:stream";
-import { PreconditionFailedError } from "../errors.ts";
+import { InvalidError, PreconditionFailedError, isDrydockError, messageOf } from "../errors.ts";
 import { sha256 } from "../canonical-json.ts";
 import { retryUnavailable, type RetryPolicy } from "../retry.ts";
 import { compareKeys } from "./object-key.ts";
@@ -11,6 +11,8 @@ import type { DownloadUrlOptions, ObjectInfo, ObjectStorage, PutOptions } from "
 /**
  * Rides out a storage that is away or full for a while: every call is repeated with capped backoff until the policy's
  * budget is spent, then the last `UnavailableError` is thrown. Other errors pass at once.
+ *
+ * What arrives damaged time and again is an `InvalidError` (`object_damaged`): waiting does not mend it.
  *
  * Two things make the repetition safe:
  * 1. A conditional put whose answer was lost may have been stored. When the repeated put is refused because the key is
@@ -54,7 +56,8 @@ export class RetryingStorage implements ObjectStorage {
   }
 
   async get(key: string): Promise<Uint8Array> {
-    return await retryUnavailable(`get "${key}"`, this.#policy, async () => await this.#inner.get(key));
+    const get = upToDamage(async () => await this.#inner.get(key));
+    return await retryUnavailable(`get "${key}"`, this.#policy, get);
   }
 
   async read(key: string, range?: { readonly start: number; readonly endExclusive: number }): Promise<Readable> {
@@ -63,7 +66,8 @@ export class RetryingStorage implements ObjectStorage {
   }
 
   async getFile(key: string, path: string): Promise<void> {
-    await retryUnavailable(`get "${key}"`, this.#policy, async () => await this.#inner.getFile(key, path));
+    const get = upToDamage(async () => await this.#inner.getFile(key, path));
+    await retryUnavailable(`get "${key}"`, this.#policy, get);
   }
 
   async head(key: string): Promise<ObjectInfo | null> {
@@ -118,6 +122,7 @@ export class RetryingStorage implements ObjectStorage {
         }
         return;
       } catch (broken) {
+        if (isDamage(broken)) throw broken; // what was given already cannot be taken back
         stream = await retryUnavailable(`read "${key}"`, this.#policy, async (tries) => {
           if (tries === 1) throw broken; // waits once before the stream is opened again
           endExclusive ??= (await this.#inner.head(key))?.sizeBytes ?? offset;
@@ -127,6 +132,27 @@ export class RetryingStorage implements ObjectStorage {
       }
     }
   }
+}
+
+/** Damage on the way is gone the next time. What arrives damaged three times is damaged in storage: time does not heal it. */
+const triesOfDamaged = 3;
+
+function upToDamage<T>(action: () => Promise<T>): () => Promise<T> {
+  let damaged = 0;
+  return async () => {
+    try {
+      return await action();
+    } catch (error) {
+      if (!isDamage(error) || ++damaged < triesOfDamaged) throw error;
+      throw new InvalidError("object_damaged", `${messageOf(error)}, each time: it is damaged in storage`, {
+        cause: error,
+      });
+    }
+  };
+}
+
+function isDamage(error: unknown): boolean {
+  return isDrydockError(error) && error.code === "storage_damaged";
 }
 
 async function digestOfStream(stream: Readable): Promise<string> {

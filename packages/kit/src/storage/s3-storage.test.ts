@@ -1,5 +1,5 @@
 import { randomBytes } from "node:crypto";
-import { mkdtemp, readFile, readdir, rm, writeFile } from "node:fs/promises";
+import { mkdtemp, open as openFile, readFile, readdir, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { ListMultipartUploadsCommand } from "@aws-sdk/client-s3";
@@ -97,6 +97,18 @@ describe("a file in parts", () => {
     expect(await openUploads()).toBe(0);
   });
 
+  test("whose key another writer takes while its parts travel is refused at the end and leaves no parts", async () => {
+    let isTaken = (): void => undefined;
+    const waiting = new Promise<void>((resolve) => (isTaken = resolve));
+    proxy.faults.push({ times: 1, method: "POST", path: "uploadId=", kind: { waitFor: waiting } });
+    const sending = storage().putFile("big", path, { ifNoneMatch: true });
+    await storage({ endpoint: server.url }).put("big", "theirs", { ifNoneMatch: true });
+    isTaken();
+    await expect(sending).rejects.toMatchObject({ code: "object_exists", message: 'object "big" exists already' });
+    expect((await contentOf("big")).toString()).toBe("theirs");
+    expect(await openUploads()).toBe(0);
+  });
+
   test("that another writer replaced between two ranges is not mixed", async () => {
     await storage().putFile("big", path);
     const ranges = storage({ parallelParts: 1 });
@@ -139,9 +151,27 @@ describe("bytes that change on their way", () => {
     proxy.faults.push({ ...flipped, times: 2 });
     await expect(storage({ partSizeBytes }).getFile("x", join(folder, "bad"))).rejects.toMatchObject(damaged);
     expect(await readdir(folder)).not.toContain("bad");
+    proxy.faults.length = 0;
     proxy.faults.push({ ...flipped, times: 2 });
     await patient(60_000, { partSizeBytes }).getFile("x", join(folder, "good"));
     expect((await readFile(join(folder, "good"))).equals(content)).toBe(true);
+  });
+
+  test("in storage itself are told after three tries, not waited for", async () => {
+    await storage().put("x", content.subarray(0, 1000));
+    const stored = join(server.folder, "bucket", `test-${prefix}`, "x");
+    const handle = await openFile(stored, "r+");
+    await handle.write("flipped", 100);
+    await handle.close();
+    const told = {
+      code: "object_damaged",
+      isRetryable: false,
+      message: expect.stringMatching(/^object "x" arrived damaged: .*, each time: it is damaged in storage$/),
+    };
+    await expect(patient().getFile("x", join(folder, "bad"))).rejects.toMatchObject(told);
+    await expect(patient().get("x")).rejects.toMatchObject(told);
+    await expect(Array.fromAsync(await patient().read("x"))).rejects.toMatchObject({ code: "storage_damaged" });
+    expect(proxy.requests.filter((request) => request.startsWith("GET"))).toHaveLength(7);
   });
 
   test("are found out in a stream of the whole", async () => {

@@ -1,7 +1,7 @@
 import { mkdir, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { InvalidError, NotFoundError, type ObjectStorage } from "@drydock/kit";
+import { InvalidError, NotFoundError, openStorage, sha256, type ObjectStorage } from "@drydock/kit";
 import { ModelCard, findModel, type ModelReference } from "@drydock/spec";
 import { StoredModels } from "./stored-models.ts";
 
@@ -32,7 +32,7 @@ export interface ModelLocatorOptions {
 /** Where the bytes of one part of a model are now. */
 type Place =
   | { readonly kind: "folder"; readonly directory: string }
-  /** Keys below a prefix that ends with `/`. */
+  /** Keys below a prefix that ends with `/`, in Drydock's own storage. */
   | { readonly kind: "storage"; readonly prefix: string };
 
 /** Finds models: base models in a local folder, models that Drydock made in object storage. */
@@ -114,7 +114,18 @@ export class ModelLocator {
       if ((await storage.head(`${prefix}config.json`)) !== null) return { kind: "storage", prefix };
       throw new NotFoundError("model_weights_not_found", `model.uri: ${uri} in storage has no config.json`);
     }
-    return { kind: "folder", directory: await folderOfUri(uri, storage.url) };
+    if (uri.startsWith("s3://")) return { kind: "folder", directory: await this.#copyOfBucket(uri) };
+    return { kind: "folder", directory: await folderOfUri(uri) };
+  }
+
+  /** A model in another bucket or prefix, as a folder of this machine. */
+  async #copyOfBucket(uri: string): Promise<string> {
+    const bucket = openStorage(uri);
+    if ((await bucket.head("config.json")) === null)
+      throw new NotFoundError("model_weights_not_found", `model.uri: ${uri} has no config.json`);
+    const directory = join(this.#options.cacheDirectory, ".uris", sha256(uri));
+    await copyBelow(bucket, "", directory);
+    return directory;
   }
 
   /** A folder of this machine with the files of a place. */
@@ -122,11 +133,7 @@ export class ModelLocator {
     if (place.kind === "folder") return place.directory;
     const { storage, cacheDirectory } = this.#options;
     const directory = join(cacheDirectory, ...place.prefix.replace(/^models\//, "").split("/"));
-    await mkdir(directory, { recursive: true });
-    for await (const { key, sizeBytes } of storage.list(place.prefix)) {
-      const path = join(directory, key.slice(place.prefix.length));
-      if ((await sizeOf(path)) !== sizeBytes) await storage.getFile(key, path);
-    }
+    await copyBelow(storage, place.prefix, directory);
     return directory;
   }
 
@@ -137,12 +144,22 @@ export class ModelLocator {
   }
 }
 
-async function folderOfUri(uri: string, storageUrl: string): Promise<string> {
+/** Copies the files of a model; those that are there with the same size stay as they are. */
+async function copyBelow(storage: ObjectStorage, prefix: string, directory: string): Promise<void> {
+  await mkdir(directory, { recursive: true });
+  for await (const { key, sizeBytes } of storage.list(prefix)) {
+    const name = key.slice(prefix.length);
+    if (!name.includes("/") && (await sizeOf(join(directory, name))) !== sizeBytes)
+      await storage.getFile(key, join(directory, name));
+  }
+}
+
+async function folderOfUri(uri: string): Promise<string> {
   const path = uri.startsWith("file:") ? fileURLToPath(uri) : uri;
   if (/^[a-z0-9]+:\/\//.test(path))
     throw new InvalidError(
       "unknown_model_uri",
-      `model.uri "${uri}" is not understood here: use a folder, file:///folder, or a folder of storage (${storageUrl}/…)`,
+      `model.uri "${uri}" is not understood here: use a folder, file:///folder, or s3://bucket/folder`,
     );
   if (!(await exists(join(path, "config.json"))))
     throw new NotFoundError("model_weights_not_found", `model.uri: folder ${path} has no config.json`);

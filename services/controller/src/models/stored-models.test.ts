@@ -1,8 +1,9 @@
-import { appendFile, mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
+import { appendFile, mkdir, mkdtemp, readdir, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterEach, beforeEach, expect, test } from "vitest";
-import { FolderStorage, sha256 } from "@drydock/kit";
+import { afterEach, beforeEach, expect, test, vi } from "vitest";
+import { FolderStorage, S3Storage, sha256 } from "@drydock/kit";
+import { Versitygw } from "@drydock/kit/versitygw";
 import { StoredModel } from "@drydock/spec";
 import { ModelLocator } from "./model-locator.ts";
 import { StoredModels } from "./stored-models.ts";
@@ -17,7 +18,10 @@ beforeEach(async () => {
   await writeFile(join(root, "models", "tiny", "model.safetensors"), "weights");
   await writeFile(join(root, "models", "tiny", "README.md"), "not part of it");
 });
-afterEach(async () => await rm(root, { recursive: true, force: true }));
+afterEach(async () => {
+  vi.unstubAllEnvs();
+  await rm(root, { recursive: true, force: true });
+});
 
 class CountingStorage extends FolderStorage {
   readonly sent: string[] = [];
@@ -127,8 +131,33 @@ test("a model folder in storage is named by its URL", async () => {
   await expect(locator().base({ uri: `${storage.url}/nothing` })).rejects.toThrow(
     `model.uri: ${storage.url}/nothing in storage has no config.json`,
   );
-  await expect(locator().base({ uri: "s3://elsewhere/model" })).rejects.toThrow(
-    `model.uri "s3://elsewhere/model" is not understood here: use a folder, file:///folder, or a folder of storage (${storage.url}/…)`,
+  await expect(locator().base({ uri: "gs://elsewhere/model" })).rejects.toThrow(
+    'model.uri "gs://elsewhere/model" is not understood here: use a folder, file:///folder, or s3://bucket/folder',
+  );
+});
+
+test("a model folder in a bucket of its own is copied once, for workers here and elsewhere", async () => {
+  await using server = await Versitygw.start();
+  const bucket = new S3Storage(server.options());
+  await bucket.put("qwen/config.json", "{}");
+  await bucket.put("qwen/model.safetensors", "weights");
+  for (const [name, value] of Object.entries(server.environment())) vi.stubEnv(name, value);
+  const uri = "s3://bucket/qwen";
+  const here = new ModelLocator({
+    storage,
+    modelsDirectory: root,
+    cacheDirectory: join(root, "cache"),
+    workersAreElsewhere: false,
+  });
+  const { modelDirectory } = await here.base({ uri });
+  expect((await readdir(modelDirectory)).toSorted()).toEqual(["config.json", "model.safetensors"]);
+  const { modelKey } = await locator().base({ uri });
+  expect((await manifestOf(modelKey ?? "")).files.map(({ sha256: digest }) => digest)).toEqual([
+    sha256("{}"),
+    sha256("weights"),
+  ]);
+  await expect(here.base({ uri: "s3://bucket/nothing" })).rejects.toThrow(
+    "model.uri: s3://bucket/nothing has no config.json",
   );
 });
 

@@ -1,15 +1,13 @@
-import { createHash } from "node:crypto";
-import { createWriteStream } from "node:fs";
-import { mkdir, rm } from "node:fs/promises";
+import { mkdir, rm, stat } from "node:fs/promises";
 import { dirname, join, resolve, sep } from "node:path";
-import { pipeline } from "node:stream/promises";
-import { NotFoundError, type ObjectStorage } from "@drydock/kit";
+import { NotFoundError, isDrydockError, type ObjectStorage } from "@drydock/kit";
 import type { CheckpointManifest } from "@drydock/spec";
 import { translateDiskError } from "../disk-error.ts";
 import { RankGroup } from "../ranks/rank-group.ts";
 import { readManifest } from "./read-manifest.ts";
 import { checkpointKey, checkpointSteps, type RunFolder } from "./run-folder.ts";
 import { UnusableCheckpointError } from "./unusable-checkpoint-error.ts";
+import { digestOfFile } from "./write-checkpoint.ts";
 
 /** A checkpoint whose every byte was checked, copied to this machine. */
 export interface LocalCheckpoint {
@@ -20,7 +18,7 @@ export interface LocalCheckpoint {
 }
 
 /**
- * Copies the checkpoint at `key` into `directory`, computing each file's SHA-256 on the way.
+ * Copies the checkpoint at `key` into `directory`, comparing each file's SHA-256.
  *
  * @param isNeeded  which files; default all
  * @throws UnusableCheckpointError naming the file that is missing or differs from the manifest; `directory` is then gone
@@ -91,25 +89,16 @@ async function copyVerified(
   if (!path.startsWith(resolve(directory) + sep))
     throw new UnusableCheckpointError(key, `file name "${file.name}" in its manifest leaves the folder`);
   await mkdir(dirname(path), { recursive: true });
-  const hash = createHash("sha256");
-  let sizeBytes = 0;
   try {
-    await pipeline(
-      await storage.read(`${key}/${file.name}`),
-      async function* (chunks: AsyncIterable<Buffer>) {
-        for await (const chunk of chunks) {
-          hash.update(chunk);
-          sizeBytes += chunk.length;
-          yield chunk;
-        }
-      },
-      createWriteStream(path),
-    );
+    await storage.getFile(`${key}/${file.name}`, path);
   } catch (error) {
     if (error instanceof NotFoundError) throw new UnusableCheckpointError(key, `file ${file.name} is missing`, error);
+    if (isDrydockError(error) && error.code === "object_damaged")
+      throw new UnusableCheckpointError(key, `file ${file.name} is damaged (${error.message})`, error);
     throw translateDiskError(path, error);
   }
-  const digest = hash.digest("hex");
+  const { size: sizeBytes } = await stat(path);
+  const digest = await digestOfFile(path);
   if (sizeBytes !== file.sizeBytes)
     throw new UnusableCheckpointError(
       key,

@@ -1,4 +1,4 @@
-import { NotFoundError, sha256, type ObjectStorage } from "@drydock/kit";
+import { NotFoundError, isDrydockError, sha256, type ObjectStorage } from "@drydock/kit";
 import { CheckpointManifest } from "@drydock/spec";
 import { UnusableCheckpointError } from "./unusable-checkpoint-error.ts";
 import { manifestName } from "./run-folder.ts";
@@ -19,6 +19,8 @@ export async function readManifest(storage: ObjectStorage, key: string): Promise
     content = await storage.get(`${key}/${manifestName}`);
   } catch (error) {
     if (error instanceof NotFoundError) return null;
+    if (isDrydockError(error) && error.code === "object_damaged")
+      throw new UnusableCheckpointError(key, `${manifestName} is damaged`, error);
     throw error;
   }
   return { manifest: parseManifest(key, content), sha256: sha256(content) };
