@@ -7,7 +7,7 @@ import { createTinyData } from "../../services/worker/test/tiny-model.ts";
 import { Embedded, kill, until, type RunView } from "../support/embedded.ts";
 
 /* Two ranks as two worker processes of this computer, each run the model of the repository. */
-const steps = 24;
+const steps = 40;
 let scratch: string;
 let drydock: Embedded;
 
@@ -17,7 +17,7 @@ beforeAll(async () => {
   drydock = new Embedded(join(scratch, "state"), {
     DRYDOCK_WORKER_SLOTS: "2",
     DRYDOCK_WORKER_THREADS: "1",
-    DRYDOCK_STEP_DEADLINE_SECONDS: "20",
+    DRYDOCK_STEP_DEADLINE_SECONDS: "12",
   });
   await drydock.up();
   await drydock.importFolder("colours", join(scratch, "data"), {
@@ -40,7 +40,7 @@ async function submit(name: string, gpus: number): Promise<string> {
     allowSmall: true,
     resources: { gpus },
     training: { maxSteps: steps, globalBatchSize: 8, learningRate: 1e-3, lora: { dropout: 0.05 } },
-    checkpoint: { everySteps: 6 },
+    checkpoint: { everySteps: 10 },
     evaluation: { before: false, maxNewTokens: 4, maxSamples: 4 },
   };
   return (await drydock.call<{ id: string }>("POST", "/v1/runs", spec)).id;
@@ -60,13 +60,15 @@ async function weightsOf({ model }: RunView): Promise<string> {
   );
 }
 
+/** The loss of every step, as the last attempt that took it told it. */
 async function lossesOf(id: string): Promise<number[]> {
-  const { items } = await drydock.call<{ items: { step: number; loss: number }[] }>(
+  const { items } = await drydock.call<{ items: { step: number; attempt: number; loss: number }[] }>(
     "GET",
     `/v1/runs/${id}/metrics?limit=200`,
   );
-  expect(items.map(({ step }) => step)).toEqual(Array.from({ length: steps }, (_, index) => index + 1));
-  return items.map(({ loss }) => loss);
+  const byStep = new Map(items.toSorted((a, b) => a.attempt - b.attempt).map(({ step, loss }) => [step, loss]));
+  expect([...byStep.keys()].toSorted((a, b) => a - b)).toEqual(Array.from({ length: steps }, (_, index) => index + 1));
+  return Array.from({ length: steps }, (_, index) => byStep.get(index + 1) ?? Number.NaN);
 }
 
 /** The largest difference of two curves, relative to the loss. */
@@ -119,12 +121,31 @@ test.each([0, 1])(
 
 test("a run is resized from one to two GPUs and back: its losses stay", async () => {
   const id = await submit("resized", 1);
-  await drydock.runAtStep(id, 4);
-  await drydock.call("POST", `/v1/runs/${id}/resize`, { gpus: 2 });
-  await until("two workers run", async () => ((await drydock.workers()).length === 2 ? true : null));
-  await drydock.runAtStep(id, 12);
-  await drydock.call("POST", `/v1/runs/${id}/resize`, { gpus: 1 });
+  for (const [gpus, fromStep] of [
+    [2, 5],
+    [1, 20],
+  ] as const) {
+    await drydock.runAtStep(id, fromStep);
+    await drydock.call("POST", `/v1/runs/${id}/resize`, { gpus });
+    await until(`${gpus} workers run`, async () => ((await drydock.workers()).length === gpus ? true : null));
+    await drydock.runIn(id, ["running", "failed"]);
+  }
   const run = await finished(id);
   expect(run.attempts.map(({ state }) => state)).toEqual(["stopped", "stopped", "succeeded"]);
   expect(difference(await lossesOf(id), losses)).toBeLessThan(1e-5);
+});
+
+test("a rank that stands still is found by its steps, named, and the next attempt goes on", async () => {
+  const id = await submit("hung", 2);
+  await drydock.runAtStep(id, 15);
+  process.kill((await drydock.workers())[1] ?? 0, "SIGSTOP");
+  const run = await finished(id);
+  expect(run.attempts).toMatchObject([
+    {
+      failureClass: "hung",
+      message: "the ranks were ended because rank 1 took no step for 12 s while 1 rank waited for it",
+    },
+    { state: "succeeded" },
+  ]);
+  expect(await weightsOf(run)).toBe(undisturbed);
 });

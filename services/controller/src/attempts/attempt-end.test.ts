@@ -184,6 +184,14 @@ test.each<[string, readonly Partial<RankSession>[], string | null]>([
     [{ ...stuck, waitsForRanks: true }, { ...stuck, waitsForRanks: true }, stuck],
     "rank 2 took no step for 5 s while 2 ranks waited for it",
   ],
+  [
+    "one that stood still after it had said that it waits is named",
+    [
+      { ...stuck, waitsForRanks: true },
+      { ...stuck, waitsForRanks: true, lastReportAtMs: 14_500 },
+    ],
+    "rank 1 took no step for 5 s while 1 rank waited for it",
+  ],
   ["one that waits for a rank which is not late yet is left alone", [{ ...stuck, waitsForRanks: true }, {}], null],
   [
     "when all wait, the network is to blame",

@@ -23,6 +23,9 @@ export interface WatchSignals {
 
 const lookIntervalMs = 500;
 
+/** Ranks report twice a second; what they said so long ago is out of date. */
+const trustMs = 5_000;
+
 /**
  * Watches a gang to its end: hands on a wish to stop, and ends one that is silent or stuck for too long.
  *
@@ -76,8 +79,11 @@ export function reasonToKill(
   const stuck = working.filter(
     (rank) => rank.phase === Phase.TRAINING && nowMs - rank.lastProgressAtMs > patience.stepMs,
   );
-  const culprit = stuck.find(({ waitsForRanks }) => !waitsForRanks);
-  const waiting = ranks.filter(({ waitsForRanks }) => waitsForRanks).length;
+  // What a rank said long ago, it may no longer do: one that stands still had perhaps just begun to wait.
+  const waits = (rank: (typeof ranks)[number]): boolean =>
+    rank.waitsForRanks && (rank.reportsInFlight > 0 || nowMs - rank.lastReportAtMs < trustMs);
+  const culprit = stuck.find((rank) => !waits(rank));
+  const waiting = ranks.filter(waits).length;
   if (culprit) {
     const meanwhile = waiting > 0 ? ` while ${waiting} ${waiting === 1 ? "rank" : "ranks"} waited for it` : "";
     return `${name(culprit)} took no step for ${seconds(patience.stepMs)}${meanwhile}`;
