@@ -121,8 +121,31 @@ function stage(name: string, matchExpressions: readonly object[], statusTemplate
   };
 }
 
-/** Stages of our own: endings on demand, and images that cannot be had. */
+/** As a kubelet does: what is deleted while it runs ends by SIGTERM first, and only then is gone. */
+const terminated = `
+{{ $now := Now }}
+{{ $root := . }}
+containerStatuses:
+{{ range .spec.containers }}
+- image: {{ .image | Quote }}
+  name: {{ .name | Quote }}
+  ready: false
+  restartCount: 0
+  started: false
+  state:
+    terminated:
+      exitCode: 143
+      finishedAt: {{ $now | Quote }}
+      reason: Error
+      startedAt: {{ or $root.status.startTime $now | Quote }}
+{{ end }}
+phase: Failed
+`;
+const isDeleted = { key: ".metadata.deletionTimestamp", operator: "Exists" };
+
+/** Stages of our own: endings on demand, images that cannot be had, and deletion. */
 const ownStages = [
+  stage("pod-terminate", [isDeleted, phaseIs("Running")], terminated),
   stage("pod-end", [isAlive, { key: `.metadata.labels["${endLabel}"]`, operator: "Exists" }, running()], failed),
   stage("pod-pull-fails", [isAlive, phaseIs("Pending"), imageIs(missingImage), noStatus()], pullFails),
 ];
@@ -160,6 +183,7 @@ export async function startSimulator(
   const program = await ensureTool("kwok");
   const notMissing = `    - key: '${image}'\n      operator: 'NotIn'\n      values:\n      - '${missingImage}'\n`;
   const onlyQuick = `    - key: '${image}'\n      operator: 'In'\n      values:\n      - '${quickImage}'\n`;
+  const notRunning = "    - key: '.status.phase'\n      operator: 'NotIn'\n      values:\n      - 'Running'\n";
   const stages = [
     await shippedStage("node/fast/node-initialize.yaml"),
     await shippedStage("node/heartbeat/node-heartbeat.yaml", (text) =>
@@ -169,7 +193,7 @@ export async function startSimulator(
     ),
     await shippedStage("pod/fast/pod-ready.yaml", addSelector(notMissing)),
     await shippedStage("pod/fast/pod-complete.yaml", addSelector(onlyQuick)),
-    await shippedStage("pod/fast/pod-delete.yaml"),
+    await shippedStage("pod/fast/pod-delete.yaml", addSelector(notRunning)),
     ...ownStages.map((own) => JSON.stringify(own)),
   ];
   const configuration = join(plane.folder, "kwok-stages.yaml");

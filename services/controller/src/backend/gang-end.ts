@@ -30,7 +30,8 @@ const byReason: Readonly<Record<RankEnd["reason"], number>> = {
   "node-lost": 5,
   deadline: 6,
   exited: 7,
-  vanished: 8,
+  // Nobody saw it: of two ends the one that was seen says more.
+  vanished: 12,
 };
 
 function weight({ exitCode, reason }: RankEnd): number {

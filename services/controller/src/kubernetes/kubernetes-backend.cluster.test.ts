@@ -1,0 +1,288 @@
+import { afterAll, beforeAll, expect, test, vi } from "vitest";
+import { createLogger, FolderStorage } from "@drydock/kit";
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { Cluster } from "../../../../test/cluster/cluster.ts";
+import type { KubeObject } from "../../../../test/cluster/kube-client.ts";
+import { missingImage, type PodEnding } from "../../../../test/cluster/simulated-nodes.ts";
+import { classifyEnd } from "../attempts/attempt-end.ts";
+import type { Gang, GangSpec, RankEnd } from "../backend/cluster-backend.ts";
+import { gangSettings } from "./gang-settings.ts";
+import { KubeApi } from "./kube-api.ts";
+import { connectToCluster } from "./kube-connection.ts";
+import { KubernetesBackend } from "./kubernetes-backend.ts";
+
+let cluster: Cluster;
+let namespace: string;
+let scratch: string;
+const backends: KubernetesBackend[] = [];
+let number = 0;
+
+beforeAll(async () => {
+  cluster = await Cluster.start();
+  namespace = await cluster.namespace("backend");
+  scratch = await mkdtemp(join(tmpdir(), "drydock-kubernetes-"));
+});
+afterAll(async () => {
+  for (const backend of backends) await backend.close();
+  await cluster[Symbol.asyncDispose]();
+  await rm(scratch, { recursive: true, force: true });
+});
+
+async function controller(image = "drydock.test/worker:1"): Promise<KubernetesBackend> {
+  const api = new KubeApi(await connectToCluster(cluster.plane.adminKubeconfig));
+  const backend = new KubernetesBackend({
+    api,
+    settings: gangSettings({ namespace, image, imagePullPolicy: "IfNotPresent", nodeLossSeconds: 2 }),
+    storage: new FolderStorage(scratch),
+    logger: createLogger("controller", { DRYDOCK_LOG_LEVEL: "silent" }),
+    lookMs: 200,
+  });
+  await backend.connect();
+  backends.push(backend);
+  return backend;
+}
+
+function spec(change: Partial<GangSpec> = {}): GangSpec {
+  number += 1;
+  const name = change.name ?? `run_${number}-a1`;
+  const ranks = change.ranks ?? 2;
+  return {
+    name,
+    ranks,
+    environment: { DRYDOCK_RUN_ID: `run_${number}` },
+    secrets: { DRYDOCK_WORKER_TOKEN: "token" },
+    memoryLimitBytes: null,
+    placement: {
+      accelerator: "nvidia-h100-80gb",
+      gpusPerRank: 1,
+      queue: "default",
+      priority: "normal",
+      avoidNodes: [],
+    },
+    stopGraceMs: 2000,
+    logKeys: Array.from({ length: ranks }, (_, rank) => `logs/${name}/rank-${rank}.log`),
+    ...change,
+  };
+}
+
+async function podsOf(gang: Gang): Promise<KubeObject[]> {
+  return await cluster.pods(namespace, `drydock.dev/gang=dd-${gang.name.replaceAll("_", "-")}`);
+}
+
+async function running(gang: Gang): Promise<KubeObject[]> {
+  return await vi.waitUntil(
+    async () => {
+      const pods = await podsOf(gang);
+      const isRunning = pods.every((pod) => (pod["status"] as { phase: string }).phase === "Running");
+      return pods.length === gang.ranks && isRunning ? pods : null;
+    },
+    { timeout: 20_000, interval: 100 },
+  );
+}
+
+test("a gang is one Indexed Job whose pods land on nodes of the right accelerator, with a Service and a Secret of its own", async () => {
+  const gang = await (await controller()).start(spec({ ranks: 3 }));
+  const pods = await running(gang);
+  for (const pod of pods) expect((pod["spec"] as { nodeName: string }).nodeName).toMatch(/^h100-/);
+  const name = `dd-${gang.name.replaceAll("_", "-")}`;
+  const job = await cluster.admin.call<KubeObject>("GET", `/apis/batch/v1/namespaces/${namespace}/jobs/${name}`);
+  for (const resource of ["secrets", "services"]) {
+    const owned = await cluster.admin.call<KubeObject>("GET", `/api/v1/namespaces/${namespace}/${resource}/${name}`);
+    expect(owned.metadata["ownerReferences"]).toMatchObject([{ kind: "Job", uid: job.metadata.uid }]);
+  }
+  for (const pod of pods) await cluster.endPod(namespace, pod.metadata.name, {});
+  const { ranks } = await gang.ended;
+  expect(ranks.map(({ rank, exitCode }) => [rank, exitCode])).toEqual([
+    [0, 0],
+    [1, 0],
+    [2, 0],
+  ]);
+});
+
+// The failure table: what the cluster shows, and what is made of it.
+test.each<[string, PodEnding, Partial<RankEnd>, string]>([
+  [
+    "over its memory limit",
+    { exitCode: 137, containerReason: "OOMKilled" },
+    { reason: "out-of-memory" },
+    "out-of-memory",
+  ],
+  ["killed after its grace period", { exitCode: 137, containerReason: "Error" }, { signal: "SIGKILL" }, "worker-lost"],
+  ["bad config", { exitCode: 64 }, { exitCode: 64 }, "bad-config"],
+  ["bad data", { exitCode: 65 }, { exitCode: 65 }, "bad-data"],
+  ["an allocator's error", { exitCode: 71 }, { exitCode: 71 }, "out-of-memory"],
+  ["storage away", { exitCode: 75 }, { exitCode: 75 }, "storage-unavailable"],
+  ["a GPU fault", { exitCode: 86 }, { exitCode: 86 }, "hardware"],
+  ["any other exit code", { exitCode: 3 }, { exitCode: 3 }, "internal-error"],
+  [
+    "evicted for memory of the node",
+    {
+      exitCode: 137,
+      podReason: "Evicted",
+      message: "The node was low on resource: memory.",
+      disruption: "TerminationByKubelet",
+    },
+    { reason: "drained" },
+    "preempted",
+  ],
+  [
+    "evicted for its own disk",
+    {
+      exitCode: 137,
+      podReason: "Evicted",
+      message: "Pod ephemeral local storage usage exceeds the total limit of containers 1Gi.",
+    },
+    { reason: "disk-full" },
+    "bad-config",
+  ],
+  [
+    "preempted by the scheduler",
+    { exitCode: 137, disruption: "PreemptionByScheduler" },
+    { reason: "preempted" },
+    "preempted",
+  ],
+  ["drained", { exitCode: 137, disruption: "EvictionByEvictionAPI" }, { reason: "drained" }, "preempted"],
+  [
+    "drained, after its checkpoint",
+    { exitCode: 143, disruption: "EvictionByEvictionAPI" },
+    { exitCode: 143 },
+    "preempted",
+  ],
+  [
+    "on a node that is lost",
+    { exitCode: 137, disruption: "DeletionByTaintManager" },
+    { reason: "node-lost" },
+    "node-lost",
+  ],
+  [
+    "collected after its node was deleted",
+    { exitCode: 137, disruption: "DeletionByPodGC" },
+    { reason: "node-lost" },
+    "node-lost",
+  ],
+  [
+    "shut down with its node",
+    { exitCode: 137, podReason: "Terminated", disruption: "TerminationByKubelet" },
+    { reason: "drained" },
+    "preempted",
+  ],
+  [
+    "refused by the kubelet",
+    { exitCode: 1, isNeverStarted: true, podReason: "UnexpectedAdmissionError", message: "Allocate failed" },
+    { reason: "refused-by-node" },
+    "node-lost",
+  ],
+  [
+    "out of a device",
+    { exitCode: 1, isNeverStarted: true, podReason: "OutOfnvidia.com/gpu" },
+    { reason: "refused-by-node" },
+    "node-lost",
+  ],
+  ["past its deadline", { exitCode: 137, podReason: "DeadlineExceeded" }, { reason: "deadline" }, "deadline-exceeded"],
+])("a rank that ends %s takes the gang with it and is classified", async (_, ending, cause, failureClass) => {
+  const gang = await (await shared()).start(spec());
+  const pods = await running(gang);
+  const second = pods.find(({ metadata }) => metadata.labels?.["batch.kubernetes.io/job-completion-index"] === "1")!;
+  await cluster.endPod(namespace, second.metadata.name, ending);
+  const end = await gang.ended;
+  expect(end.cause).toMatchObject({ rank: 1, ...cause });
+  expect(classifyEnd(end, [], null)).toMatchObject({ reason: failureClass });
+});
+
+let sharedBackend: Promise<KubernetesBackend> | null = null;
+async function shared(): Promise<KubernetesBackend> {
+  return await (sharedBackend ??= controller());
+}
+
+test("a gang that no node can take says why", async () => {
+  const gang = await (
+    await shared()
+  ).start(
+    spec({
+      placement: {
+        accelerator: "nvidia-b200-192gb",
+        gpusPerRank: 8,
+        queue: "default",
+        priority: "normal",
+        avoidNodes: [],
+      },
+    }),
+  );
+  const told: string[] = [];
+  gang.onWaiting?.((why) => told.push(why));
+  await vi.waitUntil(() => told.length > 0, { timeout: 10_000 });
+  expect(told[0]).toMatch(/^2 of 2 workers have no node yet: 0\/6 nodes are available: .*node affinity/);
+  gang.kill();
+  await gang.ended;
+});
+
+test("an image that does not exist ends the gang with the image's name", async () => {
+  vi.useRealTimers();
+  const gang = await (await controller(missingImage)).start(spec());
+  const end = await gang.ended;
+  expect(classifyEnd(end, [], null)).toMatchObject({
+    reason: "image-pull",
+    message: expect.stringContaining(missingImage),
+  });
+}, 60_000);
+
+test("another controller finds the gang, and the same name starts no second one", async () => {
+  const asked = spec();
+  const first = await (await shared()).start(asked);
+  await running(first);
+  const other = await controller();
+  expect((await other.list()).map(({ name }) => name)).toContain(asked.name);
+  const again = await other.start(asked);
+  expect(await podsOf(again)).toHaveLength(2);
+  again.kill();
+  await Promise.all([first.ended, again.ended]);
+});
+
+test("a Job of the same name that is not ours is left alone, and the sentence names it", async () => {
+  const asked = spec();
+  const name = `dd-${asked.name.replaceAll("_", "-")}`;
+  await cluster.admin.call("POST", `/apis/batch/v1/namespaces/${namespace}/jobs`, {
+    metadata: { name },
+    spec: {
+      suspend: true,
+      template: { spec: { restartPolicy: "Never", containers: [{ name: "other", image: "other" }] } },
+    },
+  });
+  await expect((await shared()).start(asked)).rejects.toThrow(
+    `a Job ${name} is in namespace ${namespace} already, and is not Drydock's: delete or rename it, then submit the run again`,
+  );
+});
+
+test("a wish to stop ends every pod; its Job goes without a trace of a retry", async () => {
+  const gang = await (await shared()).start(spec());
+  await running(gang);
+  gang.stop();
+  expect((await gang.ended).ranks).toHaveLength(2);
+  expect((await podsOf(gang)).filter((pod) => (pod["status"] as { phase: string }).phase === "Running")).toEqual([]);
+});
+
+test("a gang survives a kill -9 of the API server and of etcd", async () => {
+  const gang = await (await shared()).start(spec());
+  const pods = await running(gang);
+  await cluster.component("apiserver").kill9();
+  await cluster.component("etcd").kill9();
+  await cluster.component("etcd").start();
+  await cluster.component("apiserver").start();
+  for (const pod of pods) await cluster.endPod(namespace, pod.metadata.name, {});
+  expect((await gang.ended).cause).toMatchObject({ exitCode: 0 });
+}, 120_000);
+
+test("a namespace that is not there is named with the way to make it", async () => {
+  const api = new KubeApi(await connectToCluster(cluster.plane.adminKubeconfig), { retryBudgetMs: 0 });
+  const backend = new KubernetesBackend({
+    api,
+    settings: gangSettings({ namespace: "nowhere", image: "x" }),
+    storage: new FolderStorage(scratch),
+    logger: createLogger("controller", { DRYDOCK_LOG_LEVEL: "silent" }),
+  });
+  await expect(backend.start(spec())).rejects.toThrow(
+    /namespaces "nowhere" not found: create it with `kubectl apply -k k8s\/runs`, or set DRYDOCK_NAMESPACE/,
+  );
+});

@@ -1,0 +1,148 @@
+import { gangEnd, isFailure } from "../backend/gang-end.ts";
+import type { EndReason, Gang, GangEnd, RankEnd } from "../backend/cluster-backend.ts";
+import { conditionOf, type JobObject, type PodObject } from "./kube-objects.ts";
+import { hopelessBecause, rankEndOf, rankOf } from "./rank-end.ts";
+
+/** What a gang may ask of the cluster. */
+export interface GangControl {
+  /** Deletes the pods: SIGTERM, and SIGKILL after the grace period (null: that of the pod). */
+  deletePods(name: string, graceSeconds: number | null): void;
+  /** Deletes the Job with all that belongs to it. */
+  deleteJob(name: string): void;
+}
+
+/** A pod that cannot start may have been looked at too early (an image is pushed, a secret comes): so long is waited. */
+export const hopelessAfterMs = 20_000;
+
+/**
+ * One gang on the cluster. It is told of every change of its Job and pods and remembers how each rank ended, because
+ * Kubernetes deletes the pods of a failed Job.
+ */
+export class KubernetesGang implements Gang {
+  readonly name: string;
+  readonly jobName: string;
+  readonly ended: Promise<GangEnd>;
+  readonly #control: GangControl;
+  readonly ranks: number;
+  readonly #ends = new Map<number, RankEnd>();
+  /** In the order in which they were seen. */
+  readonly #order: RankEnd[] = [];
+  readonly #nodes = new Map<number, string>();
+  readonly #listeners = new Set<(why: string) => void>();
+  #hasRun = false;
+  #isOver = false;
+  #hopelessSinceMs: number | null = null;
+  #why = "";
+  #resolve: (end: GangEnd) => void = () => undefined;
+
+  constructor(name: string, jobName: string, ranks: number, control: GangControl) {
+    this.name = name;
+    this.jobName = jobName;
+    this.ranks = ranks;
+    this.#control = control;
+    this.ended = new Promise((resolve) => (this.#resolve = resolve));
+  }
+
+  get isOver(): boolean {
+    return this.#isOver;
+  }
+
+  /** True once a rank's container ran. */
+  get hasRun(): boolean {
+    return this.#hasRun;
+  }
+
+  stop(): void {
+    this.#control.deletePods(this.jobName, null);
+  }
+
+  kill(): void {
+    // One second: the node confirms that the container is gone. Zero would only forget the pod.
+    this.#control.deletePods(this.jobName, 1);
+  }
+
+  onWaiting(tell: (why: string) => void): void {
+    this.#listeners.add(tell);
+    if (this.#why !== "") tell(this.#why);
+  }
+
+  /** Hands a sentence on to those who asked why it waits; the same one only once. */
+  tellWhy(why: string): void {
+    if (why === this.#why || this.#isOver) return;
+    this.#why = why;
+    for (const tell of this.#listeners) tell(why);
+  }
+
+  /** The pod of a rank changed. */
+  seePod(pod: PodObject, nowMs: number): void {
+    const rank = rankOf(pod);
+    if (pod.spec?.nodeName) this.#nodes.set(rank, pod.spec.nodeName);
+    if (pod.status?.phase === "Running") this.#hasRun = true;
+    const end = rankEndOf(pod);
+    if (end) return this.#note(end);
+    const hopeless = hopelessBecause(pod);
+    if (!hopeless) return;
+    this.#hopelessSinceMs ??= nowMs;
+    if (nowMs - this.#hopelessSinceMs < hopelessAfterMs) return;
+    this.#endFor(hopeless.reason, hopeless.message, rank);
+  }
+
+  /** A pod is gone from the cluster; one whose end nobody saw counts as vanished. */
+  losePod(pod: PodObject): void {
+    const end = rankEndOf(pod);
+    if (end) this.#note(end);
+  }
+
+  /** The Job changed; null: it is gone. */
+  seeJob(job: JobObject | null): void {
+    if (this.#isOver) return;
+    if (job === null) return this.#conclude("vanished", "its Job was deleted from outside");
+    if (conditionOf(job, "Complete")) return this.#conclude("exited", null);
+    const failed = conditionOf(job, "Failed");
+    if (failed)
+      return this.#conclude(failed.reason === "DeadlineExceeded" ? "deadline" : "vanished", failed.message ?? null);
+    // Whoever owns the queue took the GPUs back: the pods get SIGTERM, and the gang starts anew from its checkpoint.
+    if (job.spec?.suspend === true && this.#hasRun && (job.status?.active ?? 0) === 0)
+      this.#endFor("preempted", "the queue took its GPUs back", 0);
+  }
+
+  /** Ends the gang for a reason that no pod tells. */
+  endFor(reason: EndReason, message: string): void {
+    this.#endFor(reason, message, 0);
+  }
+
+  #endFor(reason: EndReason, message: string, rank: number): void {
+    if (this.#isOver) return;
+    const known = this.#ends.get(rank);
+    if (!known)
+      this.#note({ rank, exitCode: null, signal: null, reason, node: this.#nodes.get(rank) ?? null, message });
+    this.#conclude(reason, message);
+    this.#control.deleteJob(this.jobName);
+  }
+
+  #note(end: RankEnd): void {
+    const known = this.#ends.get(end.rank);
+    if (known && (known.exitCode !== null || end.exitCode === null)) return;
+    this.#ends.set(end.rank, end);
+    const place = known ? this.#order.indexOf(known) : this.#order.length;
+    this.#order[place] = end;
+  }
+
+  #conclude(reason: EndReason, message: string | null): void {
+    if (this.#isOver) return;
+    this.#isOver = true;
+    const isWell = reason === "exited";
+    const hasCause = this.#order.some(isFailure);
+    for (let rank = 0; rank < this.ranks; rank++)
+      if (!this.#ends.has(rank))
+        this.#order.push({
+          rank,
+          exitCode: isWell ? 0 : null,
+          signal: null,
+          reason: isWell ? "exited" : hasCause ? "vanished" : reason,
+          node: this.#nodes.get(rank) ?? null,
+          message,
+        });
+    this.#resolve(gangEnd(this.#order));
+  }
+}
