@@ -23,6 +23,8 @@ export interface ReportedOutcome {
 /** What one rank of an attempt has said. */
 export interface RankSession {
   readonly rank: number;
+  /** It runs and has found us. */
+  hasSpoken: boolean;
   /** `host:port` where it waits for the next rank; null until it has joined. */
   listenAddress: string | null;
   outcome: ReportedOutcome | null;
@@ -54,6 +56,7 @@ export interface AttemptSession {
 export function newRanks(count: number, nowMs: number): RankSession[] {
   return Array.from({ length: count }, (_, rank) => ({
     rank,
+    hasSpoken: false,
     listenAddress: null,
     outcome: null,
     phase: Phase.UNSPECIFIED,
@@ -91,6 +94,7 @@ export class AttemptRegistry {
   async join(request: JoinRequest, nowMs: number): Promise<JoinResponse> {
     const known = this.#rankOf(request);
     if (!known) return create(JoinResponseSchema, { directive: Directive.ABORT });
+    known.rank.hasSpoken = true;
     known.rank.listenAddress = request.listenAddress;
     known.rank.lastReportAtMs = nowMs;
     known.rank.lastProgressAtMs = nowMs;
@@ -114,6 +118,7 @@ export class AttemptRegistry {
     const known = this.#rankOf(request);
     if (!known) return create(ReportResponseSchema, { directive: Directive.ABORT });
     const { session, rank } = known;
+    rank.hasSpoken = true;
     rank.lastReportAtMs = nowMs;
     if (isProgress(request, rank)) rank.lastProgressAtMs = nowMs;
     rank.phase = request.phase;

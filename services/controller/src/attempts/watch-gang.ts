@@ -51,7 +51,9 @@ export async function watchGang(
       session.directive = Directive.CHECKPOINT_AND_STOP;
       gang.stop();
     }
-    const reason = reasonToKill(session.ranks, patience, stopAskedAtMs, nowMs);
+    // A rank that a cluster has not started yet is not silent: the back end tells why it waits, and when it cannot start.
+    const ranks = session.ranks.filter(({ hasSpoken }) => hasSpoken || gang.onWaiting === undefined);
+    const reason = reasonToKill(ranks, patience, stopAskedAtMs, nowMs, session.ranks.length > 1);
     if (reason === null) continue;
     hungBecause = reason;
     gang.kill();
@@ -64,16 +66,16 @@ export async function watchGang(
  * others is not stuck: the one it waits for is. Pure.
  */
 export function reasonToKill(
-  ranks: readonly Omit<RankSession, "listenAddress">[],
+  ranks: readonly RankSession[],
   patience: Patience,
   stopAskedAtMs: number | null,
   nowMs: number,
+  isOneOfSeveral = ranks.length > 1,
 ): string | null {
-  const [first, ...others] = ranks;
-  const name = ({ rank }: { readonly rank: number }): string => (others.length > 0 ? `rank ${rank}` : "it");
+  const name = ({ rank }: RankSession): string => (isOneOfSeveral ? `rank ${rank}` : "it");
   const working = ranks.filter(({ outcome }) => outcome === null);
   if (stopAskedAtMs !== null && nowMs - stopAskedAtMs > patience.stopMs)
-    return `${others.length > 0 ? "they" : "it"} did not stop within ${seconds(patience.stopMs)} of being asked`;
+    return `${isOneOfSeveral ? "they" : "it"} did not stop within ${seconds(patience.stopMs)} of being asked`;
   const silent = working.find((rank) => rank.reportsInFlight === 0 && nowMs - rank.lastReportAtMs > patience.reportMs);
   if (silent) return `${name(silent)} said nothing for ${seconds(patience.reportMs)}`;
   const stuck = working.filter(
@@ -88,7 +90,7 @@ export function reasonToKill(
     const meanwhile = waiting > 0 ? ` while ${waiting} ${waiting === 1 ? "rank" : "ranks"} waited for it` : "";
     return `${name(culprit)} took no step for ${seconds(patience.stepMs)}${meanwhile}`;
   }
-  if (first && stuck.length === ranks.length)
+  if (stuck.length > 0 && stuck.length === ranks.length)
     return `all ranks waited for each other for ${seconds(patience.stepMs)}: the network between them may be cut`;
   return null;
 }
