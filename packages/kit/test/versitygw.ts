@@ -17,6 +17,9 @@ export const versitygwVersion = "1.7.0";
 
 const readyWithinMs = 20_000;
 
+/** Runs a server until standard input ends, then kills it with SIGKILL: it never outlives the test, however that ends. */
+const tetheredServer = 'exec 3<&0; "$@" & server=$!; (cat <&3 >/dev/null; kill -9 $server) & wait $server';
+
 /** A real S3 server (Versity's gateway over a folder) on a free port of this computer. It can be killed and come back. */
 export class Versitygw {
   readonly folder: string;
@@ -87,8 +90,8 @@ export class Versitygw {
   async up(): Promise<void> {
     const accounts = this.#accounts === null ? [] : ["--iam-dir", this.#accounts];
     const place = ["--port", `127.0.0.1:${this.port}`, ...accounts, "posix", this.folder];
-    const child = spawn(await ensureVersitygw(), place, {
-      stdio: ["ignore", "ignore", "pipe"],
+    const child = spawn("sh", ["-c", tetheredServer, "sh", await ensureVersitygw(), ...place], {
+      stdio: ["pipe", "ignore", "pipe"],
       env: {
         PATH: process.env["PATH"],
         ROOT_ACCESS_KEY: this.accessKeyId,
@@ -97,6 +100,8 @@ export class Versitygw {
         VGW_QUIET: "true",
       },
     });
+    child.stdin.once("error", () => undefined); // it ended before it was told to
+    child.once("exit", () => child.stdin.destroy());
     this.#child = child;
     let complaint = "";
     child.stderr.on("data", (chunk: Buffer) => (complaint += chunk.toString()));
@@ -113,7 +118,7 @@ export class Versitygw {
     const child = this.#child;
     if (!child || child.exitCode !== null || child.signalCode !== null) return;
     const ended = once(child, "exit");
-    child.kill("SIGKILL");
+    child.stdin?.destroy();
     await ended;
   }
 
