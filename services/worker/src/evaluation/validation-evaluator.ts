@@ -13,7 +13,8 @@ export interface Scoring {
 }
 
 export interface ValidationEvaluatorOptions {
-  readonly storage: ObjectStorage;
+  /** Where results are kept; null for a rank whose results another one keeps. */
+  readonly storage: ObjectStorage | null;
   /** The validation split, in file order. */
   readonly records: readonly DataRecord[];
   /** Key of the results of one evaluation. */
@@ -53,7 +54,7 @@ export class ValidationEvaluator implements Evaluator {
     if (answers === null) return null;
     const { scores, results } = this.#options.score(records, answers);
     const resultsKey = this.#options.resultsKeyOf(phase, step);
-    await storage.put(resultsKey, results.map((result) => `${JSON.stringify(result)}\n`).join(""));
+    await storage?.put(resultsKey, results.map((result) => `${JSON.stringify(result)}\n`).join(""));
     return {
       scores,
       headline: headlineOf(scores, metrics),

@@ -100,13 +100,13 @@ function evaluatorOf({ config: { spec }, folder, records }: TrainingSetup, group
   if (validation.length === 0) return null;
   const { metrics, score } = scorerOf(spec.task, spec.evaluation.metrics);
   const evaluator = new ValidationEvaluator({
-    storage: folder.storage,
+    storage: group.isFirst ? folder.storage : null,
     records: validation,
     resultsKeyOf: (phase, step) => `${folder.prefix}evaluations/${phase}-${step}.jsonl`,
     metrics,
     maxSamplesDuring: spec.evaluation.maxSamples ?? null,
     maxNewTokens: spec.evaluation.maxNewTokens,
-    batchSize: answeredAtOnce,
+    batchSize: answeredAtOnce * group.worldSize,
     score,
     nowMs: () => performance.now(),
   });
