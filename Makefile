@@ -20,7 +20,7 @@ demo: install ## From a clean clone to a fine-tuned model: LoRA and full side by
 up: install ## Start everything on this computer and stay up
 	npx drydock up
 
-test: install ## Everything: format, lint, types, unused code, unit, golden, database and end-to-end tests
+test: install ## Everything: format, lint, types, unused code, unit, golden, database, end-to-end and cluster tests
 	bash scripts/test.sh
 
 check: install ## Format, lint, types, unused code
@@ -54,6 +54,15 @@ bench-plan: install ## Planner: time per plan
 
 bench-ranks: install ## 2, 4 and 8 ranks: time and bytes of an all-reduce, cost to a training step
 	node test/bench/ranks.ts
+
+cluster-tools: install ## Build the servers of the test cluster from their Go modules, once (about 15 minutes on 2 cores)
+	node test/cluster/build/build-tools.ts
+
+cluster-up: cluster-tools ## Start a Kubernetes cluster on this computer: NODES=n simulated GPU nodes and one real one
+	node test/cluster/cluster-command.ts up --nodes $(or $(NODES),4)
+
+cluster-down: ## End that cluster
+	node test/cluster/cluster-command.ts down
 
 clean: ## Remove state and installed packages
 	rm -rf .drydock node_modules

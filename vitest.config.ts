@@ -1,6 +1,8 @@
 import { defineConfig } from "vitest/config";
 
 const exclude = ["**/node_modules/**", "**/.drydock/**", "**/.cache/**"];
+/** Tests of a package that need the shared cluster lie beside its source, too. */
+const clusterTests = ["test/cluster/**/*.test.ts", "services/**/*.cluster.test.ts"];
 const unitTests = ["packages", "services", "workflows", "proto", "demo"].map((folder) => `${folder}/**/*.test.ts`);
 
 export default defineConfig({
@@ -12,7 +14,7 @@ export default defineConfig({
           name: "unit",
           pool: "forks",
           include: [...unitTests, "test/*.test.ts", "test/golden/**/*.test.ts"],
-          exclude,
+          exclude: [...exclude, ...clusterTests],
           testTimeout: 60_000,
           hookTimeout: 120_000,
         },
@@ -28,6 +30,20 @@ export default defineConfig({
           hookTimeout: 300_000,
           fileParallelism: false,
           sequence: { groupOrder: 1 },
+        },
+      },
+      {
+        // One Kubernetes cluster for all files, a namespace for each. Faults in its servers are everybody's: one file at a time.
+        test: {
+          name: "cluster",
+          pool: "forks",
+          include: clusterTests,
+          exclude,
+          globalSetup: ["test/cluster/global-setup.ts"],
+          testTimeout: 120_000,
+          hookTimeout: 300_000,
+          fileParallelism: false,
+          sequence: { groupOrder: 2 },
         },
       },
     ],

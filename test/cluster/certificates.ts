@@ -39,6 +39,11 @@ export class CertificateAuthority {
     return authority;
   }
 
+  /** The authority that another process made in this folder. */
+  static open(folder: string): CertificateAuthority {
+    return new CertificateAuthority(folder);
+  }
+
   async issue(name: string, { commonName, organization, alternativeNames = [] }: Subject): Promise<KeyPair> {
     const key = join(this.#folder, `${name}.key`);
     const certificate = join(this.#folder, `${name}.crt`);

@@ -16,8 +16,21 @@ export interface ComponentSpec {
 
 const readyWithinMs = 60_000;
 
+/** A server of the cluster as tests handle it, in whichever process it was started. */
+export interface ClusterComponent {
+  readonly name: string;
+  /** Starts it and waits until it is ready. @throws Error with the end of its log */
+  start(): Promise<void>;
+  /** kill -9, and waits until it is gone. */
+  kill9(): Promise<void>;
+  /** Asks it to end; kills it when it does not within the time. */
+  stop(withinMs?: number): Promise<void>;
+  /** Stops its clock (SIGSTOP) or lets it go on (SIGCONT). */
+  signal(name: "SIGSTOP" | "SIGCONT"): void | Promise<void>;
+}
+
 /** One server process of the cluster. It can be killed and started again: faults are real ones. */
-export class Component {
+export class Component implements ClusterComponent {
   readonly #spec: ComponentSpec;
   #child: ChildProcess | null = null;
 

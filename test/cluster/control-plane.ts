@@ -27,6 +27,37 @@ export interface ControlPlane {
   /** Writes a kubeconfig of a user known by token or certificate. */
   kubeconfig(name: string, credentials: string | KeyPair): Promise<string>;
   readonly adminKubeconfig: string;
+  readonly adminToken: string;
+}
+
+/** What another process needs to know of a control plane. */
+export interface ControlPlaneConnection {
+  readonly server: string;
+  readonly folder: string;
+  readonly adminToken: string;
+}
+
+/** The control plane that another process on this computer started. It has no components here. */
+export async function connectControlPlane(connection: ControlPlaneConnection): Promise<ControlPlane> {
+  const { server, folder, adminToken } = connection;
+  const authority = CertificateAuthority.open(certificatesIn(folder));
+  const ca = await readFile(authority.certificate);
+  return {
+    server,
+    folder,
+    authority,
+    admin: new KubeClient(server, ca, adminToken),
+    components: [],
+    kubeconfig: (name, credentials) => writeKubeconfig({ folder, server, certificateAuthority: ca, name, credentials }),
+    adminKubeconfig: join(folder, `${adminName}.kubeconfig`),
+    adminToken,
+  };
+}
+
+const adminName = "admin";
+
+function certificatesIn(folder: string): string {
+  return join(folder, "certificates");
 }
 
 const adminUser = "drydock-admin";
@@ -34,7 +65,7 @@ const adminUser = "drydock-admin";
 /** Starts all four and waits until the API server is ready. */
 export async function startControlPlane(options: ControlPlaneOptions): Promise<ControlPlane> {
   const { folder, address = "127.0.0.1", isDurable = false } = options;
-  const certificates = join(folder, "certificates");
+  const certificates = certificatesIn(folder);
   await mkdir(certificates, { recursive: true });
   await mkdir(join(folder, "logs"), { recursive: true });
   const authority = await CertificateAuthority.create(certificates);
@@ -63,7 +94,7 @@ export async function startControlPlane(options: ControlPlaneOptions): Promise<C
 
   const kubeconfig = (name: string, credentials: string | KeyPair): Promise<string> =>
     writeKubeconfig({ folder, server, certificateAuthority: ca, name, credentials });
-  const adminKubeconfig = await kubeconfig("admin", adminToken);
+  const adminKubeconfig = await kubeconfig(adminName, adminToken);
 
   const etcd = new Component({
     name: "etcd",
@@ -148,7 +179,7 @@ export async function startControlPlane(options: ControlPlaneOptions): Promise<C
   scheduler.launch();
   await Promise.all([manager.ready(), scheduler.ready()]);
   const components = [etcd, apiServer, manager, scheduler];
-  return { server, folder, authority, admin, components, kubeconfig, adminKubeconfig };
+  return { server, folder, authority, admin, components, kubeconfig, adminKubeconfig, adminToken };
 }
 
 interface Kubeconfig {

@@ -1,5 +1,8 @@
 import { request } from "node:https";
 import type { Readable } from "node:stream";
+import { setTimeout as delay } from "node:timers/promises";
+
+const mostTries = 12;
 
 /** A Kubernetes object as JSON. */
 export interface KubeObject {
@@ -38,8 +41,23 @@ export class KubeClient {
     this.#token = token;
   }
 
-  /** @throws KubeRefusal for an answer that is no success */
+  /**
+   * Waits and asks again while the server says that it is not ready to answer (429), as it does after its start.
+   *
+   * @throws KubeRefusal for an answer that is no success
+   */
   async call<T = KubeObject>(method: string, path: string, body?: unknown, contentType?: string): Promise<T> {
+    for (let tries = 1; ; tries++) {
+      try {
+        return await this.#once<T>(method, path, body, contentType);
+      } catch (error) {
+        if (!(error instanceof KubeRefusal) || error.status !== 429 || tries === mostTries) throw error;
+        await delay(250 * tries);
+      }
+    }
+  }
+
+  async #once<T>(method: string, path: string, body?: unknown, contentType?: string): Promise<T> {
     return await new Promise<T>((resolve, reject) => {
       const sent = body === undefined ? undefined : JSON.stringify(body);
       const outgoing = request(

@@ -3,16 +3,11 @@ import { readFile, readdir, readlink, rm, rmdir } from "node:fs/promises";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { identityOf } from "../../../services/controller/src/backend/process-identity.ts";
+import { readRealNodeState, realNodeFolders } from "./real-node-state.ts";
 import { removePodNetwork } from "./pod-network.ts";
 
 const run = promisify(execFile);
 const cgroupRoot = "/sys/fs/cgroup";
-
-interface RealNodeState {
-  readonly socket: string;
-  readonly cgroup: string;
-  readonly bridge: string;
-}
 
 /**
  * Takes away what real nodes left on this computer outside their processes: containers, shims, mounts, network name
@@ -20,7 +15,8 @@ interface RealNodeState {
  * that another process can do it when the one that started the cluster was killed.
  */
 export async function cleanUpRealNodes(folder: string): Promise<void> {
-  const states = await readStates(folder);
+  const nodes = await realNodeFolders(folder);
+  const states = await Promise.all(nodes.map(readRealNodeState));
   if (states.length === 0) return;
   for (const { cgroup, socket } of states) {
     await endProcessesOf(cgroup);
@@ -30,15 +26,6 @@ export async function cleanUpRealNodes(folder: string): Promise<void> {
   for (const bridge of new Set(states.map((state) => state.bridge))) await removePodNetwork(bridge);
   for (const { cgroup } of states) await removeCgroup(cgroup);
   await removeLogLinks(folder);
-}
-
-async function readStates(folder: string): Promise<RealNodeState[]> {
-  const names = (await readdir(folder)).filter((name) => name.startsWith("real-") && !name.includes("."));
-  return await Promise.all(
-    names.map(
-      async (name) => JSON.parse(await readFile(join(folder, name, "real-node.json"), "utf8")) as RealNodeState,
-    ),
-  );
 }
 
 /** Ends every process in the node's control group: pods, whatever they started. */

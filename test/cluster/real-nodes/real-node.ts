@@ -8,6 +8,7 @@ import type { ContainerRuntime } from "../build/container-runtime.ts";
 import { Component } from "../component.ts";
 import { freePort, type ControlPlane } from "../control-plane.ts";
 import { pauseImage, ensureSmallImages } from "../images/small-images.ts";
+import { ctr, importImage, writeRealNodeState } from "./real-node-state.ts";
 import { addNodeAddress, networkConfiguration, type PodNetwork } from "./pod-network.ts";
 
 const run = promisify(execFile);
@@ -18,8 +19,6 @@ export interface RealNode {
   readonly address: string;
   /** `containerd-<index>` and `kubelet-<index>`. */
   readonly components: readonly Component[];
-  /** Makes an image known to the node, from the archive of an OCI layout. */
-  importImage(archive: string): Promise<void>;
 }
 
 export interface RealNodeOptions {
@@ -40,35 +39,27 @@ export async function startRealNode({ plane, network, runtime, index }: RealNode
   await createCgroup(cgroup);
   const address = await addNodeAddress(network, index);
   const socket = join(folder, "containerd.sock");
-  const state = { socket, ctr: runtime.ctr, cgroup, bridge: network.bridge };
-  await writeFile(join(folder, "real-node.json"), JSON.stringify(state)); // read by the clean-up
   const environment = {
     PATH: [...runtime.path, process.env["PATH"] ?? ""].join(":"),
     ...(runtime.libraries === null ? {} : { LD_LIBRARY_PATH: runtime.libraries }),
   };
 
+  await writeRealNodeState(folder, { socket, ctr: runtime.ctr, cgroup, bridge: network.bridge, environment });
   await writeFile(
     join(folder, "cni", "10-drydock.conflist"),
     networkConfiguration(network, index, join(folder, "addresses")),
   );
   await writeFile(join(folder, "containerd.toml"), containerdConfiguration(folder, socket, runtime));
-  const ctr = async (...parameters: string[]) =>
-    await run(runtime.ctr, ["--address", socket, "--namespace", "k8s.io", ...parameters], {
-      env: { ...process.env, ...environment },
-    });
   const containerd = new Component({
     name: `containerd-${index}`,
     program: runtime.containerd,
     parameters: ["--config", join(folder, "containerd.toml")],
     environment,
     logPath: join(plane.folder, "logs", `containerd-${index}.log`),
-    isReady: async () => (await ctr("version")).stdout.includes("Server"),
+    isReady: async () => (await ctr(folder, ["version"])).includes("Server"),
   });
-  const importImage = async (archive: string): Promise<void> => {
-    await ctr("images", "import", "--no-unpack=false", archive);
-  };
   const [, images] = await Promise.all([containerd.start(), ensureSmallImages(), ensureTool("kubernetes")]);
-  for (const archive of images) await importImage(archive);
+  for (const archive of images) await importImage(folder, archive);
 
   const pair = await plane.authority.issue(name, { commonName: `system:node:${name}`, organization: "system:nodes" });
   const kubeconfig = await plane.kubeconfig(name, pair);
@@ -92,7 +83,7 @@ export async function startRealNode({ plane, network, runtime, index }: RealNode
     isReady: async () => await isNodeReady(plane, name),
   });
   await kubelet.start();
-  return { name, address, components: [containerd, kubelet], importImage };
+  return { name, address, components: [containerd, kubelet] };
 }
 
 async function isNodeReady(plane: ControlPlane, name: string): Promise<boolean> {
