@@ -65,15 +65,20 @@ class Encoder {
     this.#weights = weights;
   }
 
+  /**
+   * Nodes are written last first: ONNX Runtime walks back from the results, and of several inputs takes the one that was
+   * written last, so it then runs nodes in the order in which they were made. A weight's gradient follows the layer's
+   * backward pass at once; written first to last, all of them waited for the end, with every activation kept till then.
+   */
   encode(outputs: Readonly<Record<string, Node>>): EncodedGraph {
-    for (const node of topologicalOrder(Object.values(outputs))) this.#encodeNode(node);
+    for (const node of topologicalOrder(Object.values(outputs)).sort((a, b) => a.id - b.id)) this.#encodeNode(node);
     for (const [name, node] of Object.entries(outputs))
       this.#plain({ type: "Identity", inputs: [nameOf(node)], outputs: [name] });
     const writer = new ProtobufWriter();
     writer.integer(1, irVersion);
     writer.text(2, "drydock");
     writer.message(7, (graph) => {
-      for (const node of this.#nodes) graph.message(1, (inner) => writeNode(inner, node));
+      for (const node of this.#nodes.toReversed()) graph.message(1, (inner) => writeNode(inner, node));
       graph.text(2, "drydock");
       for (const write of this.#initializers.values()) graph.message(5, write);
       for (const [name, { dtype, shape }] of this.#inputs)

@@ -52,6 +52,8 @@ export class CompiledGraph {
           // Threads that spin while they wait take the cores from everything else: with two runs on two cores, steps took
           // two to three times as long (docs/log/2026-11-23-thread-spinning.md).
           "intra_op.allow_spinning": "0",
+          // Masked scores come out of the softmax's exponential as numbers that processors take a hundred times as long for.
+          set_denormal_as_zero: "1",
           ...(options.weightsDirectory
             ? { model_external_initializers_file_folder_path: options.weightsDirectory }
             : {}),

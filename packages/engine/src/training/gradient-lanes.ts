@@ -7,8 +7,9 @@ import type { ModelFolder } from "../weights/model-folder.ts";
 import { lossFeeds } from "./training-graph.ts";
 
 /**
- * Up to so many trained numbers a second array of gradients costs little, and halves of a batch side by side are faster than
- * one after the other with every operator shared out: threads then meet once a step instead of at each operator.
+ * Of a model of up to so many weights, a second set of gradients and of frozen weights costs little, and halves of a batch
+ * side by side are faster than one after the other with every operator shared out: threads then meet once a step instead of
+ * at each operator (docs/log/2026-11-23-training-speed.md).
  */
 const smallModel = 1 << 24;
 const lanesOfSmallModel = 2;
@@ -40,13 +41,12 @@ export class GradientLanes {
   /** Sums by lane; the first are the trainer's. */
   readonly #sums: Gradients[];
   readonly #lanes: number;
-  readonly #passes = new Map<string, BackwardPass>();
+  readonly #passes = new Map<string, Promise<BackwardPass>>();
 
   constructor(options: LaneOptions) {
-    const elements = [...options.gradients.values()].reduce((sum, { length }) => sum + length, 0);
     this.#options = options;
     this.#sums = [options.gradients];
-    this.#lanes = elements <= smallModel ? lanesOfSmallModel : 1;
+    this.#lanes = weightsOf(options.folder) <= smallModel ? lanesOfSmallModel : 1;
   }
 
   /**
@@ -70,7 +70,7 @@ export class GradientLanes {
   }
 
   async close(): Promise<void> {
-    for (const pass of this.#passes.values()) await pass.close();
+    for (const pass of this.#passes.values()) await (await pass).close();
     this.#passes.clear();
   }
 
@@ -96,13 +96,13 @@ export class GradientLanes {
   }
 
   /** With one thread the lanes share a session, and go one after the other. */
-  async #pass(hasImages: boolean, adds: boolean, lane: number): Promise<BackwardPass> {
+  #pass(hasImages: boolean, adds: boolean, lane: number): Promise<BackwardPass> {
     const { folder, isTrained, lora, threads } = this.#options;
     const beside = Math.min(this.#lanes, threads);
     const key = JSON.stringify({ hasImages, adds, lane: lane % beside });
     const known = this.#passes.get(key);
     if (known) return known;
-    const pass = await BackwardPass.compile(folder, {
+    const pass = BackwardPass.compile(folder, {
       hasImages,
       adds,
       isTrained,
@@ -113,6 +113,12 @@ export class GradientLanes {
     this.#passes.set(key, pass);
     return pass;
   }
+}
+
+function weightsOf({ headers }: ModelFolder): number {
+  return headers
+    .flatMap(({ tensors }) => [...tensors.values()])
+    .reduce((sum, { shape }) => sum + shape.reduce((count, size) => count * size, 1), 0);
 }
 
 function addTo(sums: Gradients, parts: Gradients): void {
