@@ -2,6 +2,7 @@ import { availableParallelism } from "node:os";
 import { InvalidError } from "@drydock/kit";
 import { z } from "zod";
 import type { Patience } from "./attempts/watch-gang.ts";
+import type { KubernetesConfig } from "./kubernetes/open-kubernetes.ts";
 
 const Environment = z.object({
   TEMPORAL_ADDRESS: z.string().min(1),
@@ -17,6 +18,30 @@ const Environment = z.object({
   DRYDOCK_CONTROLLER_STATE: z.string().min(1),
   /** Port of the worker protocol; fixed, so that workers find a controller that was started again. */
   CONTROLLER_PORT: z.coerce.number().int().min(0).max(65535).default(0),
+  /** Address that the worker protocol is served on: on a cluster one that pods reach. */
+  CONTROLLER_HOST: z.string().min(1).default("127.0.0.1"),
+  /** URL by which workers reach the controller; default: the address it is served on. */
+  DRYDOCK_CONTROLLER_URL: z.url().optional(),
+  /** Where workers run: processes of this computer, or pods of a cluster. */
+  DRYDOCK_BACKEND: z.enum(["local", "kubernetes"]).default("local"),
+  /** Kubeconfig of the cluster; absent = the service account of the controller's own pod. */
+  KUBECONFIG: z.string().min(1).optional(),
+  /** Namespace of the workers. */
+  DRYDOCK_NAMESPACE: z.string().min(1).default("drydock-runs"),
+  /** Namespace of the controller's Lease. */
+  DRYDOCK_SYSTEM_NAMESPACE: z.string().min(1).default("drydock-system"),
+  DRYDOCK_WORKER_IMAGE: z.string().min(1).default("drydock/worker:0.1.0"),
+  DRYDOCK_WORKER_IMAGE_PULL: z.enum(["Always", "IfNotPresent", "Never"]).default("IfNotPresent"),
+  /** Secret with the registry's credentials, in the workers' namespace. */
+  DRYDOCK_WORKER_IMAGE_SECRET: z.string().min(1).optional(),
+  /** Whether Kueue decides on queues, quotas and preemption; `auto`: when the cluster has it. */
+  DRYDOCK_KUEUE: z.enum(["auto", "on", "off"]).default("auto"),
+  /** A node may be away for so long before its pods are given up. */
+  DRYDOCK_NODE_LOSS_SECONDS: z.coerce.number().int().min(1).default(60),
+  /** Cores that a worker pod asks for. */
+  DRYDOCK_WORKER_CPU: z.coerce.number().positive().optional(),
+  /** GiB of a worker pod's scratch volume. */
+  DRYDOCK_SCRATCH_GIB: z.coerce.number().positive().optional(),
   /** Workers at once. */
   DRYDOCK_WORKER_SLOTS: z.coerce.number().int().min(1).optional(),
   /** Compute threads of one worker. Fixed for a machine, because the thread count decides the last bits of sums. */
@@ -44,7 +69,12 @@ export interface ControllerConfig {
   /** Workers share no disk with the controller. */
   readonly workersAreElsewhere: boolean;
   readonly stateDirectory: string;
+  readonly host: string;
   readonly port: number;
+  /** Null: the address that is served. */
+  readonly advertisedUrl: string | null;
+  /** Null: workers are processes of this computer. */
+  readonly kubernetes: KubernetesConfig | null;
   readonly slots: number;
   readonly threads: number;
   readonly memoryLimitBytes: number | null;
@@ -73,10 +103,13 @@ export function readConfig(environment: Readonly<Record<string, string | undefin
     modelsDirectory: data.MODELS_DIRECTORY,
     workersAreElsewhere:
       data.DRYDOCK_MODELS_IN_STORAGE === undefined
-        ? (filled["DRYDOCK_BACKEND"] ?? "local") !== "local"
+        ? data.DRYDOCK_BACKEND !== "local"
         : data.DRYDOCK_MODELS_IN_STORAGE === "1",
     stateDirectory: data.DRYDOCK_CONTROLLER_STATE,
+    host: data.CONTROLLER_HOST,
     port: data.CONTROLLER_PORT,
+    advertisedUrl: data.DRYDOCK_CONTROLLER_URL ?? null,
+    kubernetes: data.DRYDOCK_BACKEND === "local" ? null : kubernetesOf(data),
     slots,
     threads: data.DRYDOCK_WORKER_THREADS ?? Math.max(1, Math.floor(cores / slots)),
     memoryLimitBytes: data.DRYDOCK_MEMORY_LIMIT ?? null,
@@ -86,5 +119,21 @@ export function readConfig(environment: Readonly<Record<string, string | undefin
       stopMs: data.DRYDOCK_STOP_DEADLINE_SECONDS * 1000,
     },
     endsWithParent: data.DRYDOCK_PARENT_PIPE === "1",
+  };
+}
+
+function kubernetesOf(data: z.infer<typeof Environment>): KubernetesConfig {
+  return {
+    kubeconfig: data.KUBECONFIG ?? null,
+    namespace: data.DRYDOCK_NAMESPACE,
+    ownNamespace: data.DRYDOCK_SYSTEM_NAMESPACE,
+    image: data.DRYDOCK_WORKER_IMAGE,
+    imagePullPolicy: data.DRYDOCK_WORKER_IMAGE_PULL,
+    imagePullSecret: data.DRYDOCK_WORKER_IMAGE_SECRET ?? null,
+    kueue: data.DRYDOCK_KUEUE,
+    nodeLossSeconds: data.DRYDOCK_NODE_LOSS_SECONDS,
+    memoryPerRankBytes: data.DRYDOCK_MEMORY_LIMIT ?? null,
+    cpuPerRank: data.DRYDOCK_WORKER_CPU ?? null,
+    scratchBytes: data.DRYDOCK_SCRATCH_GIB === undefined ? null : data.DRYDOCK_SCRATCH_GIB * 2 ** 30,
   };
 }

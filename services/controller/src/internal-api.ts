@@ -1,7 +1,9 @@
 import { InvalidError, NotFoundError, UnavailableError, messageOf, retryUnavailable } from "@drydock/kit";
 import {
+  ClusterReportAnswer,
   InternalRun,
   type AttemptUpdate,
+  type ClusterReport,
   type DatasetVersionUpdate,
   type EvaluationUpdate,
   type ModelRegistration,
@@ -61,6 +63,11 @@ export class InternalApi {
 
   async putDatasetVersion(name: string, version: number, update: DatasetVersionUpdate): Promise<void> {
     await this.#call("PUT", `/datasets/${name}/versions/${version}`, update);
+  }
+
+  /** Once, without patience: the next report says it again. */
+  async reportCluster(report: ClusterReport): Promise<ClusterReportAnswer> {
+    return ClusterReportAnswer.parse(await this.#once("PUT", "/cluster", report));
   }
 
   async #call(method: string, path: string, body?: unknown): Promise<unknown> {

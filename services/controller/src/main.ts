@@ -9,14 +9,18 @@ import { createDatasetActivities } from "./activities/dataset-activities.ts";
 import { createEvaluationActivities } from "./activities/evaluation-activities.ts";
 import { createRunActivities } from "./activities/run-activities.ts";
 import { AttemptFiles } from "./attempts/attempt-files.ts";
+import { AttemptObjects } from "./attempts/attempt-objects.ts";
 import { AttemptHost } from "./attempts/attempt-host.ts";
 import { AttemptRegistry } from "./attempts/attempt-registry.ts";
 import { Capacity } from "./attempts/capacity.ts";
 import { serveWorkers } from "./attempts/worker-server.ts";
 import { LocalBackend } from "./backend/local-backend.ts";
 import { accountForWorkers } from "./account-for-workers.ts";
+import { ClusterReporter } from "./cluster-report/cluster-reporter.ts";
+import { LocalFacts } from "./cluster-report/local-facts.ts";
 import { stopWorkers, type ControllerParts } from "./close-controller.ts";
 import { readConfig, type ControllerConfig } from "./config.ts";
+import { openKubernetes, type KubernetesConfig, type OpenCluster } from "./kubernetes/open-kubernetes.ts";
 import { InternalApi } from "./internal-api.ts";
 import { ModelLocator } from "./models/model-locator.ts";
 import { temporalLogger } from "./temporal-logger.ts";
@@ -38,18 +42,23 @@ try {
 process.exit(0);
 
 async function run(config: ControllerConfig): Promise<void> {
+  let worker: Worker | null = null;
+  const cluster = config.kubernetes === null ? null : await openCluster(config, config.kubernetes);
   const parts: ControllerParts = {
-    capacity: new Capacity(config.slots),
+    // Kueue decides who runs; without it we do.
+    capacity: new Capacity(cluster?.usesKueue === true ? Number.MAX_SAFE_INTEGER : config.slots),
     registry: new AttemptRegistry(),
-    backend: localBackend(config),
+    backend: cluster?.backend ?? localBackend(config),
     logger,
   };
   // Before anything that takes time: workers of an earlier controller may be there to be stopped.
-  let worker: Worker | null = null;
-  closeOnSignals(config, parts, () => worker);
+  const closing = closeOnSignals(config, parts, cluster, () => worker);
+  await cluster?.election.lead(closing);
+  await cluster?.backend.connect();
   const api = new InternalApi(config.apiUrl, config.internalKey);
   await accountForWorkers(parts, api);
-  const { server, port } = await serveWorkers(parts.registry, config.port, logger);
+  const { server, port } = await serveWorkers(parts.registry, config.port, logger, config.host);
+  const url = config.advertisedUrl ?? `http://${config.host}:${port}`;
   Runtime.install({ logger: temporalLogger(logger), shutdownSignals: [] });
   const connection = await connect(config.temporalAddress);
   worker = await Worker.create({
@@ -57,7 +66,7 @@ async function run(config: ControllerConfig): Promise<void> {
     namespace: config.temporalNamespace,
     taskQueue: temporalNames.taskQueue,
     workflowsPath,
-    activities: await activitiesOf(config, parts, api, `http://127.0.0.1:${port}`),
+    activities: await activitiesOf(config, parts, api, url),
     maxConcurrentActivityTaskExecutions: 5e3,
     maxConcurrentLocalActivityExecutions: 50,
     maxCachedWorkflows: 300,
@@ -66,30 +75,54 @@ async function run(config: ControllerConfig): Promise<void> {
     shutdownGraceTime: "1 second",
     shutdownForceTime: "10 seconds",
   });
-  process.stdout.write(`${JSON.stringify({ ready: true, url: `http://127.0.0.1:${port}` })}\n`);
+  const reporter = new ClusterReporter(new LocalFacts(parts.capacity), api, logger);
+  reporter.start();
+  process.stdout.write(`${JSON.stringify({ ready: true, url })}\n`);
   await worker.run();
+  reporter.stop();
   server.close();
   server.closeAllConnections();
   await connection.close();
+  await cluster?.backend.close();
+  await cluster?.election.release();
 }
 
-/** From now on a request to end stops the workers, then the Temporal worker when there is one already. */
-function closeOnSignals(config: ControllerConfig, parts: ControllerParts, temporalWorker: () => Worker | null): void {
-  let closing: Promise<void> | null = null;
+/** The cluster, with a controller that ends at once when another one may lead: two must never act. */
+async function openCluster(config: ControllerConfig, kubernetes: KubernetesConfig): Promise<OpenCluster> {
+  const storage = new RetryingStorage(openStorage(config.storageUrl), { budgetMs: storageBudgetMs });
+  return await openKubernetes(kubernetes, process.env, { storage, logger, onLost: () => process.exit(1) });
+}
+
+/**
+ * From now on a request to end stops the workers of this computer, then the Temporal worker when there is one already. Pods
+ * of a cluster outlive their controller: the next one adopts them. The signal that comes back is aborted when closing begins.
+ */
+function closeOnSignals(
+  config: ControllerConfig,
+  parts: ControllerParts,
+  cluster: OpenCluster | null,
+  temporalWorker: () => Worker | null,
+): AbortSignal {
+  const begun = new AbortController();
   const close = (): void => {
-    closing ??= stopWorkers(parts)
+    if (begun.signal.aborted) return;
+    begun.abort(new Error("closing"));
+    const stopped = cluster === null ? stopWorkers(parts) : Promise.resolve(parts.capacity.close());
+    void stopped
       .catch((error: unknown) => logger.error({ err: error }, "workers cannot be stopped"))
       .then(async () => {
         // Attempts that ended just now still answer the workflow; nobody is admitted any more.
         await delay(500);
         const worker = temporalWorker();
-        if (worker?.getState() === "RUNNING") worker.shutdown();
-        else process.exit(0);
+        if (worker?.getState() === "RUNNING") return worker.shutdown();
+        await cluster?.election.release();
+        process.exit(0);
       });
   };
   process.once("SIGTERM", close);
   process.once("SIGINT", close);
   if (config.endsWithParent) process.stdin.once("end", close).once("error", close).resume();
+  return begun.signal;
 }
 
 /** Waits for a Temporal server that is still starting. */
@@ -133,7 +166,10 @@ async function activitiesOf(
     memoryLimitBytes,
     patience,
     logger,
-    files: new AttemptFiles(join(stateDirectory, "attempts")),
+    files:
+      config.kubernetes === null
+        ? new AttemptFiles(join(stateDirectory, "attempts"))
+        : new AttemptObjects(storage, config.internalKey),
     scratchDirectory: join(stateDirectory, "scratch"),
   });
   const models = new ModelLocator({

@@ -144,7 +144,7 @@ test("an attempt gets the next epoch, a token of its own and half of what the pl
 test("a worker that runs already is adopted, not started again", async () => {
   const { api, backend, files, attempt } = setUp(new FakeBackend(new FakeGang("run_1-a1")));
   api.attempts.push(anAttempt());
-  await files.write("run_1", { epoch: 1, token: "t", configJson: "{}", outcomes: [null] });
+  await files.write("run_1", { epoch: 1, token: "t", configJson: "{}", avoidNodes: [], outcomes: [null] });
   const outcome = attempt();
   backend.gangs[0]?.end({ signal: "SIGKILL" });
   expect(await outcome).toMatchObject({ epoch: 1, reason: "worker-lost" });

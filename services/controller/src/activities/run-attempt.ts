@@ -168,7 +168,29 @@ async function watch(
   hosted: HostedAttempt,
   signals: WatchSignals,
 ): Promise<AttemptOutcome> {
+  tellWhyItWaits(dependencies, runId, attempt, hosted);
   return await finish(dependencies, runId, attempt, await dependencies.host.watch(hosted, signals));
+}
+
+/** Hands on what the cluster says of pods that have no node, no image or no quota yet. */
+function tellWhyItWaits(
+  { api, logger }: RunAttemptDependencies,
+  runId: string,
+  { epoch }: Attempt,
+  { gang }: HostedAttempt,
+): void {
+  gang.onWaiting?.((message) => {
+    const transition = {
+      key: `${epoch}-waiting-${message}`,
+      to: "scheduling",
+      reason: "waiting-in-queue",
+      attempt: epoch,
+      message,
+    } as const;
+    api
+      .transition(runId, transition)
+      .catch((error: unknown) => logger.warn({ runId, error: messageOf(error) }, "reason to wait is not told"));
+  });
 }
 
 /** Stores each report before it is acknowledged, so that what a worker was told is kept is kept. */

@@ -1,4 +1,3 @@
-import { randomBytes } from "node:crypto";
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import type { Logger } from "@drydock/kit";
@@ -6,14 +5,14 @@ import { Directive, type ReportRequest } from "@drydock/proto";
 import type { ClusterBackend, Gang, Placement } from "../backend/cluster-backend.ts";
 import { gangEnd } from "../backend/gang-end.ts";
 import { classifyEnd, type AttemptEnd } from "./attempt-end.ts";
-import type { AttemptFiles, StoredAttempt } from "./attempt-files.ts";
+import type { AttemptStore, StoredAttempt } from "./attempt-files.ts";
 import { newRanks, type AttemptRegistry, type AttemptSession, type ReportedOutcome } from "./attempt-registry.ts";
 import { watchGang, type Patience, type WatchSignals } from "./watch-gang.ts";
 
 export interface AttemptHostOptions {
   readonly backend: ClusterBackend;
   readonly registry: AttemptRegistry;
-  readonly files: AttemptFiles;
+  readonly files: AttemptStore;
   readonly storageUrl: string;
   readonly controllerUrl: string;
   /** Folder for what workers keep while they run, one folder a run. */
@@ -55,8 +54,14 @@ export class AttemptHost {
     onReport: OnReport,
   ): Promise<HostedAttempt> {
     const { files, backend, scratchDirectory, memoryLimitBytes, storageUrl, controllerUrl, patience } = this.#options;
-    const token = randomBytes(24).toString("base64url");
-    const stored: StoredAttempt = { epoch, token, configJson, outcomes: Array.from({ length: ranks }, () => null) };
+    const avoidNodes = (await files.read(id))?.avoidNodes ?? [];
+    const stored: StoredAttempt = {
+      epoch,
+      token: files.newToken(id, epoch),
+      configJson,
+      outcomes: Array.from({ length: ranks }, () => null),
+      avoidNodes,
+    };
     await files.write(id, stored);
     const scratch = join(scratchDirectory, id);
     await mkdir(scratch, { recursive: true });
@@ -65,7 +70,7 @@ export class AttemptHost {
       name: gangName(id, epoch),
       ranks,
       memoryLimitBytes,
-      placement,
+      placement: { ...placement, avoidNodes },
       stopGraceMs: patience.stopMs,
       logKeys: Array.from({ length: ranks }, (_, rank) => `${logPrefix}/rank-${rank}.log`),
       environment: {
@@ -104,10 +109,19 @@ export class AttemptHost {
       const { end, hungBecause } = await watchGang(gang, session, patience, signals);
       const classified = classifyEnd(end, outcomesOf(session), hungBecause);
       logger.info({ id: session.id, attempt: session.epoch, ...end.cause, reason: classified.reason }, "worker ended");
+      if (classified.reason === "hung" || classified.reason === "hardware")
+        await this.#avoid(session.id, end.cause.node);
       return classified;
     } finally {
       registry.remove(session);
     }
+  }
+
+  /** The next attempt of this run goes to another node. */
+  async #avoid(id: string, node: string | null): Promise<void> {
+    const stored = node === null ? null : await this.#options.files.read(id);
+    if (!stored || node === null || stored.avoidNodes.includes(node)) return;
+    await this.#options.files.write(id, { ...stored, avoidNodes: [...stored.avoidNodes, node] });
   }
 
   /** How an attempt ended that nobody watched: by its last report, else it is lost. */

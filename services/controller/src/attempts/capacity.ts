@@ -16,6 +16,8 @@ export interface Claim {
 
 interface Waiter {
   readonly claim: Claim;
+  /** The claim's at first; may be changed while it waits. */
+  priority: Claim["priority"];
   readonly admit: (release: () => void) => void;
   told: string;
 }
@@ -67,6 +69,7 @@ export class Capacity {
       };
       const waiter: Waiter = {
         claim,
+        priority: claim.priority,
         told: "",
         admit: (release) => {
           signal.removeEventListener("abort", leave);
@@ -108,6 +111,20 @@ export class Capacity {
     void ended.then(release, release);
   }
 
+  /** Gives whoever waits under this id another priority; others are told their new places. */
+  prioritise(id: string, priority: Claim["priority"]): void {
+    const changed = this.#waiting.filter((waiter) => waiter.claim.id === id && waiter.priority !== priority);
+    if (changed.length === 0) return;
+    for (const waiter of changed) waiter.priority = priority;
+    this.#waiting.sort(byPriorityThenAge);
+    this.#admit();
+  }
+
+  /** Slots and how many of them are taken; more than all when workers of an earlier controller still run. */
+  occupancy(): { readonly slots: number; readonly busy: number; readonly isClosed: boolean } {
+    return { slots: this.#slots, busy: this.#busy, isClosed: this.#isClosed };
+  }
+
   /** From now on nobody gets a slot: the controller is closing. */
   close(): void {
     this.#isClosed = true;
@@ -141,5 +158,5 @@ export class Capacity {
 }
 
 function byPriorityThenAge(a: Waiter, b: Waiter): number {
-  return priorityRanks[a.claim.priority] - priorityRanks[b.claim.priority] || (a.claim.id < b.claim.id ? -1 : 1);
+  return priorityRanks[a.priority] - priorityRanks[b.priority] || (a.claim.id < b.claim.id ? -1 : 1);
 }

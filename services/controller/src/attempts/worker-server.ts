@@ -5,11 +5,12 @@ import { isDrydockError, messageOf, type Logger } from "@drydock/kit";
 import { WorkerService } from "@drydock/proto";
 import type { AttemptRegistry } from "./attempt-registry.ts";
 
-/** Serves the worker protocol on 127.0.0.1. Answers the port. */
+/** Serves the worker protocol on one address of this machine. Answers the port. */
 export async function serveWorkers(
   registry: AttemptRegistry,
   port: number,
   logger: Logger,
+  host = "127.0.0.1",
 ): Promise<{ server: Server; port: number }> {
   const handler = connectNodeAdapter({
     routes: (router) => {
@@ -28,7 +29,7 @@ export async function serveWorkers(
   const server = createServer(handler);
   await new Promise<void>((resolve, reject) => {
     server.once("error", reject);
-    server.listen(port, "127.0.0.1", resolve);
+    server.listen(port, host, resolve);
   });
   const address = server.address();
   return { server, port: typeof address === "object" && address ? address.port : port };

@@ -148,7 +148,7 @@ export class KubernetesBackend implements ClusterBackend {
 
   async #deletePods(job: string, graceSeconds: number | null): Promise<void> {
     const found = this.#pods.list().filter(({ metadata }) => metadata.labels?.[labels.job] === job);
-    const isWaiting = found.length === 0 || found.every(({ status }) => status?.phase === "Pending");
+    const isWaiting = found.every(({ status }) => status?.phase === "Pending");
     // Pods that never ran have nothing to save, and a Job that waits has none.
     if (isWaiting) {
       await this.#deleteJob(job);
