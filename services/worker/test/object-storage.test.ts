@@ -71,7 +71,7 @@ async function storeModel(directory: string): Promise<string> {
   return key;
 }
 
-function configOf(runId: string): object {
+function configOf(runId: string, worldSize = 1): object {
   return {
     kind: "train",
     runId,
@@ -85,14 +85,14 @@ function configOf(runId: string): object {
       evaluation: { maxNewTokens: 8, metrics: ["exact-match"] },
     }),
     layout: {
-      gpus: 1,
-      pods: 1,
+      gpus: worldSize,
+      pods: worldSize,
       gpusPerPod: 1,
-      dataParallel: 1,
+      dataParallel: worldSize,
       pipelineStages: 1,
       sharding: "none",
       microBatchSize: 2,
-      accumulationSteps: 2,
+      accumulationSteps: 2 / worldSize,
       recomputeActivations: false,
     },
     totalSteps,
@@ -203,6 +203,35 @@ test("storage that is killed and comes back in the middle of a run is ridden out
   const told = controller.reports.flatMap(({ logLines }) => logLines.map(({ message }) => message));
   expect(told.join("\n")).toMatch(/\w+ "runs\/storage-killed\/.* failed \(try 1\): storage does not answer \(E\w+\)/);
   expect(await weightsOf(storage, "storage-killed")).toBe(whole);
+});
+
+/** An attempt of two ranks on one empty node; answers how they ended. */
+async function attemptOfTwo(
+  controller: TestController,
+  runId: string,
+  epoch: number,
+  whileRunning: (ranks: readonly ChildProcess[]) => Promise<void> = async () => undefined,
+): Promise<(number | string | null)[]> {
+  controller.worldSize = 2;
+  const cache = { DRYDOCK_CACHE: join(root, `node-of-${runId}-${epoch}`, "cache"), DRYDOCK_WORLD_SIZE: "2" };
+  const ranks = ["0", "1"].map((rank) => start(controller, runId, epoch, { ...cache, DRYDOCK_RANK: rank }));
+  const ended = Promise.all(ranks.map(endOf));
+  await whileRunning(ranks);
+  return await ended;
+}
+
+test("two ranks of one node share its cache; one killed, the next attempt ends with the bytes of an undisturbed run", async () => {
+  await using undisturbed = await TestController.start(configOf("pair", 2));
+  expect(await attemptOfTwo(undisturbed, "pair", 1)).toEqual([0, 0]);
+  await using controller = await TestController.start(configOf("pair-hurt", 2));
+  const ends = await attemptOfTwo(controller, "pair-hurt", 1, async ([, second]) => {
+    await controller.until((reports) => lastStep(reports) >= 12);
+    second?.kill("SIGKILL");
+  });
+  expect(ends[0]).not.toBe(0);
+  await using again = await TestController.start(configOf("pair-hurt", 2));
+  expect(await attemptOfTwo(again, "pair-hurt", 2)).toEqual([0, 0]);
+  expect(await weightsOf(storage, "pair-hurt")).toBe(await weightsOf(storage, "pair"));
 });
 
 test("a model that storage lacks ends the rank with 64 and names the file", async () => {
