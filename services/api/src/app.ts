@@ -7,6 +7,7 @@ import { installConditionalRequests } from "./conditional-requests.ts";
 import { answerUnreadableUrl, installErrorHandling } from "./errors.ts";
 import { documentRoutes } from "./openapi.ts";
 import { catalogueRoutes } from "./routes/catalogue.ts";
+import { clusterRoutes } from "./routes/cluster.ts";
 import { datasetVersionRoutes } from "./routes/dataset-versions.ts";
 import { datasetRoutes } from "./routes/datasets.ts";
 import { evaluationRoutes } from "./routes/evaluations.ts";
@@ -42,6 +43,7 @@ const publicRoutes = [
   modelRoutes,
   catalogueRoutes,
   queueRoutes,
+  clusterRoutes,
   keyRoutes,
 ];
 

@@ -25,6 +25,7 @@ export async function documentRoutes(server: FastifyInstance): Promise<void> {
         { name: "models", description: "Models that runs made" },
         { name: "catalogue", description: "Base models and accelerators" },
         { name: "queues", description: "What waits, and why" },
+        { name: "cluster", description: "Nodes, and what is free of them" },
         { name: "keys", description: "API keys" },
         { name: "health", description: "Is it up" },
       ],

@@ -3,6 +3,8 @@ import type { AcceleratorSupply } from "@drydock/spec";
 import { ModelDirectory } from "./planning/model-directory.ts";
 import { RunPlanner } from "./planning/run-planner.ts";
 import { RunFeed } from "./runs/run-feed.ts";
+import { QueueForecasts } from "./scheduling/queue-forecasts.ts";
+import { ClusterStore } from "./store/cluster-store.ts";
 import type { Database, OpenDatabase } from "./store/database.ts";
 import { DatasetStore } from "./store/dataset-store.ts";
 import { EvaluationStore } from "./store/evaluation-store.ts";
@@ -60,6 +62,8 @@ export interface Services {
   readonly models: ModelStore;
   readonly evaluations: EvaluationStore;
   readonly keys: KeyStore;
+  readonly cluster: ClusterStore;
+  readonly forecasts: QueueForecasts;
   readonly planner: RunPlanner;
   readonly modelDirectory: ModelDirectory;
   readonly supply: readonly AcceleratorSupply[] | undefined;
@@ -74,6 +78,8 @@ export function createServices(options: ServiceOptions, closing: AbortSignal): S
   const { database, ping } = options.database;
   const models = new ModelStore(database);
   const datasets = new DatasetStore(database);
+  const cluster = new ClusterStore(database);
+  const forecasts = new QueueForecasts(cluster);
   const modelDirectory = new ModelDirectory({ modelsDirectory: options.modelsDirectory, storage, models });
   return {
     database,
@@ -86,6 +92,8 @@ export function createServices(options: ServiceOptions, closing: AbortSignal): S
     closing,
     models,
     datasets,
+    cluster,
+    forecasts,
     modelDirectory,
     pingDatabase: ping,
     outbox: new Outbox(database, workflows, logger, options.outboxTiming),
@@ -99,6 +107,7 @@ export function createServices(options: ServiceOptions, closing: AbortSignal): S
       datasets,
       models: modelDirectory,
       supply,
+      waitOf: async (plan, spec) => await forecasts.waitOfPlan(plan, spec),
     }),
     limits: {
       ...defaultLimits,

@@ -16,6 +16,8 @@ export interface OpenWork extends Demand {
 export interface ForecastInput {
   /** Null until a controller has said what there is. */
   readonly cluster: Pick<ClusterReport, "nodes" | "queues"> | null;
+  /** Why there is no cluster to look at, when there is none. */
+  readonly whyUnknown?: string;
   readonly running: readonly OpenWork[];
   readonly waiting: readonly OpenWork[];
 }
@@ -58,7 +60,7 @@ export function admissionOrder(waiting: readonly OpenWork[], queues: readonly Qu
  * When each waiting run starts: the cluster is played forward three times, with every run as short, as long and as late
  * as its range says. The same inputs give the same answer; nothing is read from a clock.
  */
-export function forecastWaits({ cluster, running, waiting }: ForecastInput): Map<string, WaitForecast> {
+export function forecastWaits({ cluster, running, waiting, whyUnknown }: ForecastInput): Map<string, WaitForecast> {
   const queues = cluster?.queues ?? [];
   const order = admissionOrder(waiting, queues);
   const simulated = order.slice(0, simulatedRuns);
@@ -81,7 +83,9 @@ export function forecastWaits({ cluster, running, waiting }: ForecastInput): Map
       ahead: before.slice(0, shownAhead),
       aheadTotal: before.length,
       aheadElsewhere: (byAccelerator.get(work.accelerator) ?? 0) - (byBoth.get(both) ?? 0),
-      ...startOf(cluster, work, starts, works),
+      ...(cluster === null
+        ? { seconds: null, basis: whyUnknown ?? "no controller has said yet what the cluster has" }
+        : startOf(cluster, work, starts, works)),
     });
     byQueue.set(work.queue, before);
     before.push(work);
@@ -94,12 +98,11 @@ export function forecastWaits({ cluster, running, waiting }: ForecastInput): Map
 type Start = Pick<WaitForecast, "seconds" | "basis">;
 
 function startOf(
-  cluster: ForecastInput["cluster"],
+  cluster: NonNullable<ForecastInput["cluster"]>,
   work: OpenWork,
   starts: readonly (SimulatedStart | undefined)[],
   works: ReadonlyMap<string, OpenWork>,
 ): Start {
-  if (cluster === null) return { seconds: null, basis: "no controller has said yet what the cluster has" };
   const never = neverFits(cluster, work);
   if (never !== null) return { seconds: null, basis: never };
   const expected = starts[1];
@@ -177,6 +180,7 @@ function describeGpus({ accelerator, pods, gpusPerPod }: Demand): string {
       ? "a worker slot on this computer"
       : `${pods * gpusPerPod} worker slots on this computer`;
   const title = titleOf(accelerator);
+  if (gpusPerPod === 1) return `${pods} × ${title}`;
   return pods === 1
     ? `${gpusPerPod} × ${title} on one node`
     : `${pods} × ${gpusPerPod} × ${title}, ${gpusPerPod} on one node each`;

@@ -18,6 +18,8 @@ export interface RunPlannerOptions {
   readonly models: ModelDirectory;
   /** What the cluster has. Undefined: any accelerator of the table. */
   readonly supply: readonly AcceleratorSupply[] | undefined;
+  /** How long a run of this plan would wait in its queue now. */
+  readonly waitOf: (plan: Plan, spec: RunSpec) => Promise<Plan["queueWait"]>;
 }
 
 /** A plan with what it was made from: the spec with the number of its data-set version filled in. */
@@ -100,7 +102,9 @@ export class RunPlanner {
     const model = await this.#options.models.find(spec.model);
     const statistics = dataset === null ? null : await this.#statisticsOf(dataset.versionId);
     const systemPrompt = effectiveSystemPrompt(spec, model?.boxConvention);
-    return await this.#inTurn(() => plan({ spec, model, statistics, supply, systemPrompt }));
+    const planned = await this.#inTurn(() => plan({ spec, model, statistics, supply, systemPrompt }));
+    // Not part of the digest: it changes by the minute without changing what the run does.
+    return { ...planned, queueWait: await this.#options.waitOf(planned, spec) };
   }
 
   /**

@@ -1,5 +1,7 @@
 import {
   AttemptUpdate,
+  ClusterReport,
+  ClusterReportAnswer,
   DatasetVersionUpdate,
   EvaluationUpdate,
   InternalRun,
@@ -14,6 +16,7 @@ import { InvalidError } from "@drydock/kit";
 import type { FastifyPluginAsyncZod } from "fastify-type-provider-zod";
 import { z } from "zod";
 import { problems } from "../problem-responses.ts";
+import { isWaiting } from "../scheduling/open-work.ts";
 import type { Services } from "../services.ts";
 import { RunParams } from "./runs.ts";
 
@@ -78,6 +81,18 @@ export const internalRoutes: FastifyPluginAsyncZod<{ services: Services }> = asy
       await reports.append(request.params.runId, request.body);
       feed.notify(request.params.runId);
       return {};
+    },
+  );
+
+  app.put(
+    "/cluster",
+    {
+      schema: { hide: true, body: ClusterReport, response: { 200: ClusterReportAnswer, ...problems() } },
+    },
+    async (request) => {
+      await services.cluster.putReport(request.body, new Date());
+      const rows = await services.cluster.openRuns();
+      return { waiting: rows.filter(isWaiting).map(({ id: runId, queue, priority }) => ({ runId, queue, priority })) };
     },
   );
 

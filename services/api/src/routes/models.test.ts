@@ -233,7 +233,9 @@ test("the catalogue, the queues and the metrics say what is here", async () => {
   expect(here.items.find(({ name }) => name === "nvidia-h100-80gb")).toMatchObject({ isHere: true });
   const { id } = await api().submitRun({ queue: "night" });
   expect(await api().ok("GET", "/v1/queues")).toMatchObject({
-    items: expect.arrayContaining([{ name: "night", depth: 1, byState: { validating: 1 } }]) as unknown,
+    items: expect.arrayContaining([
+      expect.objectContaining({ name: "night", depth: 1, byState: { validating: 1 } }),
+    ]) as unknown,
   });
   expect(await api().ok("GET", "/v1/queues/night/waiting")).toMatchObject({ items: [{ id, state: "validating" }] });
   const metrics = (await api().send("GET", "/metrics")).body;

@@ -1,11 +1,24 @@
-import { Name, PageQuery, pageOf, Plan, Run, RunResize, RunState, RunSubmission, RunSummary } from "@drydock/spec";
+import {
+  Name,
+  PageQuery,
+  pageOf,
+  Plan,
+  Run,
+  RunChange,
+  RunResize,
+  RunState,
+  RunSubmission,
+  RunSummary,
+} from "@drydock/spec";
 import type { FastifyPluginAsyncZod } from "fastify-type-provider-zod";
 import { z } from "zod";
 import { callerOf } from "../authentication.ts";
 import { problems } from "../problem-responses.ts";
+import { changePriority } from "../runs/change-priority.ts";
 import { planResize, resizeRun } from "../runs/resize-run.ts";
 import { checkPlan, submitRun } from "../runs/submit-run.ts";
 import { steerRun, type RunAction } from "../runs/steer-run.ts";
+import { withWaiting } from "../scheduling/queue-forecasts.ts";
 import type { Services } from "../services.ts";
 import { writeOnce } from "../writes.ts";
 
@@ -35,7 +48,7 @@ const actions: readonly { readonly action: RunAction; readonly summary: string }
 
 /** `/v1/runs`: submit, read and steer fine-tuning runs. */
 export const runRoutes: FastifyPluginAsyncZod<{ services: Services }> = async (app, { services }) => {
-  const { runs, writes, planner, outbox, feed, datasets } = services;
+  const { runs, writes, planner, outbox, feed, datasets, forecasts } = services;
 
   app.post(
     "/runs",
@@ -81,10 +94,12 @@ export const runRoutes: FastifyPluginAsyncZod<{ services: Services }> = async (a
     },
     async (request) => {
       const { dataset, ...filter } = request.query;
-      return await runs.list({
+      const page = await runs.list({
         ...filter,
         datasetId: dataset === undefined ? undefined : (await datasets.get(dataset)).id,
       });
+      const { waiting } = await forecasts.current();
+      return { ...page, items: page.items.map((run) => withWaiting(run, waiting.get(run.id) ?? null)) };
     },
   );
 
@@ -100,7 +115,40 @@ export const runRoutes: FastifyPluginAsyncZod<{ services: Services }> = async (a
       },
     },
     async (request, reply) => {
-      const run = await runs.get(request.params.runId);
+      const { runId } = request.params;
+      const run = await forecasts.explain(await runs.get(runId));
+      return await reply.header("etag", run.etag).send(run);
+    },
+  );
+
+  app.patch(
+    "/runs/:runId",
+    {
+      schema: {
+        operationId: "changeRun",
+        summary: "Change the priority of a run that waits",
+        description:
+          "Refused with 409 when the run holds its GPUs already. Those who wait behind are told their new place within seconds.",
+        tags: ["runs"],
+        params: RunParams,
+        body: RunChange,
+        headers: SteerHeaders,
+        response: { 200: Run, ...problems(404, 409, 412, 413, 415, 422) },
+      },
+    },
+    async (request, reply) => {
+      const { runId } = request.params;
+      const changed = await writeOnce(writes, request, reply, {
+        prepare: async () => null,
+        write: async (tx) => {
+          const change = { runId, change: request.body, actor: callerOf(request).id };
+          const { run, isChanged } = await changePriority(tx, { ...change, ifMatch: request.headers["if-match"] });
+          return { answer: run, object: isChanged ? runId : null };
+        },
+      });
+      forecasts.forget();
+      feed.notify(runId);
+      const run = await forecasts.explain(changed);
       return await reply.header("etag", run.etag).send(run);
     },
   );

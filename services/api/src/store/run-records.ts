@@ -23,6 +23,8 @@ function sharedFields(row: RunRow) {
     reason: row.reason,
     message: row.message,
     progress: row.progress,
+    // Not in the row: it follows from all runs and the cluster (see scheduling/queue-forecasts.ts).
+    waiting: null,
     scores: { before: row.scoresBefore, after: row.scoresAfter },
     model: row.model,
     etag: etagOfRun(row),

@@ -1,16 +1,15 @@
-import { NotFoundError, PreconditionFailedError } from "@drydock/kit";
+import { NotFoundError, PreconditionFailedError, newId } from "@drydock/kit";
 import {
   RunTransition,
   type Attempt,
   type InternalRun,
   type Plan,
   type Run,
-  type RunReason,
   type RunSpec,
   type RunState,
   type RunSummary,
 } from "@drydock/spec";
-import { and, asc, count, desc, eq, inArray, isNull, lt, notInArray, type SQL } from "drizzle-orm";
+import { and, asc, count, desc, eq, inArray, isNull, lt, notInArray, sql, type SQL } from "drizzle-orm";
 import { decodeCursor, pageFrom, type Page } from "../pages.ts";
 import { canTransition, isTerminal } from "../runs/run-state-machine.ts";
 import type { Database } from "./database.ts";
@@ -200,6 +199,39 @@ export class RunStore {
     });
   }
 
+  /** Changes the priority of a run, with its event. Its state and reason stay. @throws NotFoundError `run_not_found` */
+  async setPriority(
+    id: string,
+    priority: RunSpec["priority"],
+    event: { message: string; actor: string },
+  ): Promise<void> {
+    await this.#database.transaction(async (tx) => {
+      const row = await lockRun(tx, id);
+      const sequence = row.lastEvent + 1;
+      const now = new Date();
+      await tx.insert(runEvents).values({
+        ...event,
+        runId: id,
+        sequence,
+        key: `priority/${newId("event")}`,
+        time: now,
+        type: "priority.changed",
+        from: row.state,
+        to: row.state,
+        reason: "priority-changed",
+      });
+      await tx
+        .update(runs)
+        .set({
+          spec: sql`jsonb_set(${runs.spec}, '{priority}', ${JSON.stringify(priority)}::jsonb)`,
+          revision: row.revision + 1,
+          lastEvent: sequence,
+          updatedAt: now,
+        })
+        .where(eq(runs.id, id));
+    });
+  }
+
   /** Inserts or replaces one attempt. @throws NotFoundError `run_not_found` */
   async putAttempt(id: string, attempt: Attempt): Promise<void> {
     await this.#database.transaction(async (tx) => {
@@ -234,7 +266,7 @@ export class RunStore {
   async checkUnchanged(id: string, ifMatch: string | undefined): Promise<void> {
     if (ifMatch === undefined || ifMatch.trim() === "*") return;
     const row = await lockRun(this.#database, id);
-    const accepted = ifMatch.split(",").map((tag) => /^"(\d+)(?:\.\d+)?"$/.exec(tag.trim())?.[1]);
+    const accepted = ifMatch.split(",").map((tag) => /^"(\d+)(?:\.[0-9a-f]+){0,2}"$/.exec(tag.trim())?.[1]);
     if (!accepted.includes(String(row.revision)))
       throw new PreconditionFailedError(
         "run_changed",
@@ -265,9 +297,11 @@ export class RunStore {
   async waiting(
     queue: string,
     limit: number,
-  ): Promise<{ id: string; name: string; state: RunState; reason: RunReason; message: string }[]> {
+  ): Promise<(Pick<Run, "id" | "name" | "state" | "reason" | "message"> & Pick<RunSpec, "priority">)[]> {
+    const { id, name, state, reason, message } = runs;
+    const priority = sql<RunSpec["priority"]>`${runs.spec}->>'priority'`;
     return await this.#database
-      .select({ id: runs.id, name: runs.name, state: runs.state, reason: runs.reason, message: runs.message })
+      .select({ id, name, state, reason, message, priority })
       .from(runs)
       .where(
         and(eq(runs.queue, queue), inArray(runs.state, ["validating", "queued", "scheduling", "paused", "pausing"])),

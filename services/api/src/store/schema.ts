@@ -1,5 +1,6 @@
 import type {
   Attempt,
+  ClusterReport,
   DatasetStatistics,
   EvaluationSpec,
   ImportOptions,
@@ -265,6 +266,13 @@ export const auditEntries = pgTable(
   },
   (table) => [index("audit_entries_object").on(table.object, table.time)],
 );
+
+/** What the controller said last of the cluster: one row. */
+export const clusterReports = pgTable("cluster_reports", {
+  id: text("id").primaryKey(),
+  report: jsonb("report").$type<ClusterReport>().notNull(),
+  receivedAt: time("received_at").notNull(),
+});
 
 /** Calls to Temporal that are still to be made, in order per workflow; a row goes when its call has been answered. */
 export const outbox = pgTable(
