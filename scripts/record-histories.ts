@@ -66,6 +66,12 @@ async function recordRuns(): Promise<void> {
   await drydock.runIn(paused, ["succeeded"]);
   await record("fineTuneRun", "paused-and-resumed", paused);
 
+  const resized = await submit("resized");
+  await drydock.runAtStep(resized, 15);
+  await drydock.call("POST", `/v1/runs/${resized}/resize`, { gpus: 2 });
+  await drydock.runIn(resized, ["succeeded"]);
+  await record("fineTuneRun", "resized", resized);
+
   const cancelled = await submit("cancelled");
   await drydock.runAtStep(cancelled, 15);
   await drydock.call("POST", `/v1/runs/${cancelled}/cancel`);
