@@ -1,5 +1,6 @@
 import { Command, CommanderError } from "commander";
 import { addCatalogueCommand } from "./commands/catalogue.ts";
+import { addClusterCommands } from "./commands/cluster.ts";
 import { addDatasetCommands } from "./commands/dataset.ts";
 import { addDoctorCommand } from "./commands/doctor.ts";
 import { addTrainCommand } from "./commands/engine.ts";
@@ -34,6 +35,7 @@ export function createProgram(): Command {
   addPredictCommand(program);
   addTrainCommand(program);
   addCatalogueCommand(program);
+  addClusterCommands(program);
   addDoctorCommand(program);
   for (const command of everyCommand(program))
     command.exitOverride().showHelpAfterError(false).showSuggestionAfterError(true).allowExcessArguments(false);

@@ -75,11 +75,11 @@ async function run(config: ControllerConfig): Promise<void> {
     shutdownGraceTime: "1 second",
     shutdownForceTime: "10 seconds",
   });
-  const reporter = new ClusterReporter(new LocalFacts(parts.capacity), api, logger);
-  reporter.start();
+  const reporter = cluster === null ? new ClusterReporter(new LocalFacts(parts.capacity), api, logger) : null;
+  reporter?.start();
   process.stdout.write(`${JSON.stringify({ ready: true, url })}\n`);
   await worker.run();
-  reporter.stop();
+  reporter?.stop();
   server.close();
   server.closeAllConnections();
   await connection.close();

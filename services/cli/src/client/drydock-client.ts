@@ -2,7 +2,9 @@ import { openAsBlob } from "node:fs";
 import { basename } from "node:path";
 import { NotFoundError } from "@drydock/kit";
 import {
+  AcceleratorCapacity,
   Checkpoint,
+  ClusterNode,
   Dataset,
   DatasetPreview,
   DatasetVersion,
@@ -10,6 +12,7 @@ import {
   Model,
   pageOf,
   Plan,
+  Queue,
   Run,
   RunEvent,
   RunSummary,
@@ -18,6 +21,7 @@ import {
   ValidationReport,
   type EvaluationSpec,
   type ImportOptions,
+  type RunChange,
   type RunSpecInput,
 } from "@drydock/spec";
 import { z } from "zod";
@@ -142,6 +146,23 @@ export class DrydockClient {
 
   listRuns(query: Query): Promise<{ items: RunSummary[]; nextCursor: string | null }> {
     return this.#http.getJson("/v1/runs", pageOf(RunSummary), query);
+  }
+
+  async listQueues(): Promise<Queue[]> {
+    return (await this.#http.getJson("/v1/queues", z.object({ items: z.array(Queue) }))).items;
+  }
+
+  listNodes(query: Query): Promise<{ items: ClusterNode[]; nextCursor: string | null }> {
+    return this.#http.getJson("/v1/nodes", pageOf(ClusterNode), query);
+  }
+
+  async listCapacity(): Promise<AcceleratorCapacity[]> {
+    return (await this.#http.getJson("/v1/capacity", z.object({ items: z.array(AcceleratorCapacity) }))).items;
+  }
+
+  /** Changes the priority of a run that waits. */
+  prioritiseRun(id: string, priority: RunChange["priority"]): Promise<Run> {
+    return this.#http.patchJson(`/v1/runs/${segment(id)}`, Run, { priority });
   }
 
   getRun(id: string): Promise<Run> {

@@ -40,8 +40,17 @@ export class HttpClient {
     return this.#check(path, answer, await this.send("POST", path, { body }));
   }
 
+  /** A change that may be repeated: the same body leaves the same. */
+  async patchJson<Answer extends z.ZodType>(path: string, answer: Answer, body: unknown): Promise<z.output<Answer>> {
+    return this.#check(path, answer, await this.send("PATCH", path, { body }));
+  }
+
   /** @throws DrydockError of the kind that the answer's status stands for; UnavailableError when nobody answers */
-  async send(method: "GET" | "POST" | "PUT" | "DELETE", path: string, options: SendOptions = {}): Promise<Response> {
+  async send(
+    method: "GET" | "POST" | "PUT" | "PATCH" | "DELETE",
+    path: string,
+    options: SendOptions = {},
+  ): Promise<Response> {
     const idempotencyKey = method === "POST" ? { "idempotency-key": randomUUID() } : {};
     for (let attempt = 0; ; attempt += 1) {
       try {

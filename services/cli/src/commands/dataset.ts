@@ -199,7 +199,7 @@ async function importVersion(
   if (version.state === "failed") {
     throw new InvalidError(
       "import_failed",
-      `version ${version.version} of ${name} was refused: ${version.reason ?? "see its report"}. Details: drydock dataset report ${name}@${version.version}`,
+      `version ${version.version} of ${name} was refused: ${version.reason ?? "see its report"}${version.report === null ? "" : `. Details: drydock dataset report ${name}@${version.version}`}`,
     );
   }
   output.answer(version, () => describeVersion(version));

@@ -1,4 +1,4 @@
-import { RunState, type Run, type RunSummary } from "@drydock/spec";
+import { Priority, RunState, type Run, type RunChange, type RunSummary } from "@drydock/spec";
 import type { Command } from "commander";
 import type { RunAction } from "../client/drydock-client.ts";
 import { formatBytes, formatScores } from "../output/quantities.ts";
@@ -21,6 +21,7 @@ export function addRunCommands(program: Command): void {
   addReading(run);
   addFeeds(run);
   addResize(run);
+  addPriority(run);
   for (const { action, summary } of actions) {
     run
       .command(action)
@@ -44,6 +45,21 @@ function addResize(run: Command): void {
       const { client, output } = contextOf(this);
       const changed = await client().resizeRun(id, gpus);
       output.answer(changed, () => [`${changed.id}: ${changed.state}. ${changed.message}`]);
+    });
+}
+
+function addPriority(run: Command): void {
+  run
+    .command("priority")
+    .argument("<run>", "id of the run")
+    .argument("<priority>", `one of ${Priority.options.join(", ")}`, oneOf("priority", Priority.options))
+    .description("let a run that waits start earlier or later than others")
+    .action(async function (this: Command, id: string, priority: RunChange["priority"]) {
+      const { client, output } = contextOf(this);
+      const changed = await client().prioritiseRun(id, priority);
+      output.answer(changed, () => [
+        `${changed.id}: priority ${changed.spec.priority}. ${changed.waiting?.sentence ?? changed.message}`,
+      ]);
     });
 }
 
@@ -88,7 +104,7 @@ function addReading(run: Command): void {
       const { client, output } = contextOf(this);
       const items = await everyPage((query) => client().listRuns({ ...query, state, name }), limit);
       output.answer(items, () =>
-        table(["run", "name", "state", "step", "loss", "model", "why"], items.map(summaryRow)),
+        table(["run", "name", "state", "step", "loss", "left", "model", "why"], items.map(summaryRow)),
       );
     });
 
@@ -212,8 +228,9 @@ function summaryRow(item: RunSummary): (string | number | null)[] {
     item.state,
     `${step}/${totalSteps}`,
     loss === null ? null : loss.toFixed(4),
+    describeTimeLeft(item),
     item.model,
-    item.message.slice(0, 60),
+    item.waiting?.sentence ?? item.message.slice(0, 60),
   ];
 }
 
@@ -224,7 +241,8 @@ function describeRun(run: Run): string[] {
       run: run.id,
       name: run.name,
       state: `${run.state} (${run.reason})`,
-      message: run.message,
+      message: run.waiting?.sentence ?? run.message,
+      priority: run.spec.priority,
       base: typeof run.spec.model === "string" ? run.spec.model : run.spec.model.uri,
       data: run.spec.dataset,
       task: `${run.spec.task}, ${run.spec.mode}`,

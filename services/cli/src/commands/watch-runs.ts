@@ -83,12 +83,16 @@ export function describeProgress(run: Run, width: number): string {
     loss === null ? null : `loss ${loss.toFixed(3)}`,
     timeLeft === null ? null : `${timeLeft} left`,
   ].filter((part) => part !== null);
+  if (run.waiting !== null) return `${run.name} waits: ${run.waiting.sentence}`;
   const state = run.state === "running" ? "" : ` ${run.state}`;
   return `${run.name} ${bar(totalSteps === 0 ? 0 : step / totalSteps, width)} ${step}/${totalSteps}${state}${numbers.length > 0 ? ` ${numbers.join(", ")}` : ""}`;
 }
 
 /** Null while the run does not train: what its last step said is then of no use. */
-export function describeTimeLeft({ state, progress: { remainingSeconds } }: Run): string | null {
+export function describeTimeLeft({
+  state,
+  progress: { remainingSeconds },
+}: Pick<Run, "state" | "progress">): string | null {
   return remainingSeconds === null || (state !== "running" && state !== "pausing")
     ? null
     : formatDuration(remainingSeconds);

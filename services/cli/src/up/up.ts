@@ -1,5 +1,6 @@
 import { join, resolve } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
+import { checkStorage, openStorage } from "@drydock/kit";
 import { SupervisedProcess, type ProcessPlan } from "./supervised-process.ts";
 import { StateFolder, type Settings } from "./state-folder.ts";
 import { ensureTemporal } from "./temporal-server.ts";
@@ -23,12 +24,13 @@ const repository = fileURLToPath(new URL("../../../../", import.meta.url));
  * Starts everything on this computer and stays until `signal` is aborted: Temporal server, api, controller; workers are
  * started by the controller. A process that dies is started again. Closes in order.
  *
- * @throws ConflictError `already_up` or `port_in_use`; NotFoundError `no_temporal`; UnavailableError `not_started`
+ * @throws InvalidError for settings of storage that cannot work; ConflictError `already_up` or `port_in_use`; NotFoundError `no_temporal`; UnavailableError `not_started`
  */
 export async function up(options: UpOptions): Promise<void> {
   const state = await StateFolder.take(options.state ?? ".drydock");
   const processes: SupervisedProcess[] = [];
   try {
+    await checkOwnStorage(options.tell);
     const settings = await state.settings(options.port);
     const url = `http://127.0.0.1:${settings.ports.api}`;
     const noteChildren = (): void =>
@@ -51,6 +53,14 @@ export async function up(options: UpOptions): Promise<void> {
     for (const supervised of processes.toReversed()) await supervised.stop();
     state.release();
   }
+}
+
+/** A wrong setting of object storage is told before anything starts. */
+async function checkOwnStorage(tell: (line: string) => void): Promise<void> {
+  const url = process.env["STORAGE_URL"];
+  if (!url) return;
+  const isAway = await checkStorage(openStorage(url));
+  if (isAway) tell(`${isAway.message}; starting all the same`);
 }
 
 /** The processes in the order in which they start. */
