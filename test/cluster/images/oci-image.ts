@@ -17,6 +17,8 @@ export interface LayerPart {
   readonly into: string;
   /** Shell patterns of what stays out. */
   readonly exclude?: readonly string[];
+  /** True to put the files in that links point to. */
+  readonly follows?: boolean;
 }
 
 export interface ImageSpec {
@@ -78,13 +80,27 @@ const deterministic = ["--sort=name", "--mtime=@0", "--owner=0", "--group=0", "-
 async function writeLayer(parts: readonly LayerPart[], folder: string, blobs: string): Promise<Descriptor> {
   const layer = join(folder, "layer.tar");
   await rm(layer, { force: true });
-  for (const { from, paths, into, exclude = [] } of parts) {
+  for (const { from, paths, into, exclude = [], follows = false } of parts) {
     const excluded = exclude.map((pattern) => `--exclude=${pattern}`);
     // Names of links keep their targets: only members are moved ("S" and "h" leave link targets alone).
     const moved = into === "" ? [] : [`--transform=s,^\\./,,;s,^,${into}/,SH`];
-    await run("tar", [...deterministic, ...excluded, ...moved, "-C", from, "-rf", layer, ...paths], {
-      maxBuffer: 1 << 26,
-    });
+    await run(
+      "tar",
+      [
+        ...deterministic,
+        ...(follows ? ["--dereference"] : []),
+        ...excluded,
+        ...moved,
+        "-C",
+        from,
+        "-rf",
+        layer,
+        ...paths,
+      ],
+      {
+        maxBuffer: 1 << 26,
+      },
+    );
   }
   const descriptor = await describe(layer, "application/vnd.oci.image.layer.v1.tar");
   await rename(layer, join(blobs, descriptor.digest.slice("sha256:".length)));

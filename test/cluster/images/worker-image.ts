@@ -1,0 +1,112 @@
+import { execFile } from "node:child_process";
+import { createHash } from "node:crypto";
+import { access, mkdir, readFile, readdir, rm, stat } from "node:fs/promises";
+import { join, resolve } from "node:path";
+import { promisify } from "node:util";
+import { toolCache } from "../../../services/cli/src/up/temporal-server.ts";
+import { containerSettings } from "../../../images/containerfile.ts";
+import { imageFiles, leftOut } from "../../../images/image-files.ts";
+import { withFileLock } from "../build/file-lock.ts";
+import { writeOciImage, type LayerPart } from "./oci-image.ts";
+
+const run = promisify(execFile);
+const root = resolve(import.meta.dirname, "..", "..", "..");
+
+/** The worker as pods of the test cluster name it; with `imagePullPolicy: Never`. */
+export const workerImage = "drydock.local/worker:test";
+
+/**
+ * The worker's image as an archive, from the same list of files and the same settings as images/worker.Containerfile.
+ * Its base is this computer's Node and the libraries that it and the native packages load. Kept by what is in it.
+ */
+export async function ensureWorkerImage(): Promise<string> {
+  const folder = join(toolCache(), "worker-image");
+  const archive = join(folder, `${await digestOfContents()}.tar`);
+  if (await exists(archive)) return archive;
+  await mkdir(folder, { recursive: true });
+  await withFileLock(join(folder, "lock"), async () => {
+    if (await exists(archive)) return;
+    const { dependencies, own } = imageFiles("worker");
+    const settings = containerSettings("worker");
+    const app = settings.workingDirectory.slice(1);
+    const exclude = leftOut;
+    await writeOciImage(
+      {
+        name: workerImage,
+        layers: [
+          await baseLayer(),
+          [{ from: root, paths: dependencies, into: app, exclude }],
+          [{ from: root, paths: own, into: app, exclude }],
+        ],
+        entrypoint: settings.entrypoint,
+        environment: ["PATH=/usr/local/bin:/usr/bin:/bin", ...settings.environment],
+        workingDirectory: settings.workingDirectory,
+        user: settings.user,
+      },
+      archive,
+    );
+    await keepNewest(folder, 3);
+  });
+  return archive;
+}
+
+/** Node as `node`, with each library that it or a native package loads. */
+async function baseLayer(): Promise<LayerPart[]> {
+  const node = process.execPath;
+  const native = (
+    await run("find", [
+      "-L",
+      join(root, "node_modules", "onnxruntime-node", "bin"),
+      join(root, "node_modules", "@img"),
+      join(root, "node_modules", "@koromix"),
+      ...["-path", "*linux*", "-name", "*.node", "-not", "-path", "*musl*", "-not", "-path", "*arm64*"],
+    ])
+  ).stdout
+    .split("\n")
+    .filter(Boolean);
+  const libraries = new Set<string>();
+  for (const program of [node, ...native])
+    for (const [, path] of (await run("ldd", [program])).stdout.matchAll(/(?:=> )?(\/\S+) \(0x/g))
+      if (path !== undefined && !path.startsWith(root)) libraries.add(path.slice(1));
+  return [
+    { from: join(node, ".."), paths: ["node"], into: "usr/local/bin" },
+    { from: "/", paths: [...libraries].toSorted(), into: "", follows: true },
+  ];
+}
+
+/** Changes with any file that goes in: names, sizes and times of installed packages, bytes of our own. */
+async function digestOfContents(): Promise<string> {
+  const { dependencies, own } = imageFiles("worker");
+  const hash = createHash("sha256").update(JSON.stringify({ dependencies, own, leftOut }));
+  hash.update(process.version).update(await readFile(join(root, "images", "worker.Containerfile")));
+  hash.update(await readFile(join(root, "package-lock.json")));
+  for (const path of own) {
+    if (path.startsWith("node_modules/")) continue;
+    for (const file of await filesUnder(join(root, path))) hash.update(file).update(await readFile(file));
+  }
+  return hash.digest("hex").slice(0, 16);
+}
+
+async function filesUnder(path: string): Promise<string[]> {
+  if (!(await stat(path)).isDirectory()) return [path];
+  const entries = await readdir(path, { recursive: true, withFileTypes: true });
+  return entries
+    .filter((entry) => entry.isFile() && !entry.name.endsWith(".test.ts"))
+    .map(({ parentPath, name }) => join(parentPath, name))
+    .toSorted();
+}
+
+async function keepNewest(folder: string, count: number): Promise<void> {
+  const names = (await readdir(folder)).filter((name) => name.endsWith(".tar"));
+  const aged = await Promise.all(names.map(async (name) => ({ name, time: (await stat(join(folder, name))).mtimeMs })));
+  for (const { name } of aged.toSorted((a, b) => b.time - a.time).slice(count)) await rm(join(folder, name));
+}
+
+async function exists(path: string): Promise<boolean> {
+  try {
+    await access(path);
+    return true;
+  } catch {
+    return false;
+  }
+}
