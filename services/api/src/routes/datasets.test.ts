@@ -140,6 +140,17 @@ test("an upload in another content type is refused, and one to nowhere too", asy
   expect(await api().refused("POST", "/v1/datasets/nowhere/uploads", { body, headers })).toMatchObject({ status: 404 });
 });
 
+test.each([
+  ["that is no multipart at all", () => "garbage"],
+  ["that ends within a file", () => multipartOf({ "a.txt": "x".repeat(100_000) }).body.slice(0, 50_000)],
+])("an upload %s is refused and leaves nothing behind", async (_case, make) => {
+  await api().send("POST", "/v1/datasets", { body: { name: "cut-off" } });
+  const { headers } = multipartOf({ a: "1" });
+  const problem = await api().refused("POST", "/v1/datasets/cut-off/uploads", { body: make(), headers });
+  expect(problem).toMatchObject({ status: 400, code: "broken_upload" });
+  expect(problem.detail).toMatch(/^the upload cannot be read \(.+\): was it cut off\? Send it again$/);
+});
+
 test("rows are shown with their pictures, and pictures by their content", async () => {
   await api().ok("POST", "/v1/datasets", { name: "shown" });
   await api().upload("shown", { "rows.csv": "x" });

@@ -1,4 +1,4 @@
-import { newId, UnprocessableError } from "@drydock/kit";
+import { InvalidError, messageOf, newId, UnprocessableError } from "@drydock/kit";
 import { Timestamp } from "@drydock/spec";
 import type { FastifyRequest } from "fastify";
 import type { FastifyPluginAsyncZod } from "fastify-type-provider-zod";
@@ -61,7 +61,9 @@ export const uploadRoutes: FastifyPluginAsyncZod<{ services: Services }> = async
       const dataset = await datasets.get(request.params.name);
       const id = newId("upload");
       // The body is read before anything is known of a repeat, since only its content tells whether it is one.
-      const received = await receiveUpload(id, incomingFiles(request), storage, limits);
+      const received = await receiveUpload(id, incomingFiles(request), storage, limits).catch((error: unknown) => {
+        throw asBrokenUpload(error) ?? error;
+      });
       const outcome = await writes
         .once(writeCallerOf(request), {
           bodyDigest: received.digest,
@@ -103,3 +105,12 @@ export const uploadRoutes: FastifyPluginAsyncZod<{ services: Services }> = async
     for await (const part of request.files(options)) yield { name: part.filename, content: part.file };
   }
 };
+
+/** What the multipart parser says of a body that it cannot read has no code of its own. Null when it is something else. */
+function asBrokenUpload(error: unknown): InvalidError | null {
+  const reason = messageOf(error);
+  if (!/multipart data|^Multipart: |^Malformed part header/i.test(reason)) return null;
+  return new InvalidError("broken_upload", `the upload cannot be read (${reason}): was it cut off? Send it again`, {
+    cause: error,
+  });
+}
