@@ -75,6 +75,13 @@ test("a run goes from submit to a model whose files come straight from S3", asyn
   );
 });
 
+test("up with a bucket that does not exist says so before anything starts", async () => {
+  const other = new Embedded(join(scratch, "other"), { ...server.environment(), STORAGE_URL: "s3://elsewhere/team" });
+  await expect(other.up()).rejects.toThrow(
+    `storage has no bucket "elsewhere" at ${server.url}: create it, or correct the bucket in STORAGE_URL (s3://elsewhere)`,
+  );
+});
+
 test("a run whose storage is killed and comes back ends with the same bytes, on its first attempt", async () => {
   const id = await submit("storage-killed");
   await drydock.runAtStep(id, 5);

@@ -6,6 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 import { afterAll, beforeAll, expect, test } from "vitest";
+import { Versitygw } from "@drydock/kit/versitygw";
 
 const main = join(import.meta.dirname, "main.ts");
 let folder = "";
@@ -85,4 +86,17 @@ test("a wrong configuration names the variable, with exit code 64", async () => 
   expect(await api.ended).toBe(64);
   expect(api.errors()).toMatch(/PORT: .*number/);
   expect(api.errors()).toContain("DRYDOCK_INTERNAL_KEY: must be set");
+});
+
+test("storage that cannot be used is told in a sentence that names the setting, with exit code 64", async () => {
+  await using server = await Versitygw.start();
+  const s3 = { ...server.environment(), STORAGE_URL: "s3://elsewhere/team" };
+  const missing = start({ ...s3, PGLITE_DIRECTORY: join(folder, "never") });
+  expect(await missing.ended).toBe(64);
+  expect(missing.errors()).toBe(
+    `drydock api: storage has no bucket "elsewhere" at ${server.url}: create it, or correct the bucket in STORAGE_URL (s3://elsewhere)\n`,
+  );
+  const wrong = start({ ...s3, STORAGE_URL: "s3://bucket", S3_SECRET_ACCESS_KEY: "wrong" });
+  expect(await wrong.ended).toBe(64);
+  expect(wrong.errors()).toContain("S3_SECRET_ACCESS_KEY does not belong to the access key");
 });

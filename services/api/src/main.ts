@@ -1,5 +1,14 @@
 import { availableParallelism, totalmem } from "node:os";
-import { createLogger, isDrydockError, messageOf, openStorage, RetryingStorage, type Logger } from "@drydock/kit";
+import {
+  checkStorage,
+  createLogger,
+  InvalidError,
+  isDrydockError,
+  messageOf,
+  openStorage,
+  RetryingStorage,
+  type Logger,
+} from "@drydock/kit";
 import { processorSupply } from "@drydock/spec";
 import { buildApp } from "./app.ts";
 import { apiConfigOf, type ApiConfig } from "./config.ts";
@@ -21,6 +30,9 @@ try {
 }
 
 async function run(config: ApiConfig, log: Logger): Promise<void> {
+  const storage = openStorage(config.storageUrl);
+  const storageIsAway = await checkStorage(storage);
+  if (storageIsAway) log.warn({ error: storageIsAway.message }, "storage does not answer yet");
   const database = await openDatabase(config.database, log);
   const workflows = connectTemporal(config.temporal);
   const { server, services } = await buildApp({
@@ -29,7 +41,7 @@ async function run(config: ApiConfig, log: Logger): Promise<void> {
     logger: log,
     modelsDirectory: config.modelsDirectory,
     internalKey: config.internalKey,
-    storage: new RetryingStorage(openStorage(config.storageUrl), { budgetMs: storageBudgetMs }),
+    storage: new RetryingStorage(storage, { budgetMs: storageBudgetMs }),
     downloads: config.downloads,
     supply: config.accelerators === "any" ? undefined : processorSupply(thisComputer()),
   });
@@ -94,7 +106,7 @@ function fail(error: unknown): never {
   }
   if (isDrydockError(error)) {
     process.stderr.write(`drydock api: ${error.message}\n`);
-    process.exit(error.code === "invalid_configuration" ? exitCodes.badConfiguration : exitCodes.failed);
+    process.exit(error instanceof InvalidError ? exitCodes.badConfiguration : exitCodes.failed);
   }
   logger.fatal({ err: error }, "failed");
   process.exit(exitCodes.failed);

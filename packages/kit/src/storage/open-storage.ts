@@ -1,5 +1,5 @@
 import { fileURLToPath } from "node:url";
-import { InvalidError } from "../errors.ts";
+import { InvalidError, UnavailableError } from "../errors.ts";
 import { FolderStorage } from "./folder-storage.ts";
 import type { ObjectStorage } from "./object-storage.ts";
 import { s3OptionsOf } from "./s3-options.ts";
@@ -20,4 +20,20 @@ export function openStorage(
     "unknown_storage",
     `storage URL "${url}" is not understood: use file:///folder or s3://bucket/prefix`,
   );
+}
+
+/**
+ * Asks storage for something, so that a wrong address, key, bucket or region is told when a process starts.
+ *
+ * @returns null, or why storage does not answer just now: that is no wrong setting
+ * @throws InvalidError naming the setting
+ */
+export async function checkStorage(storage: ObjectStorage): Promise<UnavailableError | null> {
+  try {
+    await storage.head("settings-check");
+    return null;
+  } catch (error) {
+    if (error instanceof UnavailableError) return error;
+    throw error;
+  }
 }
