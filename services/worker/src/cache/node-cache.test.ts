@@ -1,7 +1,7 @@
 import { spawn } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { once } from "node:events";
-import { chmod, mkdir, mkdtemp, readFile, readdir, rm, stat, utimes, writeFile } from "node:fs/promises";
+import { chmod, mkdir, mkdtemp, readFile, readdir, rm, stat, statfs, utimes, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
@@ -173,6 +173,13 @@ test("a file that can never fit says which setting to raise", async () => {
     isRetryable: false,
     message: `picture huge has 0.002 GiB, and the cache ${directory} may hold 0.001 GiB: raise DRYDOCK_CACHE_GIB`,
   });
+});
+
+test("without a limit the cache may hold four fifths of its disk", async () => {
+  const cache = await NodeCache.open({ directory, limitBytes: null });
+  opened.push(cache);
+  const { bsize, blocks } = await statfs(root);
+  expect(cache.limitBytes).toBe(Math.floor(bsize * blocks * 0.8));
 });
 
 test("a full disk is first met by removing what nobody uses, then told", async () => {

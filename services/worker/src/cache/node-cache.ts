@@ -1,4 +1,4 @@
-import { link, mkdir, open, rename, stat, truncate, utimes, chmod } from "node:fs/promises";
+import { chmod, link, mkdir, open, rename, stat, statfs, truncate, utimes } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { InvalidError, UnavailableError, messageOf } from "@drydock/kit";
 import { digestOfFile } from "../checkpoint/write-checkpoint.ts";
@@ -18,8 +18,8 @@ export interface CachedContent {
 
 export interface NodeCacheOptions {
   readonly directory: string;
-  /** Bytes that the cache may hold, files in use included. */
-  readonly limitBytes: number;
+  /** Bytes that the cache may hold, files in use included; null = four fifths of its disk. */
+  readonly limitBytes: number | null;
 }
 
 /** Every entry has this modification time: whatever writes to it afterwards shows. 2001-09-09T01:46:40Z. */
@@ -39,7 +39,9 @@ const shareBetweenLooks = 1 / 64;
  * files that nobody uses go, least recently used first.
  */
 export class NodeCache {
-  readonly #options: NodeCacheOptions;
+  readonly #directory: string;
+  /** Bytes that the cache may hold, files in use included. */
+  readonly limitBytes: number;
   readonly #lease: CacheLease;
   readonly #underWay = new Map<string, Promise<string>>();
   readonly #verified = new Set<string>();
@@ -47,18 +49,19 @@ export class NodeCache {
   #knownBytes = Number.POSITIVE_INFINITY;
   #fetchedBytes = 0;
 
-  private constructor(options: NodeCacheOptions, lease: CacheLease) {
-    this.#options = options;
+  private constructor(directory: string, limitBytes: number, lease: CacheLease) {
+    this.#directory = directory;
+    this.limitBytes = limitBytes;
     this.#lease = lease;
   }
 
   /** @throws InvalidError `cache_unusable` when the folder cannot be written */
-  static async open(options: NodeCacheOptions): Promise<NodeCache> {
-    const { directory } = options;
+  static async open({ directory, limitBytes }: NodeCacheOptions): Promise<NodeCache> {
     try {
       for (const name of ["objects", "locks", "leases"]) await mkdir(join(directory, name), { recursive: true });
       await endAbandonedLeases(join(directory, "leases"));
-      return new NodeCache(options, await CacheLease.take(join(directory, "leases")));
+      const lease = await CacheLease.take(join(directory, "leases"));
+      return new NodeCache(directory, limitBytes ?? (await shareOfDisk(directory)), lease);
     } catch (error) {
       if (isDiskFull(error)) throw error;
       throw new InvalidError(
@@ -102,7 +105,7 @@ export class NodeCache {
   async #obtain(target: string, content: CachedContent, fetch: (path: string) => Promise<void>): Promise<string> {
     await mkdir(dirname(target), { recursive: true });
     await fetchOnce(
-      join(this.#options.directory, "locks", content.sha256),
+      join(this.#directory, "locks", content.sha256),
       async () => await this.#reuse(target, content),
       async () => await this.#fetch(target, content, fetch),
     );
@@ -180,7 +183,8 @@ export class NodeCache {
 
   /** @throws InvalidError or UnavailableError when the file cannot fit */
   async #reserve(content: CachedContent): Promise<void> {
-    const { limitBytes, directory } = this.#options;
+    const { limitBytes } = this;
+    const directory = this.#directory;
     const { sizeBytes, what } = content;
     if (sizeBytes > limitBytes)
       throw new InvalidError(
@@ -198,9 +202,9 @@ export class NodeCache {
   }
 
   async #evict(neededBytes: number, limitBytes: number): Promise<void> {
-    const leases = join(this.#options.directory, "leases");
+    const leases = join(this.#directory, "leases");
     await endAbandonedLeases(leases);
-    const occupancy = await occupancyOf(join(this.#options.directory, "objects"), leases);
+    const occupancy = await occupancyOf(join(this.#directory, "objects"), leases);
     this.#knownBytes = await makeRoom(occupancy, limitBytes, neededBytes);
     this.#fetchedBytes = 0;
   }
@@ -208,14 +212,19 @@ export class NodeCache {
   #full({ what, sizeBytes }: CachedContent, cause: unknown): UnavailableError {
     return new UnavailableError(
       "storage_full",
-      `the disk of the cache ${this.#options.directory} is full: ${what} of ${inGibibytes(sizeBytes)} was not fetched; free space, or let DRYDOCK_CACHE name a folder on a larger disk`,
+      `the disk of the cache ${this.#directory} is full: ${what} of ${inGibibytes(sizeBytes)} was not fetched; free space, or let DRYDOCK_CACHE name a folder on a larger disk`,
       { cause },
     );
   }
 
   #entryPath(sha256: string): string {
-    return join(this.#options.directory, "objects", sha256.slice(0, 2), sha256);
+    return join(this.#directory, "objects", sha256.slice(0, 2), sha256);
   }
+}
+
+async function shareOfDisk(directory: string): Promise<number> {
+  const { bsize, blocks } = await statfs(directory);
+  return Math.floor(bsize * blocks * 0.8);
 }
 
 function isDiskFull(error: unknown): boolean {

@@ -17,8 +17,8 @@ const RankEnvironment = z.object({
   DRYDOCK_SCRATCH: z.string().min(1),
   /** Folder that the workers of a node share, for models and data from object storage; default: below the scratch folder. */
   DRYDOCK_CACHE: z.string().min(1).optional(),
-  /** What the cache may hold, files in use included. */
-  DRYDOCK_CACHE_GIB: z.coerce.number().positive().default(200),
+  /** What the cache may hold, files in use included; default: four fifths of its disk. */
+  DRYDOCK_CACHE_GIB: z.coerce.number().positive().optional(),
   /** Seconds that storage or a full disk is waited for before the rank gives up with exit code 75. */
   DRYDOCK_STORAGE_BUDGET_SECONDS: z.coerce.number().nonnegative().default(900),
   /** Seconds that a controller that does not answer is waited for: before the first step, and for the last report. */
@@ -38,7 +38,7 @@ export interface RankSettings {
   readonly controllerUrl: string;
   readonly storageUrl: string;
   readonly scratchDirectory: string;
-  readonly cache: { readonly directory: string; readonly limitBytes: number };
+  readonly cache: { readonly directory: string; readonly limitBytes: number | null };
   readonly storageBudgetMs: number;
   readonly controllerBudgetMs: number;
 }
@@ -73,7 +73,7 @@ export function rankSettingsOf(environment: Readonly<Record<string, string | und
     scratchDirectory: data.DRYDOCK_SCRATCH,
     cache: {
       directory: data.DRYDOCK_CACHE ?? join(data.DRYDOCK_SCRATCH, "cache"),
-      limitBytes: data.DRYDOCK_CACHE_GIB * 2 ** 30,
+      limitBytes: data.DRYDOCK_CACHE_GIB === undefined ? null : data.DRYDOCK_CACHE_GIB * 2 ** 30,
     },
     storageBudgetMs: data.DRYDOCK_STORAGE_BUDGET_SECONDS * 1000,
     controllerBudgetMs: data.DRYDOCK_CONTROLLER_BUDGET_SECONDS * 1000,
