@@ -134,6 +134,19 @@ describe.each(["tied", "untied"])("Qwen3-VL, %s embeddings, against transformers
     for (const trainer of [straight, first, second]) await trainer.close();
   });
 
+  test("steps in full are the same bit for bit on one thread and on two", async () => {
+    const [one, two] = await Promise.all(
+      [1, 2].map(async (threads) => {
+        const trainer = await EngineTrainer.open({ ...trainerOptions(sample, "full", 1e-2), threads });
+        for (let step = 0; step < 3; step++) await trainer.step([sample.batch]);
+        const state = structuredClone(trainer.state());
+        await trainer.close();
+        return state;
+      }),
+    );
+    expect(two).toEqual(one);
+  });
+
   test("answers with the cache are the answers without it", async () => {
     const { generator } = await loadModel({ directory: sample.modelDirectory, threads: 2 });
     const cached = await generator.answers(sample.batch, { maxNewTokens: 4, stopTokenIds: [] });
