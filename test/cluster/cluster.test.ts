@@ -1,6 +1,5 @@
 import { afterAll, beforeAll, expect, test } from "vitest";
 import type { Cluster } from "./cluster.ts";
-import { KubeClient } from "./kube-client.ts";
 import { jobOf, succeeds } from "./job-fixtures.ts";
 import { sharedCluster } from "./shared-cluster.ts";
 
@@ -110,16 +109,3 @@ test.each(["apiserver", "etcd", "scheduler", "controller-manager", "kwok"])(
     expect(await cluster.admin.find(`/api/v1/namespaces/${namespace}`)).not.toBeNull();
   },
 );
-
-test("the API server knows the controller by its service account's token", async () => {
-  const review = { apiVersion: "authentication.k8s.io/v1", kind: "SelfSubjectReview" };
-  const client = await controllerClient();
-  expect(await client.call("POST", "/apis/authentication.k8s.io/v1/selfsubjectreviews", review)).toMatchObject({
-    status: { userInfo: { username: "system:serviceaccount:drydock-system:drydock-controller" } },
-  });
-});
-
-async function controllerClient(): Promise<KubeClient> {
-  const ca = Buffer.from(await cluster.plane.authority.bundle(), "base64");
-  return new KubeClient(cluster.plane.server, ca, await cluster.controllerToken());
-}

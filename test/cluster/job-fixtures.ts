@@ -5,8 +5,13 @@ export interface JobShape {
   readonly ranks: number;
   readonly image: string;
   readonly gpus?: number;
+  /** Arguments of the image's program. */
   readonly command?: readonly string[];
+  /** Instead of the image's program. */
+  readonly entrypoint?: readonly string[];
   readonly memory?: string;
+  /** Bound of /tmp. */
+  readonly scratch?: string;
   readonly labels?: Readonly<Record<string, string>>;
   readonly node?: string;
   readonly priorityClass?: string;
@@ -15,7 +20,17 @@ export interface JobShape {
 
 /** An Indexed Job as Drydock makes them: no second tries, restricted Pod Security, a writable /tmp and nothing else. */
 export function jobOf(name: string, shape: JobShape): KubeObject {
-  const { ranks, image, gpus = 0, command = [], memory = "64Mi", labels = {}, node, priorityClass } = shape;
+  const {
+    ranks,
+    image,
+    gpus = 0,
+    command = [],
+    memory = "64Mi",
+    scratch = "64Mi",
+    labels = {},
+    node,
+    priorityClass,
+  } = shape;
   const isReal = image.startsWith("drydock.local/");
   return {
     metadata: { name, labels },
@@ -42,6 +57,7 @@ export function jobOf(name: string, shape: JobShape): KubeObject {
               image,
               imagePullPolicy: isReal ? "Never" : "IfNotPresent",
               args: command,
+              ...(shape.entrypoint === undefined ? {} : { command: shape.entrypoint }),
               resources: {
                 requests: { cpu: "50m" },
                 limits: { memory, ...(gpus > 0 ? { "nvidia.com/gpu": String(gpus) } : {}) },
@@ -54,7 +70,7 @@ export function jobOf(name: string, shape: JobShape): KubeObject {
               volumeMounts: [{ name: "tmp", mountPath: "/tmp" }],
             },
           ],
-          volumes: [{ name: "tmp", emptyDir: { sizeLimit: "64Mi" } }],
+          volumes: [{ name: "tmp", emptyDir: { sizeLimit: scratch } }],
         },
       },
     },
