@@ -16,6 +16,7 @@ const run = promisify(execFile);
 export const versitygwVersion = "1.7.0";
 
 const readyWithinMs = 20_000;
+const startTries = 3;
 
 /** Runs a server until standard input ends, then kills it with SIGKILL: it never outlives the test, however that ends. */
 const tetheredServer = 'exec 3<&0; "$@" & server=$!; (cat <&3 >/dev/null; kill -9 $server) & wait $server';
@@ -41,10 +42,17 @@ export class Versitygw {
   static async start({ region = "us-east-1", hasAccounts = false } = {}): Promise<Versitygw> {
     const folder = await mkdtemp(join(tmpdir(), "drydock-versitygw-"));
     const accounts = hasAccounts ? await mkdtemp(join(tmpdir(), "drydock-versitygw-accounts-")) : null;
-    const server = new Versitygw(folder, accounts, await freePort(), region);
-    await server.up();
-    await server.createBucket("bucket");
-    return server;
+    for (let tries = 1; ; tries++) {
+      const server = new Versitygw(folder, accounts, await freePort(), region);
+      try {
+        await server.up();
+        await server.createBucket("bucket");
+        return server;
+      } catch (error) {
+        await server.kill();
+        if (tries === startTries) throw error; // another process may have taken the port meanwhile
+      }
+    }
   }
 
   get url(): string {
