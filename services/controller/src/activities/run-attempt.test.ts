@@ -162,6 +162,7 @@ test("a worker that went while nobody watched is lost, unless its last report sa
   });
   api.attempts[0] = anAttempt();
   await files.write("run_1", {
+    avoidNodes: [],
     epoch: 1,
     token: "t",
     configJson: "{}",

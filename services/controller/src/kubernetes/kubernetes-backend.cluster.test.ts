@@ -3,11 +3,13 @@ import { createLogger, FolderStorage } from "@drydock/kit";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { Cluster } from "../../../../test/cluster/cluster.ts";
+import type { Cluster } from "../../../../test/cluster/cluster.ts";
 import type { KubeObject } from "../../../../test/cluster/kube-client.ts";
+import { sharedCluster } from "../../../../test/cluster/shared-cluster.ts";
 import { missingImage, type PodEnding } from "../../../../test/cluster/simulated-nodes.ts";
+import { aGang } from "../../test/gang-spec.ts";
 import { classifyEnd } from "../attempts/attempt-end.ts";
-import type { Gang, GangSpec, RankEnd } from "../backend/cluster-backend.ts";
+import type { Gang, RankEnd } from "../backend/cluster-backend.ts";
 import { gangSettings } from "./gang-settings.ts";
 import { KubeApi } from "./kube-api.ts";
 import { connectToCluster } from "./kube-connection.ts";
@@ -17,54 +19,30 @@ let cluster: Cluster;
 let namespace: string;
 let scratch: string;
 const backends: KubernetesBackend[] = [];
-let number = 0;
 
 beforeAll(async () => {
-  cluster = await Cluster.start();
+  cluster = await sharedCluster();
   namespace = await cluster.namespace("backend");
   scratch = await mkdtemp(join(tmpdir(), "drydock-kubernetes-"));
 });
 afterAll(async () => {
   for (const backend of backends) await backend.close();
-  await cluster[Symbol.asyncDispose]();
   await rm(scratch, { recursive: true, force: true });
 });
 
 async function controller(image = "drydock.test/worker:1"): Promise<KubernetesBackend> {
-  const api = new KubeApi(await connectToCluster(cluster.plane.adminKubeconfig));
+  const api = new KubeApi(await connectToCluster(await cluster.controllerKubeconfig()));
   const backend = new KubernetesBackend({
     api,
     settings: gangSettings({ namespace, image, imagePullPolicy: "IfNotPresent", nodeLossSeconds: 2 }),
     storage: new FolderStorage(scratch),
     logger: createLogger("controller", { DRYDOCK_LOG_LEVEL: "silent" }),
     lookMs: 200,
+    hopelessAfterMs: 1000,
   });
   await backend.connect();
   backends.push(backend);
   return backend;
-}
-
-function spec(change: Partial<GangSpec> = {}): GangSpec {
-  number += 1;
-  const name = change.name ?? `run_${number}-a1`;
-  const ranks = change.ranks ?? 2;
-  return {
-    name,
-    ranks,
-    environment: { DRYDOCK_RUN_ID: `run_${number}` },
-    secrets: { DRYDOCK_WORKER_TOKEN: "token" },
-    memoryLimitBytes: null,
-    placement: {
-      accelerator: "nvidia-h100-80gb",
-      gpusPerRank: 1,
-      queue: "default",
-      priority: "normal",
-      avoidNodes: [],
-    },
-    stopGraceMs: 2000,
-    logKeys: Array.from({ length: ranks }, (_, rank) => `logs/${name}/rank-${rank}.log`),
-    ...change,
-  };
 }
 
 async function podsOf(gang: Gang): Promise<KubeObject[]> {
@@ -83,7 +61,7 @@ async function running(gang: Gang): Promise<KubeObject[]> {
 }
 
 test("a gang is one Indexed Job whose pods land on nodes of the right accelerator, with a Service and a Secret of its own", async () => {
-  const gang = await (await controller()).start(spec({ ranks: 3 }));
+  const gang = await (await controller()).start(aGang({ ranks: 3 }));
   const pods = await running(gang);
   for (const pod of pods) expect((pod["spec"] as { nodeName: string }).nodeName).toMatch(/^h100-/);
   const name = `dd-${gang.name.replaceAll("_", "-")}`;
@@ -182,7 +160,7 @@ test.each<[string, PodEnding, Partial<RankEnd>, string]>([
   ],
   ["past its deadline", { exitCode: 137, podReason: "DeadlineExceeded" }, { reason: "deadline" }, "deadline-exceeded"],
 ])("a rank that ends %s takes the gang with it and is classified", async (_, ending, cause, failureClass) => {
-  const gang = await (await shared()).start(spec());
+  const gang = await (await shared()).start(aGang());
   const pods = await running(gang);
   const second = pods.find(({ metadata }) => metadata.labels?.["batch.kubernetes.io/job-completion-index"] === "1")!;
   await cluster.endPod(namespace, second.metadata.name, ending);
@@ -196,31 +174,8 @@ async function shared(): Promise<KubernetesBackend> {
   return await (sharedBackend ??= controller());
 }
 
-test("a gang that no node can take says why", async () => {
-  const gang = await (
-    await shared()
-  ).start(
-    spec({
-      placement: {
-        accelerator: "nvidia-b200-192gb",
-        gpusPerRank: 8,
-        queue: "default",
-        priority: "normal",
-        avoidNodes: [],
-      },
-    }),
-  );
-  const told: string[] = [];
-  gang.onWaiting?.((why) => told.push(why));
-  await vi.waitUntil(() => told.length > 0, { timeout: 10_000 });
-  expect(told[0]).toMatch(/^2 of 2 workers have no node yet: 0\/6 nodes are available: .*node affinity/);
-  gang.kill();
-  await gang.ended;
-});
-
 test("an image that does not exist ends the gang with the image's name", async () => {
-  vi.useRealTimers();
-  const gang = await (await controller(missingImage)).start(spec());
+  const gang = await (await controller(missingImage)).start(aGang());
   const end = await gang.ended;
   expect(classifyEnd(end, [], null)).toMatchObject({
     reason: "image-pull",
@@ -229,7 +184,7 @@ test("an image that does not exist ends the gang with the image's name", async (
 }, 60_000);
 
 test("another controller finds the gang, and the same name starts no second one", async () => {
-  const asked = spec();
+  const asked = aGang();
   const first = await (await shared()).start(asked);
   await running(first);
   const other = await controller();
@@ -241,7 +196,7 @@ test("another controller finds the gang, and the same name starts no second one"
 });
 
 test("a Job of the same name that is not ours is left alone, and the sentence names it", async () => {
-  const asked = spec();
+  const asked = aGang();
   const name = `dd-${asked.name.replaceAll("_", "-")}`;
   await cluster.admin.call("POST", `/apis/batch/v1/namespaces/${namespace}/jobs`, {
     metadata: { name },
@@ -256,33 +211,9 @@ test("a Job of the same name that is not ours is left alone, and the sentence na
 });
 
 test("a wish to stop ends every pod; its Job goes without a trace of a retry", async () => {
-  const gang = await (await shared()).start(spec());
+  const gang = await (await shared()).start(aGang());
   await running(gang);
   gang.stop();
   expect((await gang.ended).ranks).toHaveLength(2);
   expect((await podsOf(gang)).filter((pod) => (pod["status"] as { phase: string }).phase === "Running")).toEqual([]);
-});
-
-test("a gang survives a kill -9 of the API server and of etcd", async () => {
-  const gang = await (await shared()).start(spec());
-  const pods = await running(gang);
-  await cluster.component("apiserver").kill9();
-  await cluster.component("etcd").kill9();
-  await cluster.component("etcd").start();
-  await cluster.component("apiserver").start();
-  for (const pod of pods) await cluster.endPod(namespace, pod.metadata.name, {});
-  expect((await gang.ended).cause).toMatchObject({ exitCode: 0 });
-}, 120_000);
-
-test("a namespace that is not there is named with the way to make it", async () => {
-  const api = new KubeApi(await connectToCluster(cluster.plane.adminKubeconfig), { retryBudgetMs: 0 });
-  const backend = new KubernetesBackend({
-    api,
-    settings: gangSettings({ namespace: "nowhere", image: "x" }),
-    storage: new FolderStorage(scratch),
-    logger: createLogger("controller", { DRYDOCK_LOG_LEVEL: "silent" }),
-  });
-  await expect(backend.start(spec())).rejects.toThrow(
-    /namespaces "nowhere" not found: create it with `kubectl apply -k k8s\/runs`, or set DRYDOCK_NAMESPACE/,
-  );
 });

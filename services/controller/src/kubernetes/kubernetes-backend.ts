@@ -16,10 +16,14 @@ export interface KubernetesBackendOptions {
   readonly logger: Logger;
   /** How often what waits is looked at again, and logs are copied. */
   readonly lookMs?: number;
+  /** A pod that cannot start as it stands is given up after so long. */
+  readonly hopelessAfterMs?: number;
 }
 
 const ours = `${labels.managedBy}=${managedBy}`;
 const defaultLookMs = 2000;
+/** An image may still be on its way to the registry, a secret to the namespace. */
+const defaultHopelessAfterMs = 20_000;
 
 /**
  * Gangs as Indexed Jobs of a Kubernetes cluster. All that the controller knows of them it reads from the cluster, so that
@@ -112,7 +116,9 @@ export class KubernetesBackend implements ClusterBackend {
   }
 
   #track(name: string, job: string, ranks: number): KubernetesGang {
+    const { hopelessAfterMs = defaultHopelessAfterMs } = this.#options;
     const gang = new KubernetesGang(name, job, ranks, {
+      hopelessAfterMs,
       deletePods: (of, graceSeconds) => this.#inBackground("delete pods", this.#deletePods(of, graceSeconds)),
       deleteJob: (of) => this.#inBackground("delete the job", this.#deleteJob(of)),
     });

@@ -5,14 +5,13 @@ import { hopelessBecause, rankEndOf, rankOf } from "./rank-end.ts";
 
 /** What a gang may ask of the cluster. */
 export interface GangControl {
+  /** Pods that cannot start as they stand are waited for so long. */
+  readonly hopelessAfterMs: number;
   /** Deletes the pods: SIGTERM, and SIGKILL after the grace period (null: that of the pod). */
   deletePods(name: string, graceSeconds: number | null): void;
   /** Deletes the Job with all that belongs to it. */
   deleteJob(name: string): void;
 }
-
-/** A pod that cannot start may have been looked at too early (an image is pushed, a secret comes): so long is waited. */
-export const hopelessAfterMs = 20_000;
 
 /**
  * One gang on the cluster. It is told of every change of its Job and pods and remembers how each rank ended, because
@@ -83,7 +82,7 @@ export class KubernetesGang implements Gang {
     const hopeless = hopelessBecause(pod);
     if (!hopeless) return;
     this.#hopelessSinceMs ??= nowMs;
-    if (nowMs - this.#hopelessSinceMs < hopelessAfterMs) return;
+    if (nowMs - this.#hopelessSinceMs < this.#control.hopelessAfterMs) return;
     this.#endFor(hopeless.reason, hopeless.message, rank);
   }
 

@@ -54,11 +54,19 @@ function fromCreation(message: string): Waiting {
   };
 }
 
+/** Kueue 0.18's words for a request over what the queue and its cohort hold together. */
+const neverFits = /insufficient quota for (\S+) in .*current podset request \((\d+)\) > maximum capacity \((\d+)\)/;
+
 function fromQueue(workload: WorkloadObject | null): string {
   const conditions = workload?.status?.conditions ?? [];
   const evicted = conditions.find(({ type, status }) => type === "Evicted" && status === "True");
   const waiting = conditions.find(({ type, status }) => type === "QuotaReserved" && status === "False");
-  if (waiting) return `waits in its queue: ${waiting.message ?? waiting.reason ?? "no quota yet"}`;
+  if (waiting) {
+    const [, resource = "", asked, most] = neverFits.exec(waiting.message ?? "") ?? [];
+    if (asked !== undefined && most !== undefined)
+      return `asks for ${asked} × ${resource}, and its queue can never have more than ${most}: ask for fewer, or have the quota raised (Kueue: ${waiting.message})`;
+    return `waits in its queue: ${waiting.message ?? waiting.reason ?? "no quota yet"}`;
+  }
   if (evicted) return `was taken out of its queue's quota: ${evicted.message ?? evicted.reason ?? "evicted"}`;
   return "waits in its queue for Kueue to look at it";
 }
