@@ -14,6 +14,8 @@ export interface JobShape {
   readonly scratch?: string;
   readonly labels?: Readonly<Record<string, string>>;
   readonly node?: string;
+  /** GPU product that its node must have. */
+  readonly product?: string;
   readonly priorityClass?: string;
   readonly graceSeconds?: number;
 }
@@ -48,7 +50,10 @@ export function jobOf(name: string, shape: JobShape): KubeObject {
           terminationGracePeriodSeconds: shape.graceSeconds ?? 30,
           dnsPolicy: "Default",
           ...(priorityClass === undefined ? {} : { priorityClassName: priorityClass }),
-          ...(node === undefined ? {} : { nodeSelector: { "kubernetes.io/hostname": node } }),
+          nodeSelector: {
+            ...(node === undefined ? {} : { "kubernetes.io/hostname": node }),
+            ...(shape.product === undefined ? {} : { "nvidia.com/gpu.product": shape.product }),
+          },
           tolerations: isReal ? [] : [{ key: "nvidia.com/gpu", operator: "Exists", effect: "NoSchedule" }],
           securityContext: { runAsNonRoot: true, runAsUser: 10_001, seccompProfile: { type: "RuntimeDefault" } },
           containers: [

@@ -27,7 +27,11 @@ const submit = async (
   }: { queue: string; ranks: number; gpus?: number; priority?: string },
 ) => {
   const labels = { "kueue.x-k8s.io/queue-name": queue, "kueue.x-k8s.io/priority-class": priority };
-  await cluster.admin.call("POST", jobs(), jobOf(name, { ranks, gpus, image, labels }));
+  await cluster.admin.call(
+    "POST",
+    jobs(),
+    jobOf(name, { ranks, gpus, image, labels, product: "NVIDIA-H100-80GB-HBM3" }),
+  );
 };
 const workloadOf = async (job: string): Promise<KubeObject | undefined> => {
   const all = await cluster.admin.list(`/apis/kueue.x-k8s.io/v1beta2/namespaces/${namespace}/workloads`);
@@ -73,7 +77,7 @@ test("a gang of more GPUs than the queues of a cohort have is said never to fit"
   await hasCondition("never", {
     type: "QuotaReserved",
     status: "False",
-    message: expect.stringMatching(/insufficient quota.*request > maximum capacity/),
+    message: expect.stringMatching(/insufficient quota for nvidia.com\/gpu.*\(72\) > maximum capacity \(32\)/),
   });
   await remove("never");
 });
@@ -99,9 +103,9 @@ test("a queue borrows what another leaves free, and gives it back by preemption"
 });
 
 test("a run of a higher priority preempts one of a lower in its queue", async () => {
-  await submit("low", { queue: "default", ranks: 4, priority: "drydock-low" });
+  await submit("low", { queue: "default", ranks: 3, priority: "drydock-low" });
   await hasCondition("low", { type: "Admitted", status: "True" });
-  await submit("high", { queue: "default", ranks: 4, priority: "drydock-high" });
+  await submit("high", { queue: "default", ranks: 3, priority: "drydock-high" });
   await hasCondition("low", { type: "Preempted", status: "True" });
   await hasCondition("high", { type: "Admitted", status: "True" });
   await remove("high");

@@ -74,7 +74,7 @@ export const tools = {
     program: "jobset",
     moduleFolders: ["config/components/crd/bases", "config/components/webhook"],
   },
-  /** Our own: what holds the sandbox of each pod on a real kubelet, and small workloads. Raise the version with each change. */
+  /** Our own: what holds the sandbox of each pod on a real kubelet, and small workloads. */
   "pod-program": {
     ...plain,
     name: "pod-program",

@@ -1,4 +1,5 @@
-import { access } from "node:fs/promises";
+import { createHash } from "node:crypto";
+import { access, readFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { ensureTool } from "../build/build-tool.ts";
 import { toolFolder, tools } from "../build/tools.ts";
@@ -12,9 +13,13 @@ export const smallImage = "drydock.local/small:1";
 /** Archives of both images, made once. */
 export async function ensureSmallImages(): Promise<string[]> {
   const program = await ensureTool("pod-program");
+  const version = createHash("sha256")
+    .update(await readFile(program))
+    .digest("hex")
+    .slice(0, 16);
   const archives: string[] = [];
   for (const name of [pauseImage, smallImage]) {
-    const archive = join(toolFolder("pod-program"), `${name.replaceAll(/[/:]/g, "-")}.tar`);
+    const archive = join(toolFolder("pod-program"), `${name.replaceAll(/[/:]/g, "-")}-${version}.tar`);
     archives.push(archive);
     if (await exists(archive)) continue;
     const layer = [{ from: dirname(program), paths: [tools["pod-program"].program], into: "" }];

@@ -1,6 +1,6 @@
 // What runs in small test pods, and holds the sandbox of every pod: one static program, so that an image is one file.
 //
-//	pause            waits for SIGTERM
+//	pause            waits for SIGTERM, then ends with 143
 //	exit CODE        ends with the code
 //	eat MEBIBYTES    touches that much memory, then waits
 //	checkpoint SECS  on SIGTERM works for SECS, then ends with 143
@@ -59,6 +59,8 @@ func main() {
 		os.Exit(64)
 	}
 	<-asked
+	// As a worker that was stopped does. Ending with 0 would turn an eviction into a success.
+	os.Exit(143)
 }
 
 func number(position int) int {
