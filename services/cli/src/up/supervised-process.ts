@@ -13,6 +13,8 @@ export interface ProcessPlan {
   readonly logPath: string;
   /** Listens on this port when it is ready. */
   readonly port: number;
+  /** Of this address; default 127.0.0.1. */
+  readonly host?: string;
 }
 
 const startTimeoutMs = 60_000;
@@ -45,7 +47,7 @@ export class SupervisedProcess {
   async start(): Promise<void> {
     this.#spawn();
     const deadline = Date.now() + startTimeoutMs;
-    while (!(await listens(this.plan.port))) {
+    while (!(await listens(this.plan.port, this.plan.host))) {
       if (Date.now() > deadline)
         throw new UnavailableError(
           "not_started",
@@ -105,9 +107,9 @@ export class SupervisedProcess {
   }
 }
 
-async function listens(port: number): Promise<boolean> {
+async function listens(port: number, host = "127.0.0.1"): Promise<boolean> {
   return await new Promise((resolve) => {
-    const socket = connect(port, "127.0.0.1");
+    const socket = connect(port, host);
     socket.once("connect", () => {
       socket.destroy();
       resolve(true);

@@ -116,6 +116,8 @@ async function plansOf(statePath: string, settings: Settings, tell: (line: strin
       },
       logPath: logPath("controller"),
       port: ports.controller,
+      // Workers on a cluster reach it by another address than the loopback's.
+      ...(process.env["CONTROLLER_HOST"] ? { host: process.env["CONTROLLER_HOST"] } : {}),
     },
   ];
 }

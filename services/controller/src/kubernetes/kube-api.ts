@@ -114,17 +114,15 @@ export class KubeApi {
 
   /** Opens a stream; the caller ends it by the signal. @throws the errors of a call */
   async stream(path: string, signal: AbortSignal): Promise<IncomingMessage> {
-    const headersIn = AbortSignal.timeout(this.#deadlineMs);
-    const ended = new AbortController();
-    const onTimeout = (): void => ended.abort(new Error("no answer in time"));
-    headersIn.addEventListener("abort", onTimeout, { once: true });
+    const unanswered = new AbortController();
+    const timer = setTimeout(() => unanswered.abort(new Error("no answer in time")), this.#deadlineMs);
     try {
       const call = { method: "GET", path } as const;
-      const response = await this.#sent(call, AbortSignal.any([signal, ended.signal]));
+      const response = await this.#sent(call, AbortSignal.any([signal, unanswered.signal]));
       if ((response.statusCode ?? 0) < 300) return response;
       throw refusal(call, response, await textOf(response), this.server);
     } finally {
-      headersIn.removeEventListener("abort", onTimeout);
+      clearTimeout(timer);
     }
   }
 
@@ -148,8 +146,18 @@ export class KubeApi {
   }
 
   async #answered(call: Call): Promise<{ text: string }> {
-    const deadline = AbortSignal.timeout(this.#deadlineMs);
-    const signal = this.#signal === undefined ? deadline : AbortSignal.any([deadline, this.#signal]);
+    const unanswered = new AbortController();
+    const timer = setTimeout(() => unanswered.abort(new Error("no answer in time")), this.#deadlineMs);
+    const { signal: deadline } = unanswered;
+    try {
+      const signal = this.#signal === undefined ? deadline : AbortSignal.any([deadline, this.#signal]);
+      return await this.#answer(call, signal);
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  async #answer(call: Call, signal: AbortSignal): Promise<{ text: string }> {
     const response = await this.#sent(call, signal);
     let text: string;
     try {

@@ -125,13 +125,17 @@ export class ListWatch<T extends KubeObject> {
       ...(selector === "" ? [] : [selector]),
     ].join("&");
     // The server ends a watch in time; one that it forgets is ended here.
-    const overdue = AbortSignal.timeout((timeoutSeconds + 15) * 1000);
-    const signal = AbortSignal.any([this.#stopped.signal, overdue]);
-    const response = await api.stream(`${path}?${query}`, signal);
-    for await (const line of linesOf(response)) {
-      this.lastEventAtMs = performance.now();
-      this.#failures = 0;
-      this.#take(JSON.parse(line) as WatchEvent);
+    const overdue = new AbortController();
+    const timer = setTimeout(() => overdue.abort(new Error("the watch is overdue")), (timeoutSeconds + 15) * 1000);
+    try {
+      const response = await api.stream(`${path}?${query}`, AbortSignal.any([this.#stopped.signal, overdue.signal]));
+      for await (const line of linesOf(response)) {
+        this.lastEventAtMs = performance.now();
+        this.#failures = 0;
+        this.#take(JSON.parse(line) as WatchEvent);
+      }
+    } finally {
+      clearTimeout(timer);
     }
   }
 

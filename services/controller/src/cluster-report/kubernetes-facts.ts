@@ -1,0 +1,155 @@
+import { isDrydockError, type Logger } from "@drydock/kit";
+import type { ClusterNode, ClusterReportAnswer, QueueFacts } from "@drydock/spec";
+import type { KubeApi } from "../kubernetes/kube-api.ts";
+import type { KubeObject, PodObject } from "../kubernetes/kube-objects.ts";
+import { ListWatch } from "../kubernetes/list-watch.ts";
+import { labels } from "../kubernetes/names.ts";
+import type { ClusterFacts } from "./cluster-facts.ts";
+
+/** What we read of a node. */
+export interface NodeObject extends KubeObject {
+  readonly spec?: {
+    readonly unschedulable?: boolean;
+    readonly taints?: readonly { readonly key: string; readonly value?: string; readonly effect: string }[];
+  };
+  readonly status?: {
+    readonly allocatable?: Readonly<Record<string, string>>;
+    readonly conditions?: readonly { readonly type: string; readonly status: string; readonly message?: string }[];
+  };
+}
+
+export interface KubernetesFactsOptions {
+  readonly api: KubeApi;
+  /** Pods of workers that are known now, from the back end's own watch. */
+  readonly pods: () => readonly PodObject[];
+  /** Labels of nodes by accelerator of the catalogue, as the back end places by. */
+  readonly productLabels: Readonly<Record<string, readonly string[]>>;
+  readonly logger: Logger;
+}
+
+const gpuResource = "nvidia.com/gpu";
+const productLabel = "nvidia.com/gpu.product";
+const rackLabels = ["topology.kubernetes.io/rack", "cloud.google.com/gce-topology-subblock", "drydock.dev/rack"];
+const blockLabels = ["topology.kubernetes.io/block", "cloud.google.com/gce-topology-block", "drydock.dev/block"];
+/** Every worker tolerates these. */
+const toleratedTaints = [gpuResource];
+
+/**
+ * Nodes of a cluster with their GPUs. What pods of others hold is not seen: the controller may read pods in its own
+ * namespaces only, so GPUs count as free that somebody else holds. The scheduler's word stays the last one.
+ */
+export class KubernetesFacts implements ClusterFacts {
+  readonly backend = "kubernetes";
+  readonly #options: KubernetesFactsOptions;
+  readonly #nodes: ListWatch<NodeObject>;
+
+  constructor(options: KubernetesFactsOptions) {
+    this.#options = options;
+    this.#nodes = new ListWatch<NodeObject>({ api: options.api, path: "/api/v1/nodes", logger: options.logger });
+  }
+
+  /** Follows the nodes. Without the right to read them nothing is told of them: runs go on all the same. */
+  async connect(): Promise<void> {
+    try {
+      await this.#nodes.start();
+    } catch (error) {
+      if (!isDrydockError(error)) throw error;
+      this.#options.logger.warn({ error: error.message }, "nodes are not told of: apply k8s/system/rbac.yaml");
+    }
+  }
+
+  async close(): Promise<void> {
+    await this.#nodes.stop();
+  }
+
+  async nodes(): Promise<ClusterNode[]> {
+    const { pods, productLabels } = this.#options;
+    return nodesWithGpus(this.#nodes.list(), pods(), productLabels);
+  }
+
+  async queues(): Promise<QueueFacts[]> {
+    return [];
+  }
+
+  /** The Jobs that wait carry the priority that their run had when it was started. */
+  onWaiting(_waiting: ClusterReportAnswer["waiting"]): void {
+    return;
+  }
+}
+
+/** The nodes that have GPUs, with what our pods leave free of them. Pure. */
+export function nodesWithGpus(
+  nodes: readonly NodeObject[],
+  pods: readonly PodObject[],
+  productLabels: Readonly<Record<string, readonly string[]>>,
+): ClusterNode[] {
+  const held = gpusByNode(pods);
+  return nodes.flatMap((node) => {
+    const total = Number(node.status?.allocatable?.[gpuResource] ?? 0);
+    if (total === 0) return [];
+    const { name } = node.metadata;
+    const product = node.metadata.labels?.[productLabel];
+    const runs = [...(held.get(name) ?? [])].map(([runId, gpus]) => ({ runId, gpus }));
+    const taints = (node.spec?.taints ?? []).map(({ key, value = null, effect }) => ({ key, value, effect }));
+    const known = Object.entries(productLabels).find(([, products]) => products.includes(product ?? ""));
+    const used = runs.reduce((sum, { gpus }) => sum + gpus, 0);
+    return [
+      {
+        name,
+        isReady: readiness(node) === null,
+        accelerator: known?.[0] ?? null,
+        gpus: { total, free: Math.max(0, total - used) },
+        rack: firstLabel(node, rackLabels),
+        block: firstLabel(node, blockLabels),
+        taints,
+        unusable: whyUnusable(node, known === undefined ? (product ?? "none") : null),
+        runs,
+      },
+    ];
+  });
+}
+
+function whyUnusable(node: NodeObject, unknownProduct: string | null): string | null {
+  if (node.metadata.deletionTimestamp !== undefined) return "it is being deleted";
+  const notReady = readiness(node);
+  if (notReady !== null) return notReady;
+  if (node.spec?.unschedulable === true) return "it is cordoned";
+  if (unknownProduct !== null) return `its label ${productLabel} is "${unknownProduct}", which no accelerator has`;
+  const taint = node.spec?.taints?.find(
+    ({ key, effect }) => effect !== "PreferNoSchedule" && !toleratedTaints.includes(key),
+  );
+  return taint === undefined ? null : `it has the taint ${taint.key}:${taint.effect}, which workers do not tolerate`;
+}
+
+function readiness({ status }: NodeObject): string | null {
+  const ready = status?.conditions?.find(({ type }) => type === "Ready");
+  if (ready?.status === "True") return null;
+  return `it is not ready${ready?.message === undefined || ready.message === "" ? "" : `: ${ready.message}`}`;
+}
+
+/** GPUs of pods that have a node and are not over, by node and run. */
+function gpusByNode(pods: readonly PodObject[]): Map<string, Map<string, number>> {
+  const held = new Map<string, Map<string, number>>();
+  for (const pod of pods) {
+    const { nodeName } = pod.spec ?? {};
+    const runId = pod.metadata.labels?.[labels.run];
+    const isOver = pod.status?.phase === "Succeeded" || pod.status?.phase === "Failed";
+    const gpus = gpusOf(pod);
+    if (nodeName === undefined || runId === undefined || isOver || gpus === 0) continue;
+    const onNode = held.get(nodeName) ?? new Map<string, number>();
+    onNode.set(runId, (onNode.get(runId) ?? 0) + gpus);
+    held.set(nodeName, onNode);
+  }
+  return held;
+}
+
+function gpusOf(pod: PodObject): number {
+  const containers = (pod.spec as { containers?: { resources?: { limits?: Record<string, string> } }[] } | undefined)
+    ?.containers;
+  return (containers ?? []).reduce((sum, { resources }) => sum + Number(resources?.limits?.[gpuResource] ?? 0), 0);
+}
+
+function firstLabel(node: NodeObject, names: readonly string[]): string | null {
+  const values = names.flatMap((name) => node.metadata.labels?.[name] ?? []);
+  return values[0] ?? null;
+}
