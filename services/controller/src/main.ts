@@ -17,9 +17,11 @@ import { serveWorkers } from "./attempts/worker-server.ts";
 import { LocalBackend } from "./backend/local-backend.ts";
 import { accountForWorkers } from "./account-for-workers.ts";
 import { ClusterReporter } from "./cluster-report/cluster-reporter.ts";
+import { KubernetesFacts } from "./cluster-report/kubernetes-facts.ts";
 import { LocalFacts } from "./cluster-report/local-facts.ts";
 import { stopWorkers, type ControllerParts } from "./close-controller.ts";
 import { readConfig, type ControllerConfig } from "./config.ts";
+import { gangSettings } from "./kubernetes/gang-settings.ts";
 import { openKubernetes, type KubernetesConfig, type OpenCluster } from "./kubernetes/open-kubernetes.ts";
 import { InternalApi } from "./internal-api.ts";
 import { ModelLocator } from "./models/model-locator.ts";
@@ -75,16 +77,30 @@ async function run(config: ControllerConfig): Promise<void> {
     shutdownGraceTime: "1 second",
     shutdownForceTime: "10 seconds",
   });
-  const reporter = cluster === null ? new ClusterReporter(new LocalFacts(parts.capacity), api, logger) : null;
-  reporter?.start();
+  const nodes = cluster === null ? null : await followNodes(cluster, config, parts.capacity);
+  const reporter = new ClusterReporter(nodes ?? new LocalFacts(parts.capacity), api, logger);
+  reporter.start();
   process.stdout.write(`${JSON.stringify({ ready: true, url })}\n`);
   await worker.run();
-  reporter?.stop();
+  reporter.stop();
+  await nodes?.close();
   server.close();
   server.closeAllConnections();
   await connection.close();
   await cluster?.backend.close();
   await cluster?.election.release();
+}
+
+/** What is told to the api of a cluster's nodes. */
+async function followNodes(
+  { api, backend }: OpenCluster,
+  { kubernetes }: ControllerConfig,
+  capacity: Capacity,
+): Promise<KubernetesFacts> {
+  const { productLabels } = gangSettings({ namespace: kubernetes?.namespace ?? "", image: kubernetes?.image ?? "" });
+  const facts = new KubernetesFacts({ api, pods: () => backend.pods(), productLabels, capacity, logger });
+  await facts.connect();
+  return facts;
 }
 
 /** The cluster, with a controller that ends at once when another one may lead: two must never act. */

@@ -1,5 +1,6 @@
 import { isDrydockError, type Logger } from "@drydock/kit";
 import type { ClusterNode, ClusterReportAnswer, QueueFacts } from "@drydock/spec";
+import type { Capacity } from "../attempts/capacity.ts";
 import type { KubeApi } from "../kubernetes/kube-api.ts";
 import type { KubeObject, PodObject } from "../kubernetes/kube-objects.ts";
 import { ListWatch } from "../kubernetes/list-watch.ts";
@@ -24,6 +25,8 @@ export interface KubernetesFactsOptions {
   readonly pods: () => readonly PodObject[];
   /** Labels of nodes by accelerator of the catalogue, as the back end places by. */
   readonly productLabels: Readonly<Record<string, readonly string[]>>;
+  /** Our own admission, where there is no Kueue. */
+  readonly capacity: Pick<Capacity, "prioritise">;
   readonly logger: Logger;
 }
 
@@ -71,9 +74,9 @@ export class KubernetesFacts implements ClusterFacts {
     return [];
   }
 
-  /** The Jobs that wait carry the priority that their run had when it was started. */
-  onWaiting(_waiting: ClusterReportAnswer["waiting"]): void {
-    return;
+  /** Heard by our own admission. A Job that waits in Kueue already keeps the priority that its run had when it was made. */
+  onWaiting(waiting: ClusterReportAnswer["waiting"]): void {
+    for (const { runId, priority } of waiting) this.#options.capacity.prioritise(runId, priority);
   }
 }
 
