@@ -18,6 +18,8 @@ import { Cluster, connectionIn, defaultNodes, type ClusterConnection } from "./c
 import { cleanUpCluster } from "./janitor.ts";
 
 const folder = resolve(import.meta.dirname, "..", "..", ".drydock", "cluster");
+/** What the owner prints when everything runs. */
+const ready = "ready";
 const { positionals, values } = parseArgs({ allowPositionals: true, options: { nodes: { type: "string" } } });
 
 switch (positionals[0]) {
@@ -67,8 +69,6 @@ async function up(wanted: string | undefined): Promise<void> {
   owner.unref();
   printUse(started);
 }
-
-const ready = "ready";
 
 /** The process that owns the servers, until it is told to end. */
 async function serve(nodes: number): Promise<void> {

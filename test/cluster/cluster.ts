@@ -276,11 +276,7 @@ async function startRealNodes(
   const runtime = await ensureContainerRuntime();
   if ("missing" in runtime) return { ...none, missing: runtime.missing };
   const network = await createPodNetwork();
-  const realNodes: string[] = [];
-  for (let index = 0; index < count; index++) {
-    const node = await startRealNode({ plane, network, runtime, index });
-    for (const component of node.components) add(component);
-    realNodes.push(node.name);
-  }
-  return { hostAddress: network.hostAddress, realNodes, missing: null };
+  const indexes = Array.from({ length: count }, (_, index) => index);
+  const nodes = await Promise.all(indexes.map((index) => startRealNode({ plane, network, runtime, index, add })));
+  return { hostAddress: network.hostAddress, realNodes: nodes.map(({ name }) => name), missing: null };
 }

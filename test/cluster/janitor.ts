@@ -5,7 +5,10 @@
  */
 import { spawn } from "node:child_process";
 import { existsSync } from "node:fs";
-import { readFile, readdir, rm } from "node:fs/promises";
+import { mkdir, readFile, readdir, rm } from "node:fs/promises";
+import { join } from "node:path";
+import { toolCache } from "../../services/cli/src/up/temporal-server.ts";
+import { withFileLock } from "./build/file-lock.ts";
 import { cleanUpRealNodes } from "./real-nodes/clean-up.ts";
 
 /** A process that waits for this one's end and then cleans up. Returns how to send it home. */
@@ -21,7 +24,13 @@ export function postJanitor(folder: string): () => void {
 
 /** Ends every server of a cluster, known by its folder among the arguments, and takes away what it left. */
 export async function cleanUpCluster(folder: string): Promise<void> {
-  if (!existsSync(folder)) return;
+  await mkdir(toolCache(), { recursive: true });
+  await withFileLock(join(toolCache(), "clean-up.lock"), async () => {
+    if (existsSync(folder)) await endAndRemove(folder);
+  });
+}
+
+async function endAndRemove(folder: string): Promise<void> {
   for (const id of await readdir("/proc"))
     if (/^\d+$/.test(id) && Number(id) !== process.pid && (await isServerOf(folder, id)))
       process.kill(Number(id), "SIGKILL");

@@ -17,8 +17,6 @@ const run = promisify(execFile);
 export interface RealNode {
   readonly name: string;
   readonly address: string;
-  /** `containerd-<index>` and `kubelet-<index>`. */
-  readonly components: readonly Component[];
 }
 
 export interface RealNodeOptions {
@@ -26,10 +24,12 @@ export interface RealNodeOptions {
   readonly network: PodNetwork;
   readonly runtime: ContainerRuntime;
   readonly index: number;
+  /** Told of `containerd-<index>` and `kubelet-<index>` before they start, so that they end also when a start fails. */
+  readonly add: (component: Component) => void;
 }
 
 /** Starts containerd and a kubelet, and waits until the node is ready. */
-export async function startRealNode({ plane, network, runtime, index }: RealNodeOptions): Promise<RealNode> {
+export async function startRealNode({ plane, network, runtime, index, add }: RealNodeOptions): Promise<RealNode> {
   const name = `real-${index}`;
   const folder = join(plane.folder, name);
   const cgroup = `${network.bridge}-${index}`;
@@ -58,6 +58,7 @@ export async function startRealNode({ plane, network, runtime, index }: RealNode
     logPath: join(plane.folder, "logs", `containerd-${index}.log`),
     isReady: async () => (await ctr(folder, ["version"])).includes("Server"),
   });
+  add(containerd);
   const [, images] = await Promise.all([containerd.start(), ensureSmallImages(), ensureTool("kubernetes")]);
   for (const archive of images) await importImage(folder, archive);
 
@@ -82,8 +83,9 @@ export async function startRealNode({ plane, network, runtime, index }: RealNode
     logPath: join(plane.folder, "logs", `kubelet-${index}.log`),
     isReady: async () => await isNodeReady(plane, name),
   });
+  add(kubelet);
   await kubelet.start();
-  return { name, address, components: [containerd, kubelet] };
+  return { name, address };
 }
 
 async function isNodeReady(plane: ControlPlane, name: string): Promise<boolean> {
@@ -158,6 +160,7 @@ function kubeletConfiguration({ folder, socket, cgroup, address, healthPort, pla
     nodeStatusReportFrequency: "10s",
     nodeLeaseDurationSeconds: 4,
     syncFrequency: "5s",
+    volumeStatsAggPeriod: "1s",
     shutdownGracePeriod: "0s",
   };
 }
