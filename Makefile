@@ -4,7 +4,7 @@ export PATH := $(CURDIR)/node_modules/.bin:$(PATH)
 export ONNXRUNTIME_NODE_INSTALL := skip
 INSTALLED := node_modules/.package-lock.json
 
-.PHONY: help install demo up test check fix golden fidelity tiny-base bench bench-train bench-api bench-plan bench-ranks bench-storage clean
+.PHONY: help install demo up test check fix golden fidelity tiny-base bench bench-train bench-api bench-plan bench-ranks bench-storage bench-cluster chaos clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  %-12s %s\n", $$1, $$2 }'
@@ -13,6 +13,9 @@ install: $(INSTALLED) ## Install the packages (no CUDA download)
 $(INSTALLED): package-lock.json
 	npm install --no-save --no-audit --no-fund --loglevel=error
 	@touch $(INSTALLED)
+
+chaos: install ## Break what runs and check from outside what must hold all the same; the table goes to .drydock/chaos/report.md
+	vitest run --project chaos
 
 demo: install ## From a clean clone to a fine-tuned model: LoRA and full side by side, report and summary in .drydock/demo
 	node demo/run-demo.ts
@@ -51,6 +54,9 @@ bench-storage: install ## Object storage: a folder against a real S3 server, MB/
 
 bench-plan: install ## Planner: time per plan
 	node test/bench/planner.ts
+
+bench-cluster: install ## 100 simulated nodes: a burst of runs and gangs through Drydock, and beside it through Kueue (full size: ARGS="--nodes 1000 --runs 5000 --gangs 500")
+	node test/bench/cluster-throughput.ts $(ARGS)
 
 bench-ranks: install ## 2, 4 and 8 ranks: time and bytes of an all-reduce, cost to a training step
 	node test/bench/ranks.ts

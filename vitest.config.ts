@@ -46,6 +46,19 @@ export default defineConfig({
           sequence: { groupOrder: 2 },
         },
       },
+      {
+        // Breaks what runs and looks from outside at what must hold all the same. The table goes to .drydock/chaos/report.md.
+        test: {
+          name: "chaos",
+          pool: "forks",
+          include: ["test/chaos/**/*.test.ts"],
+          exclude,
+          testTimeout: 240_000,
+          hookTimeout: 300_000,
+          fileParallelism: false,
+          sequence: { groupOrder: 3 },
+        },
+      },
     ],
   },
 });

@@ -1,0 +1,238 @@
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { mkdir, readFile, rm, writeFile } from "node:fs/promises";
+import { cpus } from "node:os";
+import { join } from "node:path";
+import { createInterface } from "node:readline";
+import { setTimeout as delay } from "node:timers/promises";
+import { parseArgs } from "node:util";
+import { createLogger } from "@drydock/kit";
+import { KubeApi } from "../../services/controller/src/kubernetes/kube-api.ts";
+import { connectToCluster } from "../../services/controller/src/kubernetes/kube-connection.ts";
+import { ListWatch } from "../../services/controller/src/kubernetes/list-watch.ts";
+import type { PodObject } from "../../services/controller/src/kubernetes/kube-objects.ts";
+import { Cluster } from "../cluster/cluster.ts";
+import { Component } from "../cluster/component.ts";
+import { jobOf } from "../cluster/job-fixtures.ts";
+import { quickImage } from "../cluster/simulated-nodes.ts";
+import { burst, inLanes, type Work } from "./cluster-throughput/workload.ts";
+
+// A burst of runs on a cluster of simulated nodes, through Drydock's admission and back end, and beside it, on the same
+// cluster, as plain Jobs in a queue of Kueue. A run's time is from the start of the burst until its last pod has a node;
+// pods end as soon as they run. `make bench-cluster`; the full size is --nodes 1000 --runs 5000 --gangs 500.
+
+const { values } = parseArgs({
+  options: {
+    nodes: { type: "string", default: "100" },
+    runs: { type: "string", default: "500" },
+    gangs: { type: "string", default: "50" },
+    ranks: { type: "string", default: "4" },
+    gpus: { type: "string", default: "8" },
+    lanes: { type: "string", default: "32" },
+    seconds: { type: "string", default: "1200" },
+  },
+});
+const [nodes, runs, gangs, ranks, gpus, lanes] = (["nodes", "runs", "gangs", "ranks", "gpus", "lanes"] as const).map(
+  (name) => Number(values[name]),
+) as [number, number, number, number, number, number];
+const gpusPerNode = 8;
+const report = join(import.meta.dirname, "..", "..", ".drydock", "bench");
+
+/** What was measured of one subject. */
+interface Outcome {
+  readonly subject: string;
+  readonly bound: number;
+  readonly p50Seconds: number;
+  readonly p99Seconds: number;
+  readonly gangP99Seconds: number;
+  readonly runsPerSecond: number;
+  readonly writesPerRun: number;
+  readonly writesByResource: Readonly<Record<string, number>>;
+  readonly peakMebibytes: number;
+}
+
+const works = burst(runs, gangs, ranks, gpus);
+await using cluster = await Cluster.start({
+  nodes: [{ prefix: "h100", count: nodes, product: "NVIDIA-H100-80GB-HBM3" }],
+  kueue: true,
+  heartbeatMs: 60_000,
+  tell: (line) => process.stderr.write(`${line}\n`),
+});
+await raiseQuota();
+const outcomes = [await measure("drydock", runDrydock), await measure("kueue", runKueue)];
+const text = [
+  `Burst of ${runs} runs of one GPU and ${gangs} gangs of ${ranks} × ${gpus} GPUs on ${nodes} simulated nodes of ${gpusPerNode} GPUs; ${cpus().length} × ${cpus()[0]?.model ?? "processor"}, Node ${process.version}`,
+  "",
+  "| subject | runs bound | p50 s | p99 s | gangs p99 s | runs/s | API writes per run | controller peak MiB |",
+  "| --- | --: | --: | --: | --: | --: | --: | --: |",
+  ...outcomes.map(
+    (each) =>
+      `| ${each.subject} | ${each.bound} of ${works.length} | ${each.p50Seconds.toFixed(2)} | ${each.p99Seconds.toFixed(2)} | ${each.gangP99Seconds.toFixed(2)} | ${each.runsPerSecond.toFixed(1)} | ${each.writesPerRun.toFixed(1)} | ${each.peakMebibytes.toFixed(0)} |`,
+  ),
+  "",
+  ...outcomes.map(
+    ({ subject, writesByResource }) =>
+      `Writes of ${subject} per run: ${Object.entries(writesByResource)
+        .map(([resource, number]) => `${resource} ${number.toFixed(2)}`)
+        .join(", ")}`,
+  ),
+  "",
+].join("\n");
+await mkdir(report, { recursive: true });
+await writeFile(join(report, "cluster-throughput.md"), text);
+process.stdout.write(text);
+
+/** Watches the pods of a new namespace while `subject` places the burst in it. */
+async function measure(
+  name: string,
+  subject: (namespace: string) => Promise<{ readonly startedMs: number; readonly peakBytes: () => Promise<number> }>,
+): Promise<Outcome> {
+  const namespace = await cluster.namespace(`bench-${name}`);
+  const boundAtMs = new Map<string, number>();
+  const watch = new ListWatch<PodObject>({
+    api: new KubeApi(await connectToCluster(cluster.plane.adminKubeconfig)),
+    path: `/api/v1/namespaces/${namespace}/pods`,
+    logger: createLogger("bench", { DRYDOCK_LOG_LEVEL: "error" }),
+  });
+  watch.subscribe((pod, object) => {
+    if (object?.spec?.nodeName && !boundAtMs.has(pod)) boundAtMs.set(pod, performance.now());
+  });
+  await watch.start();
+  const before = await writes();
+  const { startedMs, peakBytes } = await subject(namespace);
+  const pods = works.reduce((sum, work) => sum + work.ranks, 0);
+  const deadline = performance.now() + Number(values.seconds) * 1000;
+  while (boundAtMs.size < pods && performance.now() < deadline) await delay(50);
+  const peak = await peakBytes();
+  const after = await writes();
+  await watch.stop();
+  await cluster.admin.call("DELETE", `/api/v1/namespaces/${namespace}`);
+  await untilEmpty(namespace);
+  return {
+    subject: name,
+    ...statistics(boundAtMs, startedMs),
+    ...difference(before, after),
+    peakMebibytes: peak / 2 ** 20,
+  };
+}
+
+/** Pods are named after their Job: `<job>-<rank>-<random>`. */
+function statistics(boundAtMs: ReadonlyMap<string, number>, startedMs: number) {
+  const byRun = new Map<string, number[]>();
+  for (const [pod, atMs] of boundAtMs) {
+    const run = /run-\d{6}/.exec(pod)?.[0] ?? pod;
+    byRun.set(run, [...(byRun.get(run) ?? []), (atMs - startedMs) / 1000]);
+  }
+  const whole = works.filter(({ name, ranks: pods }) => byRun.get(name)?.length === pods);
+  const secondsOf = ({ name }: Work): number => Math.max(...(byRun.get(name) ?? []));
+  const seconds = whole.map(secondsOf).toSorted((a, b) => a - b);
+  const ofGangs = whole
+    .filter((work) => work.ranks > 1)
+    .map(secondsOf)
+    .toSorted((a, b) => a - b);
+  return {
+    bound: whole.length,
+    p50Seconds: quantile(seconds, 0.5),
+    p99Seconds: quantile(seconds, 0.99),
+    gangP99Seconds: quantile(ofGangs, 0.99),
+    runsPerSecond: whole.length / (seconds.at(-1) ?? Number.NaN),
+  };
+}
+
+function quantile(sorted: readonly number[], share: number): number {
+  return sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))] ?? Number.NaN;
+}
+
+/** Drydock's controller side in a process of its own. */
+async function runDrydock(namespace: string) {
+  await keepKueueOut(namespace);
+  const workFile = join(cluster.plane.folder, "burst.json");
+  await writeFile(workFile, JSON.stringify(works));
+  const program = join(import.meta.dirname, "cluster-throughput", "subject.ts");
+  const parameters = [cluster.plane.adminKubeconfig, namespace, nodes * gpusPerNode, lanes, workFile].map(String);
+  const child = spawn(process.execPath, [program, ...parameters], { stdio: ["ignore", "pipe", "inherit"] });
+  const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
+  const ended = once(child, "exit");
+  await lines.next();
+  const startedMs = performance.now();
+  return {
+    startedMs,
+    peakBytes: async () => {
+      const { value } = (await lines.next()) as { value: string };
+      await ended;
+      await rm(workFile, { force: true });
+      return (JSON.parse(value) as { peakBytes: number }).peakBytes;
+    },
+  };
+}
+
+/** A namespace's queue named `default` would take every Job, labelled or not. */
+async function keepKueueOut(namespace: string): Promise<void> {
+  const queues = `/apis/kueue.x-k8s.io/v1beta2/namespaces/${namespace}/localqueues`;
+  for (const { metadata } of await cluster.admin.list(queues))
+    await cluster.admin.call("DELETE", `${queues}/${metadata.name}`);
+  await cluster.admin.patch(`/api/v1/namespaces/${namespace}`, { metadata: { labels: { "drydock.dev/runs": null } } });
+}
+
+/** The same shapes as plain Jobs with Kueue's label. */
+async function runKueue(namespace: string) {
+  const kueue = cluster.component("kueue");
+  if (!(kueue instanceof Component)) throw new Error("Kueue is not a process of ours");
+  const { pid } = kueue;
+  const startedMs = performance.now();
+  await inLanes(works, lanes, async ({ name, ranks: pods, gpus: perPod }) => {
+    const labels = { "kueue.x-k8s.io/queue-name": "default" };
+    const job = jobOf(name, { ranks: pods, gpus: perPod, image: quickImage, labels });
+    await cluster.admin.call("POST", `/apis/batch/v1/namespaces/${namespace}/jobs`, job);
+  });
+  return {
+    startedMs,
+    peakBytes: async () => {
+      const status = await readFile(`/proc/${pid}/status`, "utf8");
+      return Number(/VmHWM:\s+(\d+) kB/.exec(status)?.[1] ?? Number.NaN) * 1024;
+    },
+  };
+}
+
+/** The queue may use every GPU of the cluster. */
+async function raiseQuota(): Promise<void> {
+  const path = "/apis/kueue.x-k8s.io/v1beta2/clusterqueues/drydock-default";
+  const queue = await cluster.admin.call<{ spec: { resourceGroups: object[] } }>("GET", path);
+  const resources = [{ name: "nvidia.com/gpu", nominalQuota: nodes * gpusPerNode }];
+  const group = { coveredResources: ["nvidia.com/gpu"], flavors: [{ name: "nvidia-h100-80gb", resources }] };
+  await cluster.admin.patch(path, { spec: { ...queue.spec, resourceGroups: [group] } });
+}
+
+/** Writes that the API server has answered with success, by resource, signs of life left out. */
+async function writes(): Promise<Map<string, number>> {
+  const metrics = await cluster.admin.call<string>("GET", "/metrics");
+  const counted = new Map<string, number>();
+  for (const line of metrics.split("\n")) {
+    const match = /^apiserver_request_total\{(.*)\} (\S+)$/.exec(line);
+    if (match === null) continue;
+    const label = (name: string): string => new RegExp(`\\b${name}="([^"]*)"`).exec(match[1] ?? "")?.[1] ?? "";
+    const isWrite = ["POST", "PUT", "PATCH", "APPLY", "DELETE", "DELETECOLLECTION"].includes(label("verb"));
+    const isLife = label("resource") === "leases" || label("resource") === "nodes";
+    if (!isWrite || isLife || !label("code").startsWith("2")) continue;
+    const part = [label("resource"), label("subresource")].filter((name) => name !== "").join("/");
+    counted.set(part, (counted.get(part) ?? 0) + Number(match[2]));
+  }
+  return counted;
+}
+
+function difference(before: ReadonlyMap<string, number>, after: ReadonlyMap<string, number>) {
+  const byResource = [...after].map(([part, number]): [string, number] => [
+    part,
+    (number - (before.get(part) ?? 0)) / works.length,
+  ]);
+  const shown = byResource.filter(([, number]) => number >= 0.005).toSorted(([, a], [, b]) => b - a);
+  return {
+    writesPerRun: byResource.reduce((sum, [, number]) => sum + number, 0),
+    writesByResource: Object.fromEntries(shown),
+  };
+}
+
+/** The next subject has the cluster to itself. */
+async function untilEmpty(namespace: string): Promise<void> {
+  while ((await cluster.admin.find(`/api/v1/namespaces/${namespace}`)) !== null) await delay(500);
+}

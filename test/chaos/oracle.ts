@@ -1,0 +1,188 @@
+import { readFile, readdir } from "node:fs/promises";
+import { join } from "node:path";
+import { Client, Connection } from "@temporalio/client";
+import { sha256 } from "@drydock/kit";
+import type { CheckpointManifest, Run, RunEvent, StepMetric } from "@drydock/spec";
+import { until, type Embedded } from "../support/embedded.ts";
+import type { Findings } from "./invariants.ts";
+import { liveWorkers } from "./worker-watch.ts";
+
+/** Workers of a run that is over are gone after so long. */
+const collectedMs = 20_000;
+/** Events of one workflow: a fixed part, and what each attempt may add. Measured: 40 and 12. */
+const historyBase = 60;
+const historyPerAttempt = 30;
+
+const terminal = ["succeeded", "failed", "cancelled"];
+
+/** Everything that can be seen of one run from outside. */
+export interface Evidence {
+  readonly run: Run;
+  readonly events: readonly RunEvent[];
+  readonly metrics: readonly StepMetric[];
+}
+
+/** Checks the invariants of runs that are over: by the REST API, the folder of the object storage, Temporal, and the processes. */
+export class Oracle {
+  readonly #drydock: Embedded;
+
+  constructor(drydock: Embedded) {
+    this.#drydock = drydock;
+  }
+
+  /** @returns what was seen, to be kept when something does not hold */
+  async check(runIds: readonly string[], findings: Findings): Promise<readonly Evidence[]> {
+    const secrets = await this.#secrets();
+    const evidence = await Promise.all(runIds.map(async (id) => await this.#evidenceOf(id)));
+    for (const each of evidence) {
+      checkTerminalState(each, findings);
+      checkSteps(each, findings);
+      checkAccounting(each, findings);
+      await this.#checkCheckpoints(each, findings);
+      findings.expect(12, !tells(JSON.stringify(each), secrets), `run ${each.run.id}: a secret in its answers`);
+    }
+    await this.#checkOrphans(runIds, findings);
+    await this.#checkWorkflows(evidence, secrets, findings);
+    await this.#checkLogs(secrets, findings);
+    return evidence;
+  }
+
+  async #evidenceOf(id: string): Promise<Evidence> {
+    const items = async <Item>(list: string): Promise<Item[]> =>
+      (await this.#drydock.call<{ items: Item[] }>("GET", `/v1/runs/${id}/${list}?limit=200`)).items;
+    return {
+      run: await this.#drydock.call<Run>("GET", `/v1/runs/${id}`),
+      events: await items<RunEvent>("events"),
+      metrics: await items<StepMetric>("metrics"),
+    };
+  }
+
+  async #checkOrphans(runIds: readonly string[], findings: Findings): Promise<void> {
+    for (const id of runIds) {
+      const isGone = await until(
+        `workers of ${id} are gone`,
+        async () => ((await liveWorkers(this.#drydock.stateDirectory)).some(({ runId }) => runId === id) ? null : true),
+        collectedMs,
+      ).catch(() => false);
+      findings.expect(2, isGone, `run ${id} is over and has a worker`);
+    }
+  }
+
+  /** Every manifest that is there is whole, no attempt went on from less than what had been told as saved. */
+  async #checkCheckpoints({ run, events, metrics }: Evidence, findings: Findings): Promise<void> {
+    const folder = join(this.#drydock.stateDirectory, "storage", "runs", run.id, "checkpoints");
+    const names = await readdir(folder).catch(() => []);
+    const newest = Math.max(1, ...run.attempts.map(({ epoch }) => epoch));
+    for (const name of names) {
+      const text = await readFile(join(folder, name, "manifest.json"), "utf8").catch(() => null);
+      if (text === null) continue;
+      const manifest = JSON.parse(text) as CheckpointManifest;
+      for (const file of manifest.files) {
+        const content = await readFile(join(folder, name, file.name)).catch(() => null);
+        const isWhole = content !== null && sha256(content) === file.sha256;
+        findings.expect(4, isWhole, `run ${run.id}: ${name}/${file.name} is not what its manifest says`);
+      }
+      findings.expect(5, manifest.epoch <= newest, `run ${run.id}: ${name} is of attempt ${manifest.epoch}`);
+    }
+    for (const { epoch } of run.attempts.slice(1)) {
+      const first = metrics.find(({ attempt }) => attempt === epoch);
+      if (first === undefined) continue;
+      const saved = events.filter(({ type, attempt }) => type === "checkpoint.saved" && (attempt ?? 0) < epoch);
+      const step = Math.max(0, ...saved.map((event) => event.step ?? 0));
+      findings.expect(
+        4,
+        first.step > step,
+        `run ${run.id}: attempt ${epoch} went on at step ${first.step}, step ${step} was told as saved`,
+      );
+    }
+  }
+
+  async #checkWorkflows(evidence: readonly Evidence[], secrets: readonly string[], findings: Findings): Promise<void> {
+    const connection = await Connection.connect({ address: await this.#temporalAddress() });
+    const client = new Client({ connection });
+    for (const { run } of evidence) {
+      const handle = client.workflow.getHandle(run.id);
+      const description = await handle.describe();
+      findings.expect(3, description.status.name === "COMPLETED", `run ${run.id}: workflow ${description.status.name}`);
+      const { events } = await handle.fetchHistory();
+      const most = historyBase + historyPerAttempt * Math.max(1, run.attempts.length);
+      findings.expect(10, (events ?? []).length <= most, `run ${run.id}: ${events?.length} events, at most ${most}`);
+      findings.expect(12, !tells(textIn(events), secrets), `run ${run.id}: a secret in the workflow's history`);
+    }
+    await connection.close();
+  }
+
+  async #checkLogs(secrets: readonly string[], findings: Findings): Promise<void> {
+    const { stateDirectory } = this.#drydock;
+    for (const folder of ["logs", join("storage", "runs")]) {
+      const names = await readdir(join(stateDirectory, folder), { recursive: true }).catch(() => []);
+      for (const name of names.filter((each) => each.endsWith(".log"))) {
+        const text = await readFile(join(stateDirectory, folder, name), "utf8");
+        findings.expect(12, !tells(text, secrets), `a secret in ${folder}/${name}`);
+      }
+    }
+  }
+
+  /** Keys and worker tokens of this installation. */
+  async #secrets(): Promise<string[]> {
+    const { stateDirectory } = this.#drydock;
+    const attempts = join(stateDirectory, "controller", "attempts");
+    const files = [
+      join(stateDirectory, "settings.json"),
+      ...(await readdir(attempts).catch(() => [])).map((name) => join(attempts, name)),
+    ];
+    const texts = await Promise.all(files.map(async (file) => await readFile(file, "utf8").catch(() => "")));
+    const secrets = texts.flatMap((text) =>
+      [...text.matchAll(/"(?:apiKey|internalKey|token)":\s*"([^"]{16,})"/g)].map(([, secret]) => secret ?? ""),
+    );
+    if (secrets.length < 2) throw new Error(`no keys found in ${stateDirectory}: the oracle looks in the wrong place`);
+    return secrets;
+  }
+
+  async #temporalAddress(): Promise<string> {
+    const settings = await readFile(join(this.#drydock.stateDirectory, "settings.json"), "utf8");
+    return `127.0.0.1:${(JSON.parse(settings) as { ports: { temporal: number } }).ports.temporal}`;
+  }
+}
+
+function checkTerminalState({ run, events }: Evidence, findings: Findings): void {
+  const ends = events.filter(({ to, from }) => to !== from && terminal.includes(to ?? ""));
+  findings.expect(3, ends.length === 1, `run ${run.id} ended ${ends.length} times`);
+  findings.expect(3, ends.at(-1)?.to === run.state, `run ${run.id} is ${run.state}, its events say ${ends.at(-1)?.to}`);
+  const after = events.filter(({ sequence, type }) => type === "state.changed" && sequence > (ends[0]?.sequence ?? 0));
+  findings.expect(3, after.length === 0, `run ${run.id} changed its state after its end`);
+}
+
+/** Each step is there, and once a later attempt has reported, an earlier one is never heard again. */
+function checkSteps({ run, metrics }: Evidence, findings: Findings): void {
+  const ordered = metrics.toSorted((a, b) => a.sequence - b.sequence);
+  const isFenced = ordered.every(({ attempt }, index) => attempt >= (ordered[index - 1]?.attempt ?? 0));
+  findings.expect(5, isFenced, `run ${run.id}: an older attempt reported after a newer one`);
+  if (run.state !== "succeeded") return;
+  const steps = new Set(metrics.map(({ step }) => step));
+  findings.expect(8, steps.size === run.progress.totalSteps, `run ${run.id}: ${steps.size} steps were reported`);
+}
+
+/** Attempts follow one another, each is ended, and losses do not use the retries up. */
+function checkAccounting({ run }: Evidence, findings: Findings): void {
+  for (const [index, attempt] of run.attempts.entries()) {
+    findings.expect(8, attempt.endedAt !== null, `run ${run.id}: attempt ${attempt.epoch} is over and has no end`);
+    findings.expect(8, attempt.epoch === index + 1, `run ${run.id}: attempt ${attempt.epoch} is number ${index + 1}`);
+    const before = run.attempts[index - 1];
+    if (before === undefined) continue;
+    const isAfter = Date.parse(attempt.startedAt) >= Date.parse(before.endedAt ?? "9999-01-01T00:00:00Z");
+    findings.expect(8, isAfter, `run ${run.id}: attempt ${attempt.epoch} started before the one before it had ended`);
+  }
+}
+
+function tells(text: string, secrets: readonly string[]): boolean {
+  return secrets.some((secret) => text.includes(secret));
+}
+
+/** All texts in a value, bytes read as UTF-8. */
+function textIn(value: unknown): string {
+  if (value instanceof Uint8Array) return Buffer.from(value).toString("utf8");
+  if (typeof value === "string") return value;
+  if (typeof value !== "object" || value === null) return "";
+  return Object.values(value).map(textIn).join("\n");
+}
