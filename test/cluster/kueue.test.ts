@@ -37,7 +37,7 @@ const workloadOf = async (job: string): Promise<KubeObject | undefined> => {
   const all = await cluster.admin.list(`/apis/kueue.x-k8s.io/v1beta2/namespaces/${namespace}/workloads`);
   return all.find(({ metadata }) => JSON.stringify(metadata["ownerReferences"]).includes(`"name":"${job}"`));
 };
-const hasCondition = async (job: string, condition: object): Promise<void> => {
+const expectCondition = async (job: string, condition: object): Promise<void> => {
   await succeeds(async () => {
     expect((await workloadOf(job))?.["status"]).toMatchObject({
       conditions: expect.arrayContaining([expect.objectContaining(condition)]),
@@ -51,7 +51,7 @@ const remove = async (job: string): Promise<void> => {
 
 test("a gang within the quota is admitted to nodes of the accelerator and runs", async () => {
   await submit("fits", { queue: "default", ranks: 3 });
-  await hasCondition("fits", { type: "Admitted", status: "True" });
+  await expectCondition("fits", { type: "Admitted", status: "True" });
   await succeeds(async () => {
     const pods = await cluster.pods(namespace, "job-name=fits");
     expect(pods.map(({ spec }) => (spec as { nodeName?: string }).nodeName?.slice(0, 4))).toEqual(
@@ -62,19 +62,19 @@ test("a gang within the quota is admitted to nodes of the accelerator and runs",
 
 test("a gang that must wait says for what, and goes on when the GPUs are free", async () => {
   await submit("waits", { queue: "default", ranks: 2 });
-  await hasCondition("waits", {
+  await expectCondition("waits", {
     type: "QuotaReserved",
     status: "False",
     message: expect.stringContaining("insufficient unused quota"),
   });
   await remove("fits");
-  await hasCondition("waits", { type: "Admitted", status: "True" });
+  await expectCondition("waits", { type: "Admitted", status: "True" });
   await remove("waits");
 });
 
 test("a gang of more GPUs than the queues of a cohort have is said never to fit", async () => {
   await submit("never", { queue: "default", ranks: 9 });
-  await hasCondition("never", {
+  await expectCondition("never", {
     type: "QuotaReserved",
     status: "False",
     message: expect.stringMatching(/insufficient quota for nvidia.com\/gpu.*\(72\) > maximum capacity \(32\)/),
@@ -84,7 +84,7 @@ test("a gang of more GPUs than the queues of a cohort have is said never to fit"
 
 test("a queue that does not exist is named", async () => {
   await submit("lost", { queue: "nope", ranks: 1 });
-  await hasCondition("lost", {
+  await expectCondition("lost", {
     type: "QuotaReserved",
     reason: "Inadmissible",
     message: expect.stringContaining("LocalQueue nope doesn't exist"),
@@ -94,20 +94,20 @@ test("a queue that does not exist is named", async () => {
 
 test("a queue borrows what another leaves free, and gives it back by preemption", async () => {
   await submit("borrows", { queue: "default", ranks: 4 });
-  await hasCondition("borrows", { type: "Admitted", status: "True" });
+  await expectCondition("borrows", { type: "Admitted", status: "True" });
   await submit("owner", { queue: "research", ranks: 1 });
-  await hasCondition("borrows", { type: "Evicted", status: "True", reason: "Preempted" });
-  await hasCondition("owner", { type: "Admitted", status: "True" });
+  await expectCondition("borrows", { type: "Evicted", status: "True", reason: "Preempted" });
+  await expectCondition("owner", { type: "Admitted", status: "True" });
   await remove("owner");
   await remove("borrows");
 });
 
 test("a run of a higher priority preempts one of a lower in its queue", async () => {
   await submit("low", { queue: "default", ranks: 3, priority: "drydock-low" });
-  await hasCondition("low", { type: "Admitted", status: "True" });
+  await expectCondition("low", { type: "Admitted", status: "True" });
   await submit("high", { queue: "default", ranks: 3, priority: "drydock-high" });
-  await hasCondition("low", { type: "Preempted", status: "True" });
-  await hasCondition("high", { type: "Admitted", status: "True" });
+  await expectCondition("low", { type: "Preempted", status: "True" });
+  await expectCondition("high", { type: "Admitted", status: "True" });
   await remove("high");
   await remove("low");
 });

@@ -22,9 +22,8 @@ test.each(["system", "runs", "queues"])("kubectl apply -k k8s/%s is accepted as 
   const kubectl = async (...parameters: string[]) =>
     await run(programOf("kubernetes", "kubectl"), [`--kubeconfig=${cluster.plane.adminKubeconfig}`, ...parameters]);
   await kubectl("apply", "--server-side", "--force-conflicts", "-k", join(folder, "runs"));
-  const { stdout } = await kubectl(
-    ...["apply", "--server-side", "--force-conflicts", "--dry-run=server", "-k", join(folder, name)],
-  );
+  const wanted = ["--server-side", "--force-conflicts", "--dry-run=server", "-k", join(folder, name)];
+  const { stdout } = await kubectl("apply", ...wanted);
   const lines = stdout.trim().split("\n");
   expect(lines).toHaveLength((await readManifests(join(folder, name))).length);
   expect(lines.every((line) => line.endsWith("serverside-applied (server dry run)"))).toBe(true);

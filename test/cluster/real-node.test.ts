@@ -78,9 +78,16 @@ describe.skipIf(realNodesMissing() !== null)("on nodes with a real kubelet", () 
   test("SIGTERM leaves time for a checkpoint: the pod ends with 143 within its grace", async () => {
     await start("graceful", { ranks: 1, image: smallImage, command: ["checkpoint", "1"], graceSeconds: 20 });
     const [pod] = await isRunning("graceful");
-    await cluster.admin.call("DELETE", `/api/v1/namespaces/${namespace}/pods/${pod?.metadata.name}`);
-    const [ended] = await jobEnds("graceful", "Failed");
-    expect(ended === undefined || JSON.stringify(ended["status"]).includes('"exitCode":143')).toBe(true);
+    const path = `/api/v1/namespaces/${namespace}/pods/${pod?.metadata.name}`;
+    const finalizers = (pod?.metadata["finalizers"] ?? []) as string[];
+    // Keeps the ended pod to be looked at.
+    await cluster.admin.patch(path, { metadata: { finalizers: [...finalizers, "drydock.test/keep"] } });
+    await cluster.admin.call("DELETE", path);
+    await succeeds(async () => {
+      expect((await cluster.admin.call("GET", path))["status"]).toEqual(terminated({ exitCode: 143 }));
+    });
+    await succeeds(async () => await cluster.admin.patch(path, { metadata: { finalizers: [] } }));
+    await jobEnds("graceful", "Failed");
   });
 
   test("a pod that ignores SIGTERM is gone after its grace", async () => {
@@ -88,6 +95,7 @@ describe.skipIf(realNodesMissing() !== null)("on nodes with a real kubelet", () 
     const [pod] = await isRunning("stubborn");
     await cluster.admin.call("DELETE", `/api/v1/namespaces/${namespace}/pods/${pod?.metadata.name}`);
     await jobEnds("stubborn", "Failed");
+    await succeeds(async () => expect(await cluster.pods(namespace, "job-name=stubborn")).toEqual([]));
   });
 
   test("an image that no node has is named as the reason a pod waits", async () => {
@@ -107,8 +115,8 @@ describe.skipIf(realNodesMissing() !== null)("on nodes with a real kubelet", () 
   test("a pod that writes more than its scratch space is evicted", async () => {
     await start("scratch", { ranks: 1, image: smallImage, command: ["write", "32", "/tmp/big"], scratch: "8Mi" });
     const [pod] = await jobEnds("scratch", "Failed");
-    expect(pod?.["status"]).toMatchObject({ phase: "Failed", reason: "Evicted" });
-    expect((pod?.["status"] as { message: string }).message).toContain("exceeds the limit");
+    const message = expect.stringContaining("exceeds the limit");
+    expect(pod?.["status"]).toMatchObject({ phase: "Failed", reason: "Evicted", message });
   });
 
   test("pods reach servers of this computer, and each other, by address", async () => {

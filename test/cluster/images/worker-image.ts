@@ -53,17 +53,9 @@ export async function ensureWorkerImage(): Promise<string> {
 /** Node as `node`, with each library that it or a native package loads. */
 async function baseLayer(): Promise<LayerPart[]> {
   const node = process.execPath;
-  const native = (
-    await run("find", [
-      "-L",
-      join(root, "node_modules", "onnxruntime-node", "bin"),
-      join(root, "node_modules", "@img"),
-      join(root, "node_modules", "@koromix"),
-      ...["-path", "*linux*", "-name", "*.node", "-not", "-path", "*musl*", "-not", "-path", "*arm64*"],
-    ])
-  ).stdout
-    .split("\n")
-    .filter(Boolean);
+  const places = ["onnxruntime-node/bin", "@img", "@koromix"].map((name) => join(root, "node_modules", name));
+  const filters = ["-path", "*linux*", "-name", "*.node", "-not", "-path", "*musl*", "-not", "-path", "*arm64*"];
+  const native = (await run("find", ["-L", ...places, ...filters])).stdout.split("\n").filter(Boolean);
   const libraries = new Set<string>();
   for (const program of [node, ...native])
     for (const [, path] of (await run("ldd", [program])).stdout.matchAll(/(?:=> )?(\/\S+) \(0x/g))

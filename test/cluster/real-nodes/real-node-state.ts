@@ -1,6 +1,6 @@
 import { execFile } from "node:child_process";
 import { readFile, readdir, writeFile } from "node:fs/promises";
-import { basename, join } from "node:path";
+import { join } from "node:path";
 import { promisify } from "node:util";
 
 const run = promisify(execFile);
@@ -45,9 +45,4 @@ export async function ctr(nodeFolder: string, parameters: readonly string[]): Pr
 /** Makes an image known to a node, from the archive of an OCI layout. */
 export async function importImage(nodeFolder: string, archive: string): Promise<void> {
   await ctr(nodeFolder, ["images", "import", archive]);
-}
-
-/** Name of a node in the cluster, from its folder. */
-export function nodeNameOf(nodeFolder: string): string {
-  return basename(nodeFolder);
 }
