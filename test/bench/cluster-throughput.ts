@@ -15,7 +15,7 @@ import { Cluster } from "../cluster/cluster.ts";
 import { Component } from "../cluster/component.ts";
 import { jobOf } from "../cluster/job-fixtures.ts";
 import { quickImage } from "../cluster/simulated-nodes.ts";
-import { burst, inLanes, type Work } from "./cluster-throughput/workload.ts";
+import { burst, inLanes, type Work } from "./cluster-burst.ts";
 
 // A burst of runs on a cluster of simulated nodes, through Drydock's admission and back end, and beside it, on the same
 // cluster, as plain Jobs in a queue of Kueue. A run's time is from the start of the burst until its last pod has a node;
@@ -148,7 +148,7 @@ async function runDrydock(namespace: string) {
   await keepKueueOut(namespace);
   const workFile = join(cluster.plane.folder, "burst.json");
   await writeFile(workFile, JSON.stringify(works));
-  const program = join(import.meta.dirname, "cluster-throughput", "subject.ts");
+  const program = join(import.meta.dirname, "cluster-throughput-subject.ts");
   const parameters = [cluster.plane.adminKubeconfig, namespace, nodes * gpusPerNode, lanes, workFile].map(String);
   const child = spawn(process.execPath, [program, ...parameters], { stdio: ["ignore", "pipe", "inherit"] });
   const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();

@@ -2,13 +2,13 @@ import { randomBytes } from "node:crypto";
 import { readFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { createLogger, FolderStorage } from "@drydock/kit";
-import { Capacity } from "../../../services/controller/src/attempts/capacity.ts";
-import { gangSettings } from "../../../services/controller/src/kubernetes/gang-settings.ts";
-import { KubeApi } from "../../../services/controller/src/kubernetes/kube-api.ts";
-import { connectToCluster } from "../../../services/controller/src/kubernetes/kube-connection.ts";
-import { KubernetesBackend } from "../../../services/controller/src/kubernetes/kubernetes-backend.ts";
-import { quickImage } from "../../cluster/simulated-nodes.ts";
-import { inLanes, type Work } from "./workload.ts";
+import { Capacity } from "../../services/controller/src/attempts/capacity.ts";
+import { gangSettings } from "../../services/controller/src/kubernetes/gang-settings.ts";
+import { KubeApi } from "../../services/controller/src/kubernetes/kube-api.ts";
+import { connectToCluster } from "../../services/controller/src/kubernetes/kube-connection.ts";
+import { KubernetesBackend } from "../../services/controller/src/kubernetes/kubernetes-backend.ts";
+import { quickImage } from "../cluster/simulated-nodes.ts";
+import { inLanes, type Work } from "./cluster-burst.ts";
 
 // A process of its own: the controller's admission and Kubernetes back end with a burst of runs, and nothing else, so that
 // its peak memory is the controller's. Reads what to do from argv, prints one JSON line at the end.
