@@ -75,7 +75,18 @@ test("a run that waits with a new priority goes before the others", async () => 
   const told = new Map<string, string>();
   for (const id of ["run_1", "run_2"])
     void capacity
-      .acquire({ id, priority: "normal", queue: "default", slots: 1, tell: (why) => told.set(id, why) }, never)
+      .acquire(
+        {
+          id,
+          priority: "normal",
+          queue: "default",
+          slots: 1,
+          accelerator: null,
+          gpus: 0,
+          tell: (why) => told.set(id, why),
+        },
+        never,
+      )
       .then(() => admitted.push(id));
   const api = new FakeApi();
   api.answer = { waiting: [{ runId: "run_2", queue: "default", priority: "high" }] };

@@ -1,6 +1,6 @@
 import { isDrydockError, type Logger } from "@drydock/kit";
 import type { ClusterNode, ClusterReportAnswer, QueueFacts } from "@drydock/spec";
-import type { Capacity } from "../attempts/capacity.ts";
+import type { Admission } from "../attempts/capacity.ts";
 import type { KubeApi } from "../kubernetes/kube-api.ts";
 import type { KubeObject, PodObject } from "../kubernetes/kube-objects.ts";
 import { ListWatch } from "../kubernetes/list-watch.ts";
@@ -26,7 +26,9 @@ export interface KubernetesFactsOptions {
   /** Labels of nodes by accelerator of the catalogue, as the back end places by. */
   readonly productLabels: Readonly<Record<string, readonly string[]>>;
   /** Our own admission, where there is no Kueue. */
-  readonly capacity: Pick<Capacity, "prioritise">;
+  readonly capacity: Pick<Admission, "prioritise">;
+  /** Told of the nodes whenever they are looked at. */
+  readonly onNodes?: (nodes: readonly ClusterNode[]) => void;
   readonly logger: Logger;
 }
 
@@ -66,8 +68,10 @@ export class KubernetesFacts implements ClusterFacts {
   }
 
   async nodes(): Promise<ClusterNode[]> {
-    const { pods, productLabels } = this.#options;
-    return nodesWithGpus(this.#nodes.list(), pods(), productLabels);
+    const { pods, productLabels, onNodes } = this.#options;
+    const nodes = nodesWithGpus(this.#nodes.list(), pods(), productLabels);
+    onNodes?.(nodes);
+    return nodes;
   }
 
   async queues(): Promise<QueueFacts[]> {
