@@ -22,7 +22,7 @@ test("workers of runs that are over or unknown are ended, the others keep their 
   };
   await accountForWorkers({ backend: new FakeBackend(wanted!, over!, unknown!, evaluation!), capacity, logger }, api);
   const waiting = capacity.acquire(
-    { id: "run_9", priority: "normal", queue: "default", slots: 1, tell: () => undefined },
+    { id: "run_9", priority: "normal", queue: "default", slots: 1, accelerator: null, gpus: 0, tell: () => undefined },
     new AbortController().signal,
   );
   await vi.waitUntil(() => over!.asked.length + unknown!.asked.length === 2);
@@ -44,7 +44,7 @@ test("a closing controller admits nobody, asks its workers to stop, and ends tho
   let isAdmitted = false;
   void capacity
     .acquire(
-      { id: "run_3", priority: "high", queue: "default", slots: 1, tell: () => undefined },
+      { id: "run_3", priority: "high", queue: "default", slots: 1, accelerator: null, gpus: 0, tell: () => undefined },
       new AbortController().signal,
     )
     .then(() => (isAdmitted = true));

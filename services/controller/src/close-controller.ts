@@ -1,11 +1,11 @@
 import { setTimeout as delay } from "node:timers/promises";
 import type { Logger } from "@drydock/kit";
 import type { AttemptRegistry } from "./attempts/attempt-registry.ts";
-import type { Capacity } from "./attempts/capacity.ts";
+import type { Admission } from "./attempts/capacity.ts";
 import type { ClusterBackend } from "./backend/cluster-backend.ts";
 
 export interface ControllerParts {
-  readonly capacity: Capacity;
+  readonly capacity: Admission;
   readonly registry: AttemptRegistry;
   readonly backend: ClusterBackend;
   readonly logger: Logger;

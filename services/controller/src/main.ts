@@ -4,7 +4,7 @@ import { fileURLToPath } from "node:url";
 import { setTimeout as delay } from "node:timers/promises";
 import { NativeConnection, Runtime, Worker } from "@temporalio/worker";
 import { createLogger, isDrydockError, messageOf, openStorage, RetryingStorage } from "@drydock/kit";
-import { temporalNames } from "@drydock/spec";
+import { temporalNames, type ClusterNode } from "@drydock/spec";
 import { createDatasetActivities } from "./activities/dataset-activities.ts";
 import { createEvaluationActivities } from "./activities/evaluation-activities.ts";
 import { createRunActivities } from "./activities/run-activities.ts";
@@ -12,7 +12,8 @@ import { AttemptFiles } from "./attempts/attempt-files.ts";
 import { AttemptObjects } from "./attempts/attempt-objects.ts";
 import { AttemptHost } from "./attempts/attempt-host.ts";
 import { AttemptRegistry } from "./attempts/attempt-registry.ts";
-import { Capacity } from "./attempts/capacity.ts";
+import { Capacity, type Admission } from "./attempts/capacity.ts";
+import { ClusterCapacity } from "./attempts/cluster-capacity.ts";
 import { serveWorkers } from "./attempts/worker-server.ts";
 import { LocalBackend } from "./backend/local-backend.ts";
 import { accountForWorkers } from "./account-for-workers.ts";
@@ -46,9 +47,11 @@ process.exit(0);
 async function run(config: ControllerConfig): Promise<void> {
   let worker: Worker | null = null;
   const cluster = config.kubernetes === null ? null : await openCluster(config, config.kubernetes);
+  const slots = new Capacity(cluster?.usesKueue === true ? Number.MAX_SAFE_INTEGER : config.slots);
+  const pools = cluster !== null && !cluster.usesKueue ? new ClusterCapacity() : null;
   const parts: ControllerParts = {
     // Kueue decides who runs; without it we do.
-    capacity: new Capacity(cluster?.usesKueue === true ? Number.MAX_SAFE_INTEGER : config.slots),
+    capacity: pools ?? slots,
     registry: new AttemptRegistry(),
     backend: cluster?.backend ?? localBackend(config),
     logger,
@@ -57,6 +60,7 @@ async function run(config: ControllerConfig): Promise<void> {
   const closing = closeOnSignals(config, parts, cluster, () => worker);
   await cluster?.election.lead(closing);
   await cluster?.backend.connect();
+  const nodes = cluster === null ? null : await followNodes(cluster, config, parts.capacity, pools);
   const api = new InternalApi(config.apiUrl, config.internalKey);
   await accountForWorkers(parts, api);
   const { server, port } = await serveWorkers(parts.registry, config.port, logger, config.host);
@@ -77,8 +81,7 @@ async function run(config: ControllerConfig): Promise<void> {
     shutdownGraceTime: "1 second",
     shutdownForceTime: "10 seconds",
   });
-  const nodes = cluster === null ? null : await followNodes(cluster, config, parts.capacity);
-  const reporter = new ClusterReporter(nodes ?? new LocalFacts(parts.capacity), api, logger);
+  const reporter = new ClusterReporter(nodes ?? new LocalFacts(slots), api, logger);
   reporter.start();
   process.stdout.write(`${JSON.stringify({ ready: true, url })}\n`);
   await worker.run();
@@ -95,11 +98,14 @@ async function run(config: ControllerConfig): Promise<void> {
 async function followNodes(
   { api, backend }: OpenCluster,
   { kubernetes }: ControllerConfig,
-  capacity: Capacity,
+  capacity: Admission,
+  pools: ClusterCapacity | null,
 ): Promise<KubernetesFacts> {
   const { productLabels } = gangSettings({ namespace: kubernetes?.namespace ?? "", image: kubernetes?.image ?? "" });
-  const facts = new KubernetesFacts({ api, pods: () => backend.pods(), productLabels, capacity, logger });
+  const onNodes = (found: readonly ClusterNode[]): void => pools?.resize(found);
+  const facts = new KubernetesFacts({ api, pods: () => backend.pods(), productLabels, capacity, onNodes, logger });
   await facts.connect();
+  await facts.nodes();
   return facts;
 }
 

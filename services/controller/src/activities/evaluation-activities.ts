@@ -61,7 +61,15 @@ async function evaluate(
   await conclude(end, tell);
 
   async function launch(): Promise<HostedAttempt | string> {
-    const claim = { id: evaluationId, priority: "normal", queue: "default", slots: 1, tell: () => undefined } as const;
+    const claim = {
+      id: evaluationId,
+      priority: "normal",
+      queue: "default",
+      slots: 1,
+      accelerator: null,
+      gpus: 0,
+      tell: () => undefined,
+    } as const;
     const release = await capacity.acquire(claim, AbortSignal.any([signals.stop, signals.abandon]));
     return await capacity.holdFor(release, async () => {
       const config = await configOrReason(dependencies, input);

@@ -209,7 +209,7 @@ test("an activity that is given up leaves its worker alone, and the slot stays t
   await expect(outcome).rejects.toThrow("the server forgot us");
   expect(backend.gangs[0]?.asked).toEqual([]);
   const next = capacity.acquire(
-    { id: "run_2", priority: "high", queue: "default", slots: 1, tell: () => undefined },
+    { id: "run_2", priority: "high", queue: "default", slots: 1, accelerator: null, gpus: 0, tell: () => undefined },
     AbortSignal.timeout(50),
   );
   await expect(next).rejects.toThrow("timeout");
@@ -226,7 +226,7 @@ test("a config that cannot be made fails the run with the reason and gives the s
   });
   await expect(
     capacity.acquire(
-      { id: "run_2", priority: "low", queue: "default", slots: 1, tell: () => undefined },
+      { id: "run_2", priority: "low", queue: "default", slots: 1, accelerator: null, gpus: 0, tell: () => undefined },
       new AbortController().signal,
     ),
   ).resolves.toBeTypeOf("function");

@@ -5,7 +5,7 @@ import type { Attempt, InternalRun, WorkerConfig } from "@drydock/spec";
 import type { AttemptInput, AttemptOutcome } from "@drydock/workflows";
 import type { AttemptEnd } from "../attempts/attempt-end.ts";
 import type { AttemptHost, HostedAttempt } from "../attempts/attempt-host.ts";
-import type { Capacity } from "../attempts/capacity.ts";
+import type { Admission } from "../attempts/capacity.ts";
 import type { WatchSignals } from "../attempts/watch-gang.ts";
 import type { Placement } from "../backend/cluster-backend.ts";
 import type { InternalApi } from "../internal-api.ts";
@@ -16,7 +16,7 @@ import { meaningOf } from "./run-report.ts";
 export interface RunAttemptDependencies {
   readonly api: InternalApi;
   readonly host: AttemptHost;
-  readonly capacity: Capacity;
+  readonly capacity: Admission;
   readonly models: ModelLocator;
   readonly storage: ObjectStorage;
   /** Compute threads of one worker. */
@@ -95,7 +95,15 @@ async function waitForSlot(
   };
   try {
     return await capacity.acquire(
-      { id: run.id, priority: run.spec.priority, queue: run.spec.queue, slots: run.plan.layout?.pods ?? 1, tell },
+      {
+        id: run.id,
+        priority: run.spec.priority,
+        queue: run.spec.queue,
+        slots: run.plan.layout?.pods ?? 1,
+        accelerator: placementOf(run).accelerator,
+        gpus: run.plan.layout?.gpus ?? 0,
+        tell,
+      },
       AbortSignal.any([signals.stop, signals.abandon]),
     );
   } catch (error) {

@@ -10,7 +10,7 @@ function setUp(slots: number) {
   const releases = new Map<string, () => void>();
   const ask = async (id: string, priority: Claim["priority"] = "normal", signal: AbortSignal = never, wanted = 1) => {
     const release = await capacity.acquire(
-      { id, priority, queue: "default", slots: wanted, tell: (why) => told.set(id, why) },
+      { id, priority, queue: "default", slots: wanted, accelerator: null, gpus: 0, tell: (why) => told.set(id, why) },
       signal,
     );
     admitted.push(id);

@@ -8,8 +8,11 @@ export interface Claim {
   readonly id: string;
   readonly priority: RunSpec["priority"];
   readonly queue: string;
-  /** One for each rank; all of them or none. More than there are count as all. */
+  /** One for each rank; all of them or none. */
   readonly slots: number;
+  /** Accelerator that every rank needs, and how many of it all ranks together; null and 0 without GPUs. */
+  readonly accelerator: string | null;
+  readonly gpus: number;
   /** Called with a sentence whenever the reason to wait changes. */
   readonly tell: (why: string) => void;
 }
@@ -24,21 +27,49 @@ interface Waiter {
 
 const priorityRanks = { high: 0, normal: 1, low: 2 } as const;
 
+/** Who may start when. Every admission tells those who wait why. */
+export type Admission = Pick<Capacity, "acquire" | "holdFor" | "occupyWhile" | "prioritise" | "close">;
+
+/** What slots are called in the sentences for those who wait. */
+export interface CapacityWords {
+  /** `needs …`. */
+  needs(slots: number): string;
+  /** `2 of 2 slots are busy`. */
+  state(busy: number, slots: number): string;
+}
+
+const workerSlots: CapacityWords = {
+  needs: (slots) => `${slots === 1 ? "a worker slot" : `${slots} worker slots`} on this computer`,
+  state: (busy, slots) => `${busy} of ${slots} ${slots === 1 ? "slot is" : "slots are"} busy`,
+};
+
 /**
  * Slots for workers on this computer, one for each rank: by priority, then age, all ranks of an attempt or none. Whoever is
  * first keeps its place until there is room, so that a large one is not passed for ever. Everyone who waits is told why.
  */
 export class Capacity {
-  readonly #slots: number;
+  #slots: number;
+  readonly #words: CapacityWords;
   readonly #waiting: Waiter[] = [];
   #busy = 0;
   #isClosed = false;
 
-  /** @throws InvalidError for less than one slot */
-  constructor(slots: number) {
-    if (slots < 1)
+  /**
+   * @param words  null: slots are those of this computer; a claim for more than there are counts as one for all
+   * @throws InvalidError for less than one slot on this computer
+   */
+  constructor(slots: number, words: CapacityWords | null = null) {
+    if (slots < 1 && words === null)
       throw new InvalidError("no_worker_slots", `a controller needs at least one worker slot, not ${slots}`);
     this.#slots = slots;
+    this.#words = words ?? workerSlots;
+  }
+
+  /** There are more slots or fewer from now on; what runs goes on. */
+  resize(slots: number): void {
+    if (slots === this.#slots) return;
+    this.#slots = slots;
+    this.#admit();
   }
 
   /** Takes slots for workers that run already, even when none is free. Answers the function that gives them back. */
@@ -103,8 +134,8 @@ export class Capacity {
   }
 
   /** Takes slots for ranks that run already, even when none is free, for as long as they live. */
-  occupyWhile(gang: Gang): void {
-    this.#releaseAtEnd(gang, this.occupy(gang.ranks));
+  occupyWhile(gang: Gang, slots: number = gang.ranks): void {
+    this.#releaseAtEnd(gang, this.occupy(slots));
   }
 
   #releaseAtEnd({ ended }: Gang, release: () => void): void {
@@ -141,15 +172,14 @@ export class Capacity {
   }
 
   #needed({ claim }: Waiter): number {
-    return Math.min(claim.slots, this.#slots);
+    return this.#words === workerSlots ? Math.min(claim.slots, this.#slots) : claim.slots;
   }
 
   #explain(): void {
     this.#waiting.forEach((waiter, index) => {
       const { claim } = waiter;
       const ahead = this.#waiting.slice(0, index).filter((other) => other.claim.queue === claim.queue).length;
-      const needed = this.#needed(waiter);
-      const why = `needs ${needed === 1 ? "a worker slot" : `${needed} worker slots`} on this computer; ${this.#busy} of ${this.#slots} ${this.#slots === 1 ? "slot is" : "slots are"} busy; ${ahead} ${ahead === 1 ? "run" : "runs"} ahead in queue "${claim.queue}"`;
+      const why = `needs ${this.#words.needs(this.#needed(waiter))}; ${this.#words.state(this.#busy, this.#slots)}; ${ahead} ${ahead === 1 ? "run" : "runs"} ahead in queue "${claim.queue}"`;
       if (why === waiter.told) return;
       waiter.told = why;
       claim.tell(why);

@@ -67,6 +67,8 @@ export interface Gang {
   readonly name: string;
   /** How many ranks run. */
   readonly ranks: number;
+  /** What its ranks hold, where that is counted by accelerator. */
+  readonly placement?: Pick<Placement, "accelerator" | "gpusPerRank">;
   /** Resolves when every rank has ended, however it did. */
   readonly ended: Promise<GangEnd>;
   /** Asks all ranks to stop after a checkpoint (SIGTERM). */

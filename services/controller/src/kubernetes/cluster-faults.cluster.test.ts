@@ -58,7 +58,7 @@ test("a gang is started once the API server is back", async () => {
   await delay(500);
   await cluster.component("apiserver").start();
   const gang = await starting;
-  await runningPods(cluster, namespace, gang);
+  expect(await runningPods(cluster, namespace, gang)).toHaveLength(2);
   gang.kill();
   await gang.ended;
 });
@@ -66,7 +66,7 @@ test("a gang is started once the API server is back", async () => {
 test("a gang whose node is gone ends as lost with its node", async () => {
   const gang = await backend.start(aGang());
   const [pod] = await runningPods(cluster, namespace, gang);
-  const node = (pod?.["spec"] as { nodeName: string }).nodeName;
+  const { nodeName: node } = pod!["spec"] as { nodeName: string };
   await cluster.admin.call("DELETE", `/api/v1/nodes/${node}`);
   expect((await gang.ended).cause).toMatchObject({ reason: "node-lost", node });
 }, 120_000);

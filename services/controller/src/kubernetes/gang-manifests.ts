@@ -57,6 +57,8 @@ export function gangManifests(spec: GangSpec, settings: WorkerPodSettings): Gang
       annotations: {
         [annotations.specDigest]: specDigest(spec),
         [annotations.gang]: spec.name,
+        ...(spec.placement.accelerator === null ? {} : { [annotations.accelerator]: spec.placement.accelerator }),
+        [annotations.gpusPerRank]: String(spec.placement.gpusPerRank),
         [annotations.logKeys]: JSON.stringify(spec.logKeys),
       },
     },

@@ -76,7 +76,7 @@ export class KubernetesBackend implements ClusterBackend {
   async start(spec: GangSpec): Promise<Gang> {
     const name = jobName(spec.name);
     const manifests = gangManifests(spec, this.#options.settings);
-    const gang = this.#gangs.get(name) ?? this.#track(spec.name, name, spec.ranks);
+    const gang = this.#gangs.get(name) ?? this.#track(spec, name);
     try {
       const job = await this.#createOrFind(spec, manifests.job);
       const owned = ownedBy(job);
@@ -108,16 +108,27 @@ export class KubernetesBackend implements ClusterBackend {
     const { name } = job.metadata;
     const known = this.#gangs.get(name);
     if (known) return known;
-    const gang = this.#track(job.metadata.annotations?.[annotations.gang] ?? name, name, job.spec?.completions ?? 1);
+    const { annotations: notes } = job.metadata;
+    const gang = this.#track(
+      {
+        name: notes?.[annotations.gang] ?? name,
+        ranks: job.spec?.completions ?? 1,
+        placement: {
+          accelerator: notes?.[annotations.accelerator] ?? null,
+          gpusPerRank: Number(notes?.[annotations.gpusPerRank] ?? 0),
+        },
+      },
+      name,
+    );
     const nowMs = performance.now();
     for (const pod of this.#pods.list()) if (pod.metadata.labels?.[labels.job] === name) gang.seePod(pod, nowMs);
     gang.seeJob(job);
     return gang;
   }
 
-  #track(name: string, job: string, ranks: number): KubernetesGang {
+  #track(spec: ConstructorParameters<typeof KubernetesGang>[0], job: string): KubernetesGang {
     const { hopelessAfterMs = defaultHopelessAfterMs } = this.#options;
-    const gang = new KubernetesGang(name, job, ranks, {
+    const gang = new KubernetesGang(spec, job, {
       hopelessAfterMs,
       deletePods: (of, graceSeconds) => this.#inBackground("delete pods", this.#deletePods(of, graceSeconds)),
       deleteJob: (of) => this.#inBackground("delete the job", this.#deleteJob(of)),

@@ -1,5 +1,5 @@
 import { gangEnd, isFailure } from "../backend/gang-end.ts";
-import type { EndReason, Gang, GangEnd, RankEnd } from "../backend/cluster-backend.ts";
+import type { EndReason, Gang, GangEnd, GangSpec, Placement, RankEnd } from "../backend/cluster-backend.ts";
 import { conditionOf, type JobObject, type PodObject } from "./kube-objects.ts";
 import { hopelessBecause, rankEndOf, rankOf } from "./rank-end.ts";
 
@@ -21,6 +21,7 @@ export class KubernetesGang implements Gang {
   readonly name: string;
   readonly jobName: string;
   readonly ended: Promise<GangEnd>;
+  readonly placement: Pick<Placement, "accelerator" | "gpusPerRank">;
   readonly #control: GangControl;
   readonly ranks: number;
   readonly #ends = new Map<number, RankEnd>();
@@ -34,8 +35,13 @@ export class KubernetesGang implements Gang {
   #why = "";
   #resolve: (end: GangEnd) => void = () => undefined;
 
-  constructor(name: string, jobName: string, ranks: number, control: GangControl) {
+  constructor(
+    { name, ranks, placement }: Pick<GangSpec, "name" | "ranks"> & { readonly placement: KubernetesGang["placement"] },
+    jobName: string,
+    control: GangControl,
+  ) {
     this.name = name;
+    this.placement = placement;
     this.jobName = jobName;
     this.ranks = ranks;
     this.#control = control;

@@ -15,6 +15,8 @@ export const annotations = {
   specDigest: "drydock.dev/spec-digest",
   /** The gang's name before it was made fit for Kubernetes. */
   gang: "drydock.dev/gang",
+  accelerator: "drydock.dev/accelerator",
+  gpusPerRank: "drydock.dev/gpus-per-rank",
   logKeys: "drydock.dev/log-keys",
 } as const;
 

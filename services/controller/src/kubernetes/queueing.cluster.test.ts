@@ -38,6 +38,8 @@ afterAll(async () => {
   await rm(scratch, { recursive: true, force: true });
 });
 
+const patient = { timeout: 20_000 };
+
 function placed(change: Partial<Placement>): { placement: Placement } {
   const usual = { accelerator: "nvidia-h100-80gb", gpusPerRank: 8, queue: "default", avoidNodes: [] };
   return { placement: { ...usual, priority: "normal", ...change } };
@@ -50,29 +52,40 @@ function saidBy(gang: Gang): string[] {
   return told;
 }
 
-async function says(gang: Gang, sentence: RegExp): Promise<void> {
-  const told = saidBy(gang);
-  await vi.waitFor(() => expect(told.at(-1) ?? "").toMatch(sentence), { timeout: 20_000 });
-}
-
 test("without a queue, a gang that no node can take says what nodes lack", async () => {
   const gang = await plain.start(aGang(placed({ accelerator: "nvidia-b200-192gb" })));
-  await says(gang, /^2 of 2 workers have no node yet: 0\/\d+ nodes are available: .*node affinity/);
+  const told = saidBy(gang);
+  await vi.waitFor(
+    () => expect(told.at(-1)).toMatch(/^2 of 2 workers have no node yet: 0\/\d+ nodes are available: .*node affinity/),
+    patient,
+  );
 });
 
 test("a gang that asks for an accelerator no node has waits in its queue and says so", async () => {
   const gang = await kueue.start(aGang(placed({ accelerator: "nvidia-b200-192gb" })));
-  await says(gang, /^waits in its queue: couldn't assign flavors .*nvidia-h100-80gb doesn't match/);
+  const told = saidBy(gang);
+  await vi.waitFor(
+    () => expect(told.at(-1)).toMatch(/^waits in its queue: couldn't assign flavors .*nvidia-h100-80gb doesn't match/),
+    patient,
+  );
 });
 
 test("a gang that can never fit into the quota says what is missing", async () => {
   const gang = await kueue.start(aGang({ ...placed({}), ranks: 64 }));
-  await says(gang, /^asks for 512 × nvidia\.com\/gpu, and its queue can never have more than 32: ask for fewer/);
+  const told = saidBy(gang);
+  await vi.waitFor(
+    () =>
+      expect(told.at(-1)).toMatch(
+        /^asks for 512 × nvidia\.com\/gpu, and its queue can never have more than 32: ask for fewer/,
+      ),
+    patient,
+  );
 });
 
 test("a queue that is not there is named", async () => {
   const gang = await kueue.start(aGang(placed({ queue: "nobody" })));
-  await says(gang, /^waits in its queue: LocalQueue nobody doesn't exist/);
+  const told = saidBy(gang);
+  await vi.waitFor(() => expect(told.at(-1)).toMatch(/^waits in its queue: LocalQueue nobody doesn't exist/), patient);
 });
 
 test("a gang of high priority takes the place of one of low priority, which ends as preempted", async () => {
