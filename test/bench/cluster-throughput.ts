@@ -106,14 +106,17 @@ async function measure(
   const peak = await peakBytes();
   const after = await writes();
   await watch.stop();
-  await cluster.admin.call("DELETE", `/api/v1/namespaces/${namespace}`);
-  await untilEmpty(namespace);
-  return {
+  const outcome = {
     subject: name,
     ...statistics(boundAtMs, startedMs),
     ...difference(before, after),
     peakMebibytes: peak / 2 ** 20,
   };
+  // Told at once: what follows may take its time.
+  process.stderr.write(`${JSON.stringify(outcome)}\n`);
+  await cluster.admin.call("DELETE", `/api/v1/namespaces/${namespace}`);
+  await untilEmpty(namespace);
+  return outcome;
 }
 
 /** Pods are named after their Job: `<job>-<rank>-<random>`. */
