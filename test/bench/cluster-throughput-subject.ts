@@ -28,7 +28,14 @@ const never = new AbortController().signal;
 process.stdout.write(`${JSON.stringify({ ready: true })}\n`);
 
 const admitted = works.map(async (work) => {
-  const claim = { id: work.name, priority: "normal", queue: "default", slots: work.ranks * work.gpus } as const;
+  const claim = {
+    id: work.name,
+    priority: "normal",
+    queue: "default",
+    slots: work.ranks * work.gpus,
+    accelerator: null,
+    gpus: 0,
+  } as const;
   return { work, release: await capacity.acquire({ ...claim, tell: () => undefined }, never) };
 });
 const ends: Promise<unknown>[] = [];
