@@ -9,7 +9,7 @@ import { ensureContainerRuntime } from "./build/container-runtime.ts";
 import type { ClusterComponent, Component } from "./component.ts";
 import { connectControlPlane, startControlPlane, type ControlPlane } from "./control-plane.ts";
 import { RemoteComponent, serveComponents } from "./control-socket.ts";
-import { postJanitor } from "./janitor.ts";
+import { cleanUpCluster, postJanitor } from "./janitor.ts";
 import type { KubeObject } from "./kube-client.ts";
 import { applyAll, readManifests } from "./manifests.ts";
 import { cleanUpRealNodes } from "./real-nodes/clean-up.ts";
@@ -24,6 +24,8 @@ export interface ClusterOptions {
   readonly nodes?: readonly NodeShape[];
   readonly address?: string;
   readonly isDurable?: boolean;
+  /** Writes of every client to `audit.log` in the folder, one JSON object a line. */
+  readonly hasAudit?: boolean;
   /** Between two signs of life of a simulated node. */
   readonly heartbeatMs?: number;
   /** Nodes with a kubelet, containerd and runc on this computer. Needs root. */
@@ -100,7 +102,9 @@ export class Cluster implements AsyncDisposable {
       await writeFile(join(folder, connectionFile), JSON.stringify(started.connection), { mode: 0o600 });
       return cluster;
     } catch (error) {
-      await close(components);
+      // Also what had not told of itself yet: servers are known by the folder in their arguments.
+      await cleanUpCluster(folder);
+      sendJanitorHome();
       throw error;
     }
   }

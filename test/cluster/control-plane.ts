@@ -15,6 +15,8 @@ export interface ControlPlaneOptions {
   readonly address?: string;
   /** Durable writes of etcd: needed where it is killed, slow otherwise. */
   readonly isDurable?: boolean;
+  /** Writes of every client to `audit.log` in the folder, one JSON object a line. */
+  readonly hasAudit?: boolean;
 }
 
 /** etcd, API server, controller manager and scheduler on free ports of this computer, RBAC and admission on. */
@@ -64,7 +66,7 @@ const adminUser = "drydock-admin";
 
 /** Starts all four and waits until the API server is ready. */
 export async function startControlPlane(options: ControlPlaneOptions): Promise<ControlPlane> {
-  const { folder, address = "127.0.0.1", isDurable = false } = options;
+  const { folder, address = "127.0.0.1", isDurable = false, hasAudit = false } = options;
   const certificates = certificatesIn(folder);
   await mkdir(certificates, { recursive: true });
   await mkdir(join(folder, "logs"), { recursive: true });
@@ -99,18 +101,7 @@ export async function startControlPlane(options: ControlPlaneOptions): Promise<C
   const etcd = new Component({
     name: "etcd",
     program: await ensureTool("etcd"),
-    parameters: [
-      "--name=node0",
-      `--data-dir=${join(folder, "etcd")}`,
-      `--listen-client-urls=${etcdUrl}`,
-      `--advertise-client-urls=${etcdUrl}`,
-      `--listen-peer-urls=http://127.0.0.1:${peerPort}`,
-      `--initial-advertise-peer-urls=http://127.0.0.1:${peerPort}`,
-      `--initial-cluster=node0=http://127.0.0.1:${peerPort}`,
-      "--auto-compaction-retention=1",
-      "--quota-backend-bytes=4294967296",
-      ...(isDurable ? [] : ["--unsafe-no-fsync"]),
-    ],
+    parameters: etcdParameters(folder, etcdUrl, `http://127.0.0.1:${peerPort}`, isDurable),
     logPath: logPath("etcd"),
     isReady: async () => (await fetch(`${etcdUrl}/health`)).ok,
   });
@@ -118,27 +109,13 @@ export async function startControlPlane(options: ControlPlaneOptions): Promise<C
     name: "apiserver",
     program: programOf("kubernetes", "kube-apiserver"),
     parameters: [
-      `--etcd-servers=${etcdUrl}`,
-      `--bind-address=${address}`,
-      `--secure-port=${apiPort}`,
-      `--advertise-address=${address}`,
+      ...apiServerParameters({ etcdUrl, address, port: apiPort, tokens, serviceAccountKey }),
       `--tls-cert-file=${serving.certificate}`,
       `--tls-private-key-file=${serving.key}`,
       `--client-ca-file=${authority.certificate}`,
       `--kubelet-client-certificate=${kubelet.certificate}`,
       `--kubelet-client-key=${kubelet.key}`,
-      "--kubelet-preferred-address-types=InternalIP",
-      "--allow-privileged=true",
-      "--authorization-mode=Node,RBAC",
-      `--token-auth-file=${tokens}`,
-      "--service-account-issuer=https://kubernetes.default.svc.cluster.local",
-      `--service-account-key-file=${serviceAccountKey}`,
-      `--service-account-signing-key-file=${serviceAccountKey}`,
-      "--service-cluster-ip-range=10.96.0.0/16",
-      // One address serves all: the reconciler would complain about loopback every ten seconds.
-      "--endpoint-reconciler-type=none",
-      "--max-requests-inflight=2000",
-      "--max-mutating-requests-inflight=1000",
+      ...(hasAudit ? await auditParameters(folder) : []),
     ],
     logPath: logPath("apiserver"),
     isReady: isHealthy,
@@ -180,6 +157,69 @@ export async function startControlPlane(options: ControlPlaneOptions): Promise<C
   await Promise.all([manager.ready(), scheduler.ready()]);
   const components = [etcd, apiServer, manager, scheduler];
   return { server, folder, authority, admin, components, kubeconfig, adminKubeconfig, adminToken };
+}
+
+function etcdParameters(folder: string, url: string, peerUrl: string, isDurable: boolean): string[] {
+  return [
+    "--name=node0",
+    `--data-dir=${join(folder, "etcd")}`,
+    `--listen-client-urls=${url}`,
+    `--advertise-client-urls=${url}`,
+    `--listen-peer-urls=${peerUrl}`,
+    `--initial-advertise-peer-urls=${peerUrl}`,
+    `--initial-cluster=node0=${peerUrl}`,
+    "--auto-compaction-retention=1",
+    "--quota-backend-bytes=4294967296",
+    ...(isDurable ? [] : ["--unsafe-no-fsync"]),
+  ];
+}
+
+interface ApiServerPlace {
+  readonly etcdUrl: string;
+  readonly address: string;
+  readonly port: number;
+  readonly tokens: string;
+  readonly serviceAccountKey: string;
+}
+
+function apiServerParameters({ etcdUrl, address, port, tokens, serviceAccountKey }: ApiServerPlace): string[] {
+  return [
+    `--etcd-servers=${etcdUrl}`,
+    `--bind-address=${address}`,
+    `--secure-port=${port}`,
+    `--advertise-address=${address}`,
+    "--kubelet-preferred-address-types=InternalIP",
+    "--allow-privileged=true",
+    "--authorization-mode=Node,RBAC",
+    `--token-auth-file=${tokens}`,
+    "--service-account-issuer=https://kubernetes.default.svc.cluster.local",
+    `--service-account-key-file=${serviceAccountKey}`,
+    `--service-account-signing-key-file=${serviceAccountKey}`,
+    "--service-cluster-ip-range=10.96.0.0/16",
+    // One address serves all: the reconciler would complain about loopback every ten seconds.
+    "--endpoint-reconciler-type=none",
+    "--max-requests-inflight=2000",
+    "--max-mutating-requests-inflight=1000",
+  ];
+}
+
+/** Who wrote what and when, as the API server saw it: what tests of invariants read. Bodies, and so secrets, stay out. */
+async function auditParameters(folder: string): Promise<string[]> {
+  const policy = join(folder, "audit-policy.json");
+  await writeFile(
+    policy,
+    JSON.stringify({
+      apiVersion: "audit.k8s.io/v1",
+      kind: "Policy",
+      omitStages: ["RequestReceived"],
+      rules: [
+        { level: "None", resources: [{ group: "coordination.k8s.io", resources: ["leases"] }] },
+        { level: "Metadata", verbs: ["create", "update", "patch", "delete", "deletecollection"] },
+        { level: "None" },
+      ],
+    }),
+  );
+  return [`--audit-policy-file=${policy}`, `--audit-log-path=${join(folder, "audit.log")}`];
 }
 
 interface Kubeconfig {

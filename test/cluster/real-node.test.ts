@@ -86,8 +86,13 @@ describe.skipIf(realNodesMissing() !== null)("on nodes with a real kubelet", () 
     await succeeds(async () => {
       expect((await cluster.admin.call("GET", path))["status"]).toEqual(terminated({ exitCode: 143 }));
     });
-    await succeeds(async () => await cluster.admin.patch(path, { metadata: { finalizers: [] } }));
+    // The Job's own finalizer goes when it has counted the pod; before, the count would be lost.
     await jobEnds("graceful", "Failed");
+    await succeeds(async () => {
+      const { metadata } = await cluster.admin.call("GET", path);
+      expect(metadata["finalizers"]).toEqual(["drydock.test/keep"]);
+    });
+    await cluster.admin.patch(path, { metadata: { finalizers: [] } });
   });
 
   test("a pod that ignores SIGTERM is gone after its grace", async () => {
