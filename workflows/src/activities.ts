@@ -18,6 +18,8 @@ export interface AttemptInput {
   readonly afterEpoch: number;
   /** Rows per forward pass; halved after out-of-memory. */
   readonly microBatchSize: number;
+  /** True: start nothing; stop the attempt that runs, if one does. */
+  readonly isStopping?: true;
 }
 
 /** How an attempt ended. `reason` is one of the closed list. */

@@ -10,6 +10,7 @@ import {
   proxyLocalActivities,
   setHandler,
   sleep,
+  TimeoutFailure,
 } from "@temporalio/workflow";
 import type { RunReason, RunState } from "@drydock/spec";
 import type { AttemptInput, AttemptOutcome, RunActivities } from "./activities.ts";
@@ -157,16 +158,10 @@ async function attempt(input: AttemptInput, control: RunControl): Promise<Attemp
   try {
     return await scope.run(async () => await runAttempt(input));
   } catch (error) {
-    // Cancelled before the activity was ever picked up: nothing ran.
-    if (!isCancellation(error)) throw error;
-    return {
-      kind: "stopped",
-      epoch: null,
-      reason: "preempted",
-      message: "stopped before a worker was started",
-      lastStep: 0,
-      modelKey: "",
-    };
+    // Cancelled before the activity was picked up, between two tries of it, or while its controller was dead: then Temporal
+    // tries it no more, but a worker may run all the same. It is found and stopped before anything else happens.
+    if (!isCancellation(error) && !(control.request !== "none" && isTimeout(error))) throw error;
+    return await CancellationScope.nonCancellable(async () => await runAttempt({ ...input, isStopping: true }));
   } finally {
     control.scope = null;
     deadline.cancel();
@@ -202,6 +197,10 @@ function ask(control: RunControl, request: Exclude<Request, "none">): void {
   if (control.request === "cancel") return;
   control.request = request;
   control.scope?.cancel();
+}
+
+function isTimeout(error: unknown): boolean {
+  return error instanceof ActivityFailure && error.cause instanceof TimeoutFailure;
 }
 
 function rootMessage(error: Error): string {

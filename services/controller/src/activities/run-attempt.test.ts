@@ -11,6 +11,7 @@ import { AttemptRegistry } from "../attempts/attempt-registry.ts";
 import { Capacity } from "../attempts/capacity.ts";
 import { InternalApi } from "../internal-api.ts";
 import { ModelLocator } from "../models/model-locator.ts";
+import type { AttemptInput } from "@drydock/workflows";
 import { runAttempt } from "./run-attempt.ts";
 
 /** The rows of one run, as the api would keep them. */
@@ -109,10 +110,10 @@ function setUp(backend = new FakeBackend()) {
   models.base = async () => ({ modelDirectory: join(root, "base") });
   const stop = new AbortController();
   const abandon = new AbortController();
-  const attempt = async (afterEpoch = 0) =>
+  const attempt = async (afterEpoch = 0, change: Pick<AttemptInput, "isStopping"> = {}) =>
     await runAttempt(
       { api, host, capacity, models, storage, threads: 1, logger },
-      { runId: "run_1", afterEpoch, microBatchSize: 4 },
+      { runId: "run_1", afterEpoch, microBatchSize: 4, ...change },
       { stop: stop.signal, abandon: abandon.signal },
     );
   return { api, backend, files, capacity, models, stop, abandon, attempt };
@@ -148,6 +149,16 @@ test("a worker that runs already is adopted, not started again", async () => {
   const outcome = attempt();
   backend.gangs[0]?.end({ signal: "SIGKILL" });
   expect(await outcome).toMatchObject({ epoch: 1, reason: "worker-lost" });
+  expect(backend.started).toEqual([]);
+});
+
+test("an attempt that is only to be stopped is adopted and stopped; when none runs, none is started", async () => {
+  const { api, backend, files, attempt } = setUp(new FakeBackend(new FakeGang("run_1-a1")));
+  api.attempts.push(anAttempt());
+  await files.write("run_1", { epoch: 1, token: "t", configJson: "{}", avoidNodes: [], outcomes: [null] });
+  expect(await attempt(0, { isStopping: true })).toMatchObject({ kind: "stopped", epoch: 1 });
+  expect(backend.gangs[0]?.asked).toEqual(["stop"]);
+  expect(await attempt(1, { isStopping: true })).toMatchObject({ kind: "stopped", epoch: null });
   expect(backend.started).toEqual([]);
 });
 

@@ -30,10 +30,11 @@ const openStates: readonly Attempt["state"][] = ["starting", "running", "stoppin
 /** One try of a run: waits for a slot, starts a worker (or takes over the one that runs), and watches it to its end. */
 export async function runAttempt(
   dependencies: RunAttemptDependencies,
-  { runId, afterEpoch, microBatchSize }: AttemptInput,
-  signals: WatchSignals,
+  { runId, afterEpoch, microBatchSize, isStopping }: AttemptInput,
+  given: WatchSignals,
 ): Promise<AttemptOutcome> {
   const { api, host, capacity } = dependencies;
+  const signals = isStopping ? { ...given, stop: AbortSignal.abort() } : given;
   const run = await api.run(runId);
   const open = run.attempts.findLast(({ state }) => openStates.includes(state));
   if (open) {

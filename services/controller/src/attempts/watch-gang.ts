@@ -22,6 +22,8 @@ export interface WatchSignals {
 }
 
 const lookIntervalMs = 500;
+/** A look that comes so much too late means that we stood still, or that the clock jumped. */
+const stallMs = 2000;
 
 /** Ranks report twice a second; what they said so long ago is out of date. */
 const trustMs = 5_000;
@@ -40,12 +42,19 @@ export async function watchGang(
   let end: GangEnd | null = null;
   let hungBecause: string | null = null;
   let stopAskedAtMs: number | null = null;
+  let lookedAtMs = Date.now();
   const ended = gang.ended.then((result) => (end = result));
   for (;;) {
     await Promise.race([ended, delay(lookIntervalMs)]);
     if (end) return { end, hungBecause };
     signals.abandon.throwIfAborted();
     const nowMs = Date.now();
+    const missedMs = nowMs - lookedAtMs - lookIntervalMs;
+    lookedAtMs = nowMs;
+    if (missedMs > stallMs) {
+      forgiveSilence(session.ranks, missedMs);
+      stopAskedAtMs = stopAskedAtMs === null ? null : stopAskedAtMs + missedMs;
+    }
     if (signals.stop.aborted && stopAskedAtMs === null) {
       stopAskedAtMs = nowMs;
       session.directive = Directive.CHECKPOINT_AND_STOP;
@@ -58,6 +67,14 @@ export async function watchGang(
     hungBecause = reason;
     gang.kill();
     await ended;
+  }
+}
+
+/** We could not hear the ranks while we stood still: that time is not theirs. */
+export function forgiveSilence(ranks: readonly RankSession[], missedMs: number): void {
+  for (const rank of ranks) {
+    rank.lastReportAtMs += missedMs;
+    rank.lastProgressAtMs += missedMs;
   }
 }
 

@@ -5,7 +5,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import { afterAll, beforeAll, expect, test, vi } from "vitest";
 import { createLogger, FolderStorage } from "@drydock/kit";
 import { Cluster } from "../../../../test/cluster/cluster.ts";
-import { aBackend, plainNamespace, runningPods } from "../../test/cluster-fixtures.ts";
+import { aBackend, plainNamespace, runningPods } from "../../../../test/support/kubernetes-backend.ts";
 import { aGang } from "../../test/gang-spec.ts";
 import { checkAccess } from "./check-access.ts";
 import { gangSettings } from "./gang-settings.ts";

@@ -36,7 +36,8 @@ export interface WorkerPodSettings {
 /** The objects of one attempt. The Service and the Secret belong to the Job and go with it. */
 export interface GangManifests {
   readonly job: KubeObject;
-  readonly service: KubeObject;
+  /** Null for one rank: it has nobody to find, and a Service costs six writes with its endpoints. */
+  readonly service: KubeObject | null;
   readonly secret: KubeObject;
 }
 
@@ -76,12 +77,15 @@ export function gangManifests(spec: GangSpec, settings: WorkerPodSettings): Gang
   };
   return {
     job,
-    service: {
-      apiVersion: "v1",
-      kind: "Service",
-      metadata,
-      spec: { clusterIP: "None", publishNotReadyAddresses: true, selector: { [labels.job]: name } },
-    },
+    service:
+      spec.ranks === 1
+        ? null
+        : {
+            apiVersion: "v1",
+            kind: "Service",
+            metadata,
+            spec: { clusterIP: "None", publishNotReadyAddresses: true, selector: { [labels.job]: name } },
+          },
     secret: {
       apiVersion: "v1",
       kind: "Secret",

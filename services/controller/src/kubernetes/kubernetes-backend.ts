@@ -81,7 +81,7 @@ export class KubernetesBackend implements ClusterBackend {
       const job = await this.#createOrFind(spec, manifests.job);
       const owned = ownedBy(job);
       await this.#createOwned("secrets", owned(manifests.secret));
-      await this.#createOwned("services", owned(manifests.service));
+      if (manifests.service !== null) await this.#createOwned("services", owned(manifests.service));
       return gang;
     } catch (error) {
       this.#gangs.delete(name);

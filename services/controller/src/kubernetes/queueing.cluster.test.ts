@@ -5,7 +5,7 @@ import { afterAll, beforeAll, expect, test, vi } from "vitest";
 import { FolderStorage } from "@drydock/kit";
 import type { Cluster } from "../../../../test/cluster/cluster.ts";
 import { sharedCluster } from "../../../../test/cluster/shared-cluster.ts";
-import { aBackend, plainNamespace, runningPods } from "../../test/cluster-fixtures.ts";
+import { aBackend, plainNamespace, runningPods } from "../../../../test/support/kubernetes-backend.ts";
 import { aGang } from "../../test/gang-spec.ts";
 import { classifyEnd } from "../attempts/attempt-end.ts";
 import type { Gang, Placement } from "../backend/cluster-backend.ts";

@@ -1,13 +1,13 @@
 import { createLogger, type ObjectStorage } from "@drydock/kit";
-import type { Gang } from "../src/backend/cluster-backend.ts";
-import type { WorkerPodSettings } from "../src/kubernetes/gang-manifests.ts";
-import { gangSettings } from "../src/kubernetes/gang-settings.ts";
-import { KubeApi } from "../src/kubernetes/kube-api.ts";
-import { connectToCluster } from "../src/kubernetes/kube-connection.ts";
-import { KubernetesBackend } from "../src/kubernetes/kubernetes-backend.ts";
-import { jobName } from "../src/kubernetes/names.ts";
-import type { Cluster } from "../../../test/cluster/cluster.ts";
-import type { KubeObject } from "../../../test/cluster/kube-client.ts";
+import type { Gang } from "../../services/controller/src/backend/cluster-backend.ts";
+import type { WorkerPodSettings } from "../../services/controller/src/kubernetes/gang-manifests.ts";
+import { gangSettings } from "../../services/controller/src/kubernetes/gang-settings.ts";
+import { KubeApi } from "../../services/controller/src/kubernetes/kube-api.ts";
+import { connectToCluster } from "../../services/controller/src/kubernetes/kube-connection.ts";
+import { KubernetesBackend } from "../../services/controller/src/kubernetes/kubernetes-backend.ts";
+import { jobName } from "../../services/controller/src/kubernetes/names.ts";
+import type { Cluster } from "../cluster/cluster.ts";
+import type { KubeObject } from "../cluster/kube-client.ts";
 import { vi } from "vitest";
 
 export interface BackendChoice {
