@@ -7,6 +7,8 @@ import type { Cluster } from "../../../../test/cluster/cluster.ts";
 import type { KubeObject } from "../../../../test/cluster/kube-client.ts";
 import { sharedCluster } from "../../../../test/cluster/shared-cluster.ts";
 import { missingImage, type PodEnding } from "../../../../test/cluster/simulated-nodes.ts";
+import { gangContract } from "../../../../test/support/gang-contract.ts";
+import { phaseOf } from "../../../../test/support/kubernetes-backend.ts";
 import { aGang } from "../../test/gang-spec.ts";
 import { classifyEnd } from "../attempts/attempt-end.ts";
 import type { Gang, RankEnd } from "../backend/cluster-backend.ts";
@@ -216,4 +218,21 @@ test("a wish to stop ends every pod; its Job goes without a trace of a retry", a
   gang.stop();
   expect((await gang.ended).ranks).toHaveLength(2);
   expect((await podsOf(gang)).filter((pod) => (pod["status"] as { phase: string }).phase === "Running")).toEqual([]);
+});
+
+gangContract({
+  start: async (ranks) => {
+    const gang = await (await shared()).start(aGang({ ranks }));
+    await running(gang);
+    return gang;
+  },
+  startAgain: async (backend, { name, ranks }) => await backend.start(aGang({ name, ranks })),
+  another: async () => await controller(),
+  end: async (gang, rank, exitCode) => {
+    const pods = await podsOf(gang);
+    const index = "batch.kubernetes.io/job-completion-index";
+    const pod = pods.find(({ metadata }) => metadata.labels?.[index] === String(rank));
+    await cluster.endPod(namespace, pod?.metadata.name ?? "", { exitCode });
+  },
+  alive: async (gang) => (await podsOf(gang)).filter((pod) => phaseOf(pod) === "Running").length,
 });
