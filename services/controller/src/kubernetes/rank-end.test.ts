@@ -75,7 +75,6 @@ test.each<[string, Status, object]>([
 ])("a pod that %s", (_, status, expected) => {
   expect(rankEndOf(pod(status))).toMatchObject({ rank: 3, ...expected });
 });
-});
 
 test.each<[string, Status]>([
   ["runs", { phase: "Running", ...worker({ running: {} }) }],
