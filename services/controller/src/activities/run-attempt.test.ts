@@ -203,6 +203,25 @@ test("a run that is stopped while it waits holds no slot and started nothing", a
   expect(backend.started).toEqual([]);
 });
 
+test("a reason to wait that is told late never stands for what the run does", async () => {
+  const { api, backend, capacity, attempt } = setUp();
+  const held = capacity.occupy(capacity.occupancy().slots);
+  const isTold = Promise.withResolvers<void>();
+  const tell = api.transition.bind(api);
+  api.transition = async (runId, transition) => {
+    if (transition.reason === "waiting-for-capacity") await isTold.promise;
+    await tell(runId, transition);
+  };
+  const outcome = attempt();
+  await vi.waitUntil(() => capacity.occupancy().busy > 0);
+  held();
+  setTimeout(() => isTold.resolve(), 100);
+  await vi.waitUntil(() => backend.gangs.length === 1);
+  backend.gangs[0]?.end({ exitCode: 0 });
+  await outcome;
+  expect(api.transitions.map(({ to }) => to)).toEqual(["queued", "scheduling"]);
+});
+
 test("a stop reaches the worker, and its end is a stop", async () => {
   const { backend, stop, attempt } = setUp();
   const outcome = attempt();

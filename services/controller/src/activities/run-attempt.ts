@@ -11,6 +11,7 @@ import type { Placement } from "../backend/cluster-backend.ts";
 import type { InternalApi } from "../internal-api.ts";
 import type { ModelLocator } from "../models/model-locator.ts";
 import { reserveModelVersion } from "../models/model-version.ts";
+import { OrderedTells } from "./ordered-tells.ts";
 import { meaningOf } from "./run-report.ts";
 
 export interface RunAttemptDependencies {
@@ -36,23 +37,24 @@ export async function runAttempt(
   const { api, host, capacity } = dependencies;
   const signals = isStopping ? { ...given, stop: AbortSignal.abort() } : given;
   const run = await api.run(runId);
+  const tells = new OrderedTells(api, runId, dependencies.logger);
   const open = run.attempts.findLast(({ state }) => openStates.includes(state));
   if (open) {
-    const hosted = await host.adopt(runId, open.epoch, reportsOf(dependencies, run, open));
+    const hosted = await host.adopt(runId, open.epoch, reportsOf(dependencies, run, open, tells));
     if (!hosted) return await finish(dependencies, runId, open, await host.endOfUnwatched(runId, open.epoch));
-    return await watch(dependencies, runId, open, hosted, signals);
+    return await watch(dependencies, runId, open, hosted, signals, tells);
   }
   const ended = run.attempts.findLast(({ epoch }) => epoch > afterEpoch);
   if (ended) return await outcomeOfEnded(host, runId, ended);
-  const release = await waitForSlot(dependencies, run, signals);
+  const release = await waitForSlot(dependencies, run, signals, tells);
   if (!release) return notStarted(run, "stopped", "preempted", "stopped while waiting for a worker");
   const attempt = nextAttempt(run, microBatchSize);
   const hosted = await capacity.holdFor(release, async () => {
     const config = await configOrReason(dependencies, run, microBatchSize);
-    return typeof config === "string" ? config : await launch(dependencies, run, attempt, config);
+    return typeof config === "string" ? config : await launch(dependencies, run, attempt, config, tells);
   });
   if (typeof hosted === "string") return notStarted(run, "failed", "bad-config", hosted);
-  return await watch(dependencies, runId, attempt, hosted, signals);
+  return await watch(dependencies, runId, attempt, hosted, signals, tells);
 }
 
 /** This attempt ended, but the controller that saw it did not live to tell the workflow. */
@@ -78,24 +80,21 @@ function notStarted(
 
 /** Null when the user stopped the run while it waited. */
 async function waitForSlot(
-  { api, capacity, logger }: RunAttemptDependencies,
+  { capacity }: RunAttemptDependencies,
   run: InternalRun,
   signals: WatchSignals,
+  tells: OrderedTells,
 ): Promise<(() => void) | null> {
-  const tell = (message: string): void => {
+  const tell = (message: string): void =>
     // The sentence is its own key's end: the same reason to wait is one event, however often it comes back.
-    const transition = {
+    tells.tell({
       key: `waiting-${run.attempts.length}-${message}`,
       to: "queued",
       reason: "waiting-for-capacity",
       message,
-    } as const;
-    api
-      .transition(run.id, transition)
-      .catch((error: unknown) => logger.warn({ runId: run.id, error: messageOf(error) }, "reason to wait is not told"));
-  };
+    });
   try {
-    return await capacity.acquire(
+    const release = await capacity.acquire(
       {
         id: run.id,
         priority: run.spec.priority,
@@ -107,6 +106,8 @@ async function waitForSlot(
       },
       AbortSignal.any([signals.stop, signals.abandon]),
     );
+    await tells.settled();
+    return release;
   } catch (error) {
     if (signals.stop.aborted) return null;
     throw error;
@@ -135,6 +136,7 @@ async function launch(
   run: InternalRun,
   attempt: Attempt,
   config: WorkerConfig,
+  tells: OrderedTells,
 ): Promise<HostedAttempt> {
   const { api, host } = dependencies;
   const { epoch } = attempt;
@@ -155,7 +157,7 @@ async function launch(
       placement: placementOf(run),
       logPrefix: `runs/${run.id}/attempts/${epoch}`,
     },
-    reportsOf(dependencies, run, attempt),
+    reportsOf(dependencies, run, attempt, tells),
   );
 }
 
@@ -176,30 +178,23 @@ async function watch(
   attempt: Attempt,
   hosted: HostedAttempt,
   signals: WatchSignals,
+  tells: OrderedTells,
 ): Promise<AttemptOutcome> {
-  tellWhyItWaits(dependencies, runId, attempt, hosted);
+  tellWhyItWaits(attempt, hosted, tells);
   return await finish(dependencies, runId, attempt, await dependencies.host.watch(hosted, signals));
 }
 
 /** Hands on what the cluster says of pods that have no node, no image or no quota yet. */
-function tellWhyItWaits(
-  { api, logger }: RunAttemptDependencies,
-  runId: string,
-  { epoch }: Attempt,
-  { gang }: HostedAttempt,
-): void {
-  gang.onWaiting?.((message) => {
-    const transition = {
+function tellWhyItWaits({ epoch }: Attempt, { gang }: HostedAttempt, tells: OrderedTells): void {
+  gang.onWaiting?.((message) =>
+    tells.tell({
       key: `${epoch}-waiting-${message}`,
       to: "scheduling",
       reason: "waiting-in-queue",
       attempt: epoch,
       message,
-    } as const;
-    api
-      .transition(runId, transition)
-      .catch((error: unknown) => logger.warn({ runId, error: messageOf(error) }, "reason to wait is not told"));
-  });
+    }),
+  );
 }
 
 /** Stores each report before it is acknowledged, so that what a worker was told is kept is kept. */
@@ -207,11 +202,13 @@ function reportsOf(
   { api }: RunAttemptDependencies,
   run: InternalRun,
   attempt: Attempt,
+  tells: OrderedTells,
 ): (report: ReportRequest) => Promise<void> {
   let isMarkedRunning = attempt.state === "running";
   let lastTransitionKey = "";
   const hasty = api.hasty();
   return async (report) => {
+    await tells.settled();
     const { batch, evaluations, transition } = meaningOf(run, report, new Date());
     for (const { id, update } of evaluations) await hasty.putEvaluation(id, update);
     if (batch) await hasty.report(run.id, batch);
