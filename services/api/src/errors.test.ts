@@ -101,7 +101,15 @@ test.each([
     /larger/,
   ],
   ["a path that is nothing", "GET", "/v1/nothing", {}, 404, "route_not_found", /there is nothing at \/v1\/nothing/],
-  ["a method that a path does not take", "PUT", "/v1/runs/run_1", {}, 405, "method_not_allowed", /use GET or HEAD or PATCH/],
+  [
+    "a method that a path does not take",
+    "PUT",
+    "/v1/runs/run_1",
+    {},
+    405,
+    "method_not_allowed",
+    /use GET or HEAD or PATCH/,
+  ],
   ["an unknown run", "GET", "/v1/runs/run_1", {}, 404, "run_not_found", /there is no run "run_1"/],
   ["a NUL in a path", "GET", "/v1/runs/%00%27", {}, 400, "invalid_text", /NUL/],
   [
