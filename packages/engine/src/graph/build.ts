@@ -235,6 +235,11 @@ export class GraphBuilder {
     return this.#node("Output", [node], { index }, shape, node.dtype);
   }
 
+  /** The node of another graph, on inputs of this one that have the shapes of its own. */
+  adopt({ op, attributes, shape, dtype, furtherShapes, data }: Node, inputs: readonly Node[]): Node {
+    return this.#node(op, inputs, attributes, shape, dtype, furtherShapes, data);
+  }
+
   /** Sums `x` down to `shape`, the reverse of broadcasting. */
   sumTo(x: Node, shape: Shape): Node {
     if (sameShape(x.shape, shape)) return x;

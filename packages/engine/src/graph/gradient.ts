@@ -2,8 +2,12 @@ import type { GraphBuilder } from "./build.ts";
 import { gradients } from "./gradients.ts";
 import type { Node } from "./ops.ts";
 
-/** All nodes that `roots` need, inputs first. Iterative, so that deep graphs cannot overflow the stack. */
-export function topologicalOrder(roots: readonly Node[]): Node[] {
+/**
+ * All nodes that `roots` need, inputs first. Iterative, so that deep graphs cannot overflow the stack.
+ *
+ * @param endsAt  nodes that are listed, but not what they need
+ */
+export function topologicalOrder(roots: readonly Node[], endsAt: (node: Node) => boolean = () => false): Node[] {
   const order: Node[] = [];
   const seen = new Set<Node>();
   const stack: { node: Node; next: number }[] = roots.map((node) => ({ node, next: 0 }));
@@ -14,7 +18,7 @@ export function topologicalOrder(roots: readonly Node[]): Node[] {
       continue;
     }
     seen.add(top.node);
-    const input = top.node.inputs[top.next++];
+    const input = endsAt(top.node) ? undefined : top.node.inputs[top.next++];
     if (input) {
       if (!seen.has(input)) stack.push({ node: input, next: 0 });
     } else {
@@ -25,6 +29,13 @@ export function topologicalOrder(roots: readonly Node[]): Node[] {
   return order;
 }
 
+/** Those of `order`, inputs first, that depend on one of `parameters`, and the parameters. */
+export function reachedFrom(parameters: Iterable<Node>, order: readonly Node[]): ReadonlySet<Node> {
+  const reached = new Set<Node>(parameters);
+  for (const node of order) if (node.inputs.some((input) => reached.has(input))) reached.add(node);
+  return reached;
+}
+
 /**
  * dL/dp for each of `parameters`, as new nodes of the same graph. Nodes that no parameter reaches get no backward pass.
  *
@@ -32,17 +43,31 @@ export function topologicalOrder(roots: readonly Node[]): Node[] {
  * @returns one node per parameter, of its shape; zeros where the loss does not reach it
  */
 export function gradient(graph: GraphBuilder, loss: Node, parameters: readonly Node[]): Node[] {
-  const order = topologicalOrder([loss]);
-  const reached = new Set<Node>(parameters);
-  for (const node of order) if (node.inputs.some((input) => reached.has(input))) reached.add(node);
+  const parts = gradientOf(graph, new Map([[loss, graph.fill(1, loss.shape)]]), parameters);
+  return parameters.map((parameter, index) => parts[index] ?? graph.fill(0, parameter.shape));
+}
 
-  const pending = new Map<Node, (Node | null)[]>([[loss, [graph.fill(1, loss.shape)]]]);
+/**
+ * Σ dL/dy · dy/dp for each of `parameters`, given dL/dy of some nodes: the part of a gradient that goes through them.
+ *
+ * @param seeds  dL/dy by y
+ * @returns one node per parameter, of its shape; null where no y depends on it
+ */
+export function gradientOf(
+  graph: GraphBuilder,
+  seeds: ReadonlyMap<Node, Node>,
+  parameters: readonly Node[],
+): (Node | null)[] {
+  const order = topologicalOrder([...seeds.keys()]);
+  const reached = reachedFrom(parameters, order);
+  const pending = new Map<Node, (Node | null)[]>();
   const accumulate = (node: Node, index: number, value: Node): void => {
     const slots = pending.get(node) ?? [];
     const before = slots[index] ?? null;
     slots[index] = before ? graph.add(before, value) : value;
     pending.set(node, slots);
   };
+  for (const [node, seed] of seeds) accumulate(node, 0, seed);
   for (const node of order.toReversed()) {
     const slots = pending.get(node);
     if (!slots || !reached.has(node)) continue;
@@ -57,5 +82,5 @@ export function gradient(graph: GraphBuilder, loss: Node, parameters: readonly N
       if (part && reached.has(input)) accumulate(input, 0, part);
     });
   }
-  return parameters.map((parameter) => pending.get(parameter)?.[0] ?? graph.fill(0, parameter.shape));
+  return parameters.map((parameter) => pending.get(parameter)?.[0] ?? null);
 }

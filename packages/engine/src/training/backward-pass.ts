@@ -15,8 +15,26 @@ export interface BackwardPassOptions {
   readonly lane: number;
 }
 
-/** Loss and gradients of micro-batches: the training graph of a model, compiled, with frozen weights read in place. */
-export class BackwardPass {
+/** Computes loss and gradients of micro-batches. */
+export interface GradientPass {
+  /**
+   * Runs one micro-batch; answers its summed loss.
+   *
+   * @param feeds      the batch and the trained values, by input name
+   * @param gradients  by name of the trained tensor, in shared memory; all of them are given
+   * @param completed  told the weights whose gradients are final, where that is known before the end
+   */
+  run(
+    feeds: Feeds,
+    symbols: Symbols,
+    gradients: ReadonlyMap<string, Float32Array>,
+    completed?: (names: readonly string[]) => void,
+  ): Promise<number>;
+  close(): Promise<void>;
+}
+
+/** The training graph of a model in one piece, with frozen weights read in place. */
+export class BackwardPass implements GradientPass {
   readonly #graph: CompiledGraph;
   readonly #adds: boolean;
   readonly #dense: readonly string[];
@@ -49,12 +67,6 @@ export class BackwardPass {
     return new BackwardPass(graph, options.adds, dense, rowGradients);
   }
 
-  /**
-   * Runs one micro-batch; answers its summed loss.
-   *
-   * @param feeds      the batch and the trained values, by input name
-   * @param gradients  by name of the trained tensor, in shared memory; all of them are given
-   */
   async run(feeds: Feeds, symbols: Symbols, gradients: ReadonlyMap<string, Float32Array>): Promise<number> {
     const given = { ...feeds };
     const into: Record<string, Float32Array> = {};
@@ -80,7 +92,7 @@ export class BackwardPass {
 }
 
 /** Adds rows to a table in the order in which they are given, whatever rows they name. */
-function addRows(table: Float32Array, indices: BigInt64Array, rows: Float32Array): void {
+export function addRows(table: Float32Array, indices: BigInt64Array, rows: Float32Array): void {
   const width = rows.length / indices.length;
   indices.forEach((index, row) => {
     const start = Number(index) * width;

@@ -2,7 +2,10 @@ import type { ModelBatch } from "../batch/model-batch.ts";
 import { splitBatch } from "../batch/split-batch.ts";
 import { batchSymbols, textFeeds, visionFeeds, type Feeds } from "../models/qwen3-vl/inputs.ts";
 import { sharedFloats } from "../runtime/shared-floats.ts";
-import { BackwardPass, type BackwardPassOptions } from "./backward-pass.ts";
+import { SegmentedPass } from "../segments/segmented-pass.ts";
+import { frozenShapes, trainingSegments } from "../segments/training-segments.ts";
+import { FrozenWeights } from "../weights/frozen-weights.ts";
+import { BackwardPass, type BackwardPassOptions, type GradientPass } from "./backward-pass.ts";
 import type { ModelFolder } from "../weights/model-folder.ts";
 import { lossFeeds } from "./training-graph.ts";
 
@@ -21,6 +24,8 @@ export interface LaneOptions extends Pick<BackwardPassOptions, "isTrained" | "lo
   readonly folder: ModelFolder;
   /** The sums, by name of the trained tensor, in shared memory. */
   readonly gradients: Gradients;
+  /** Whether activations are computed again for the backward pass, layer by layer, rather than kept. */
+  readonly recomputes: boolean;
   /** Feeds that are no part of the batch: the trained values, and dropout masks. */
   readonly furtherFeeds: (batch: ModelBatch, firstRow: number) => Feeds;
 }
@@ -41,11 +46,13 @@ export class GradientLanes {
   /** Sums by lane; the first are the trainer's. */
   readonly #sums: Gradients[];
   readonly #lanes: number;
-  readonly #passes = new Map<string, Promise<BackwardPass>>();
+  readonly #passes = new Map<string, Promise<GradientPass>>();
+  readonly #frozen: FrozenWeights;
 
   constructor(options: LaneOptions) {
     this.#options = options;
     this.#sums = [options.gradients];
+    this.#frozen = new FrozenWeights(options.folder);
     this.#lanes = weightsOf(options.folder) <= smallModel ? lanesOfSmallModel : 1;
   }
 
@@ -96,22 +103,29 @@ export class GradientLanes {
   }
 
   /** With one thread the lanes share a session, and go one after the other. */
-  #pass(hasImages: boolean, adds: boolean, lane: number): Promise<BackwardPass> {
-    const { folder, isTrained, lora, threads } = this.#options;
+  #pass(hasImages: boolean, adds: boolean, lane: number): Promise<GradientPass> {
+    const { threads } = this.#options;
     const beside = Math.min(this.#lanes, threads);
     const key = JSON.stringify({ hasImages, adds, lane: lane % beside });
     const known = this.#passes.get(key);
     if (known) return known;
-    const pass = BackwardPass.compile(folder, {
-      hasImages,
+    const pass = this.#compile(hasImages, {
       adds,
-      isTrained,
-      lora,
       threads: Math.floor(threads / beside),
       lane: lane % beside,
     });
     this.#passes.set(key, pass);
     return pass;
+  }
+
+  async #compile(
+    hasImages: boolean,
+    place: Pick<BackwardPassOptions, "adds" | "threads" | "lane">,
+  ): Promise<GradientPass> {
+    const { folder, isTrained, lora, recomputes } = this.#options;
+    if (!recomputes) return await BackwardPass.compile(folder, { ...place, hasImages, isTrained, lora });
+    const { segments, variables } = trainingSegments(folder.config, hasImages, isTrained, lora);
+    return await SegmentedPass.compile(segments, this.#frozen, frozenShapes(variables), place);
   }
 }
 

@@ -1,14 +1,22 @@
 import type { ModelBatch } from "../batch/model-batch.ts";
 import { batchSymbols, textFeeds, visionFeeds, type Feeds } from "../models/qwen3-vl/inputs.ts";
+import { SegmentedPass } from "../segments/segmented-pass.ts";
+import { trainingSegments } from "../segments/training-segments.ts";
 import { sharedFloats } from "../runtime/shared-floats.ts";
+import { FrozenWeights } from "../weights/frozen-weights.ts";
 import { openModelFolder, readWeights } from "../weights/model-folder.ts";
 import { BackwardPass } from "./backward-pass.ts";
 import { lossFeeds, trainingGraph } from "./training-graph.ts";
 
-/** Mean loss of a batch and its gradient by every weight of a model: what fidelity checks compare. */
+/**
+ * Mean loss of a batch and its gradient by every weight of a model: what fidelity checks compare.
+ *
+ * @param recomputes  layer by layer, with activations computed again, rather than in one piece
+ */
 export async function gradientsOf(
   directory: string,
   batch: ModelBatch,
+  recomputes = false,
 ): Promise<{ loss: number; gradients: Map<string, Float32Array> }> {
   const folder = await openModelFolder(directory);
   const { config } = folder;
@@ -24,14 +32,16 @@ export async function gradientsOf(
   for (const [name, shape] of shapes)
     feeds[name] = { data: weights.get(name) as Float32Array, shape: shape.map(Number) };
   const gradients = new Map([...weights].map(([name, { length }]) => [name, sharedFloats(length)]));
-  const pass = await BackwardPass.compile(folder, {
-    hasImages,
-    adds: false,
-    isTrained: () => true,
-    lora: null,
-    threads: 1,
-    lane: 0,
-  });
+  const all = (): boolean => true;
+  const place = { adds: false, threads: 1, lane: 0 };
+  const pass = recomputes
+    ? await SegmentedPass.compile(
+        trainingSegments(config, hasImages, all, null).segments,
+        new FrozenWeights(folder),
+        new Map(),
+        place,
+      )
+    : await BackwardPass.compile(folder, { ...place, hasImages, isTrained: all, lora: null });
   const lossSum = await pass.run(feeds, { ...batchSymbols(config.vision, batch), L: tokens }, gradients);
   await pass.close();
   return {

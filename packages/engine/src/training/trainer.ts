@@ -31,6 +31,8 @@ export interface TrainerOptions {
   readonly threads: number;
   /** In full mode: which weights are trained; default all. */
   readonly isTrained?: (name: string) => boolean;
+  /** Whether activations are computed again layer by layer rather than kept: less memory, about a third more work. */
+  readonly recomputes?: boolean;
   /** The ranks that train together, each on its rows of the global batch; absent = this one alone. */
   readonly collective?: Collective;
   /** Each rank keeps the optimizer's state of its shard of the weights only. */
@@ -99,6 +101,7 @@ export class EngineTrainer {
       isTrained: (name) => this.#tensors.has(name),
       lora: placement,
       threads: options.threads,
+      recomputes: options.recomputes ?? false,
       furtherFeeds: (batch, firstRow) => ({ ...this.#valueFeeds(), ...this.#dropoutFeeds(batch, firstRow) }),
     });
     this.#update = new RankUpdate(tensors, options.collective ?? null, options.shardOptimizer ?? false);

@@ -34,29 +34,60 @@ export function trainingGraph(
   lora: LoraPlacement | null,
   adds = false,
 ): TrainingGraph {
-  const forward = forwardGraph(config, { hasImages, isTrained, lora });
+  const { forward, loss } = lossGraph(config, hasImages, isTrained, lora);
   const { graph, variables } = forward;
-  const logits = forward.logits("given");
+  const names = [...variables.trained.keys()];
+  const parts = gradient(graph, loss, [...variables.trained.values()]);
+  const { outputs, rowGradients } = gradientOutputs(
+    graph,
+    parts.map((node, index) => [names[index] as string, node]),
+    () => adds,
+  );
+  return { forward, outputs: { loss, ...outputs }, rowGradients };
+}
+
+/** Forward and loss (a sum over the rows that have a label) of one micro-batch. */
+export function lossGraph(
+  config: Qwen3VlConfig,
+  hasImages: boolean,
+  isTrained: (name: string) => boolean,
+  lora: LoraPlacement | null,
+): { readonly forward: ForwardGraph; readonly loss: Node } {
+  const forward = forwardGraph(config, { hasImages, isTrained, lora });
+  const { graph } = forward;
   const loss = graph.crossEntropySum(
-    logits,
+    forward.logits("given"),
     graph.input("labels", ["L"], "int64"),
     graph.input("safe-labels", ["L", 1], "int64"),
     graph.input("keep", ["L", 1]),
   );
-  const outputs: Record<string, Node> = { loss };
+  return { forward, loss };
+}
+
+/**
+ * What a graph answers with for the gradients of its weights: `gradient:<name>` for those reached by more than looked-up
+ * rows, and the rows of the others.
+ *
+ * @param adds  whether the gradient of a weight is added to the input `sum:<name>`
+ */
+export function gradientOutputs(
+  graph: GraphBuilder,
+  parts: readonly (readonly [string, Node])[],
+  adds: (name: string) => boolean,
+): Pick<TrainingGraph, "outputs" | "rowGradients"> {
+  const outputs: Record<string, Node> = {};
   const rowGradients: RowGradient[] = [];
-  const names = [...variables.trained.keys()];
-  gradient(graph, loss, [...variables.trained.values()]).forEach((node, index) => {
-    const name = names[index] as string;
+  for (const [name, node] of parts) {
     const { dense, rows } = splitRows(graph, node);
-    if (dense) outputs[`gradient:${name}`] = adds ? addTo(graph, graph.input(`sum:${name}`, node.shape), dense) : dense;
+    if (dense)
+      outputs[`gradient:${name}`] = adds(name) ? addTo(graph, graph.input(`sum:${name}`, node.shape), dense) : dense;
     rows.forEach(({ indices, values }, part) => {
       const output = `rows:${part}:${name}`;
       outputs[output] = values;
       rowGradients.push({ name, output, indices: indices.attributes["name"] as string });
     });
-  });
-  return { forward, outputs, rowGradients };
+  }
+  return { outputs, rowGradients };
 }
 
 interface SplitGradient {

@@ -55,6 +55,7 @@ export const engineDoors: EngineDoors = {
         totalSteps: config.totalSteps,
       },
       seed,
+      recomputes: config.layout.recomputeActivations,
       threads: config.threads ?? availableParallelism(),
     });
     const encoder = await RecordEncoder.open({

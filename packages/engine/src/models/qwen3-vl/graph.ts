@@ -9,6 +9,8 @@ export interface ForwardGraph {
   readonly graph: GraphBuilder;
   readonly variables: Variables;
   readonly output: DecoderOutput;
+  /** What each block of the image tower gives; none without pictures. */
+  readonly visionBlocks: readonly Node[];
   /** Logits `[L, vocabulary]` at the rows given as input `rows` `[L]`, or of all rows. */
   logits(rows: "all" | "given"): Node;
 }
@@ -37,17 +39,13 @@ export function forwardGraph(
   const past = options.hasCache
     ? Array.from({ length: text.layers }, (_, index) => cacheInput(graph, config, index))
     : null;
-  const output = textDecoder(
-    variables,
-    text,
-    inputs,
-    options.hasImages ? imagePlacement(variables, config) : null,
-    past,
-  );
+  const image = options.hasImages ? imagePlacement(variables, config) : null;
+  const output = textDecoder(variables, text, inputs, image, past);
   return {
     graph,
     variables,
     output,
+    visionBlocks: image?.blocks ?? [],
     logits: (rows) =>
       logitsAt(variables, config, output.hidden, rows === "all" ? null : graph.input("rows", ["L"], "int64")),
   };

@@ -41,6 +41,8 @@ export interface DecoderOutput {
   readonly hidden: Node;
   /** What this call adds to the cache, by layer. */
   readonly cache: readonly LayerCache[];
+  /** `[B·T, D]` after each layer, features that are added there included: where the graph may be cut. */
+  readonly layers: readonly Node[];
 }
 
 const prefix = "model.language_model";
@@ -56,14 +58,16 @@ export function textDecoder(
   let x = graph.gather(embedding(variables, config), inputs.inputIds);
   if (image) x = graph.scatterRows(x, image.imageRows, graph.gather(image.features, image.featureRows));
   const cache: LayerCache[] = [];
+  const layers: Node[] = [];
   for (let index = 0; index < config.layers; index++) {
     x = graph.within(`layers.${index}`, () =>
       layer(variables, config, `${prefix}.layers.${index}`, x, inputs, past?.[index] ?? null, cache),
     );
     const deep = image?.deepstack[index];
     if (image && deep) x = graph.addRows(x, image.imageRows, graph.gather(deep, image.featureRows));
+    layers.push(x);
   }
-  return { hidden: x, cache };
+  return { hidden: x, cache, layers };
 }
 
 /** Logits `[L, vocabulary]` of the rows `[L]` (int64, into `[B·T]`) of the decoder's output. */

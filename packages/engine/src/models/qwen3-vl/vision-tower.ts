@@ -34,6 +34,8 @@ export interface VisionFeatures {
   readonly features: Node;
   /** `[I·Q, D]` each, added after the first decoder layers. */
   readonly deepstack: readonly Node[];
+  /** `[I·P, V]` after each block: where the graph may be cut. */
+  readonly blocks: readonly Node[];
 }
 
 const prefix = "model.visual";
@@ -64,13 +66,15 @@ export function visionTower(
   let x = graph.add(embedded, graph.reduceSum(graph.mul(taps, inputs.positionWeights), [0], false));
 
   const deepstack: Node[] = [];
+  const blocks: Node[] = [];
   for (let index = 0; index < config.depth; index++) {
     x = graph.within(`visual.blocks.${index}`, () => block(variables, config, `${prefix}.blocks.${index}`, x, inputs));
+    blocks.push(x);
     const tap = config.deepstackIndexes.indexOf(index);
     if (tap >= 0)
       deepstack[tap] = merger(variables, config, `${prefix}.deepstack_merger_list.${tap}`, x, "after-shuffle");
   }
-  return { features: merger(variables, config, `${prefix}.merger`, x, "before-shuffle"), deepstack };
+  return { features: merger(variables, config, `${prefix}.merger`, x, "before-shuffle"), deepstack, blocks };
 }
 
 /** Pre-norm transformer block: `x [I·P, V]` to the same shape. */

@@ -1,0 +1,224 @@
+import type { Shape } from "../graph/shape.ts";
+import type { Feeds, FeedTensor, Symbols } from "../models/qwen3-vl/inputs.ts";
+import { addRows, type GradientPass } from "../training/backward-pass.ts";
+import type { FrozenWeights } from "../weights/frozen-weights.ts";
+import type { CompiledGraph } from "../runtime/compiled-graph.ts";
+import type { Segment, SegmentGraph } from "./cut-graph.ts";
+import { SegmentSessions } from "./segment-sessions.ts";
+import { ValueStore } from "./value-store.ts";
+
+export interface SegmentedPassOptions {
+  /** True: gradients are added to what the arrays hold; false: they are written over it. */
+  readonly adds: boolean;
+  readonly threads: number;
+  /** Passes of different lanes run at the same time. */
+  readonly lane: number;
+}
+
+interface CompiledPart {
+  readonly graph: SegmentGraph;
+  readonly session: CompiledGraph;
+}
+
+/**
+ * Loss and gradients of micro-batches, one segment after the other: forward to the last one, then back, each segment's
+ * activations computed again for its backward pass. Frozen weights are fed like trained ones, so that both passes of a
+ * segment, and segments that are built alike, use the same memory and the same session.
+ */
+export class SegmentedPass implements GradientPass {
+  readonly #segments: readonly Segment[];
+  readonly #forward: readonly (CompiledPart | null)[];
+  readonly #backward: readonly (CompiledPart | null)[];
+  readonly #sessions: SegmentSessions;
+  readonly #frozen: Feeds;
+  readonly #adds: boolean;
+  /** Weights that a backward pass writes the gradient of, rather than adding rows to it. */
+  readonly #dense: ReadonlySet<string>;
+  #spare: readonly Float32Array[] = [];
+
+  private constructor(
+    segments: readonly Segment[],
+    forward: readonly (CompiledPart | null)[],
+    backward: readonly (CompiledPart | null)[],
+    sessions: SegmentSessions,
+    frozen: Feeds,
+    adds: boolean,
+  ) {
+    this.#segments = segments;
+    this.#forward = forward;
+    this.#backward = backward;
+    this.#sessions = sessions;
+    this.#frozen = frozen;
+    this.#adds = adds;
+    this.#dense = new Set(backward.flatMap((part) => (part ? denseGradients(part.graph) : [])));
+  }
+
+  /**
+   * @param segments      of one rank: consecutive ones
+   * @param frozenShapes  of the weights that are not trained, by name
+   */
+  static async compile(
+    segments: readonly Segment[],
+    weights: FrozenWeights,
+    frozenShapes: ReadonlyMap<string, Shape>,
+    options: SegmentedPassOptions,
+  ): Promise<SegmentedPass> {
+    const sessions = new SegmentSessions(options);
+    const compile = async (graph: SegmentGraph | null): Promise<CompiledPart | null> =>
+      graph && { graph, session: await sessions.sessionOf(graph) };
+    const forward = await inTurn(segments, async (segment) => await compile(segment.forward));
+    const backward = await inTurn(segments, async (segment) => await compile(segment.backward(options.adds)));
+    const frozen = await readFrozen(weights, segments, frozenShapes);
+    return new SegmentedPass(segments, forward, backward, sessions, frozen, options.adds);
+  }
+
+  /** Sessions that serve all segments. */
+  get sessionCount(): number {
+    return this.#sessions.count;
+  }
+
+  async run(
+    feeds: Feeds,
+    symbols: Symbols,
+    gradients: ReadonlyMap<string, Float32Array>,
+    completed: (names: readonly string[]) => void = () => undefined,
+  ): Promise<number> {
+    const given = { ...this.#frozen, ...feeds };
+    const values = new ValueStore(symbols, this.#spare);
+    this.clear(gradients);
+    await this.forward(given, symbols, values);
+    const loss = await this.backward(given, symbols, values, gradients, completed);
+    this.#spare = values.empty();
+    return loss;
+  }
+
+  /** Empties the sums that no backward pass writes over. */
+  clear(gradients: ReadonlyMap<string, Float32Array>): void {
+    if (!this.#adds) for (const [name, data] of gradients) if (!this.#dense.has(name)) data.fill(0);
+  }
+
+  /** Computes what each segment gives, all but the last segment of the model. */
+  async forward(feeds: Feeds, symbols: Symbols, values: ValueStore): Promise<void> {
+    const given = { ...this.#frozen, ...feeds };
+    for (const [index, segment] of this.#segments.entries()) {
+      const part = this.#forward[index];
+      if (!part) continue;
+      for (const value of segment.gives) values.make(value.name, value);
+      await runPart(part, given, symbols, values);
+    }
+  }
+
+  /**
+   * Goes back through the segments, last to first. Reads the values that `forward` made and, when the last segment of the
+   * model is not among these, the gradients of what they give; leaves the gradients of what the first ones take.
+   *
+   * @returns the summed loss; NaN where it is another rank's
+   */
+  async backward(
+    feeds: Feeds,
+    symbols: Symbols,
+    values: ValueStore,
+    gradients: ReadonlyMap<string, Float32Array>,
+    completed: (names: readonly string[]) => void,
+  ): Promise<number> {
+    const given = { ...this.#frozen, ...feeds };
+    let loss = Number.NaN;
+    for (let index = this.#segments.length - 1; index >= 0; index--) {
+      const segment = this.#segments[index] as Segment;
+      const part = this.#backward[index];
+      if (part) loss = (await this.#backwardOf(part, segment, given, symbols, values, gradients)) ?? loss;
+      for (const { name } of segment.gives) {
+        values.letGo(name);
+        values.letGo(`d:${name}`);
+      }
+      if (segment.completes.length > 0) completed(segment.completes);
+    }
+    return loss;
+  }
+
+  async close(): Promise<void> {
+    await this.#sessions.close();
+  }
+
+  async #backwardOf(
+    part: CompiledPart,
+    segment: Segment,
+    feeds: Feeds,
+    symbols: Symbols,
+    values: ValueStore,
+    gradients: ReadonlyMap<string, Float32Array>,
+  ): Promise<number | null> {
+    const shapes = new Map(segment.takes.map((value) => [`d:${value.name}`, value]));
+    const sums: { readonly into: Float32Array; readonly part: Float32Array }[] = [];
+    const into = (meaning: string): Float32Array | undefined => {
+      if (meaning.startsWith("gradient:")) return gradients.get(meaning.slice("gradient:".length));
+      const value = shapes.get(meaning);
+      if (!value) return undefined;
+      const before = values.get(meaning);
+      if (!before) return values.make(meaning, value).data;
+      // Several segments take this value: its gradient is the sum of what they send back.
+      const addend = values.make(`${meaning}:addend`, value).data;
+      sums.push({ into: before.data, part: addend });
+      return addend;
+    };
+    const results = await runPart(part, feeds, symbols, values, into, gradients);
+    for (const { into: sum, part: addend } of sums)
+      for (let index = 0; index < sum.length; index++) sum[index] = (sum[index] as number) + (addend[index] as number);
+    for (const { name } of segment.takes) values.letGo(`d:${name}:addend`);
+    for (const { name, output, indices } of part.graph.rowGradients)
+      addRows(
+        gradients.get(name) as Float32Array,
+        feeds[indices]?.data as BigInt64Array,
+        results.get(output) as Float32Array,
+      );
+    return results.get("loss")?.[0] ?? null;
+  }
+}
+
+/** Runs a graph on what its inputs stand for. Results that have no place are answered, by what they stand for. */
+async function runPart(
+  { graph, session }: CompiledPart,
+  feeds: Feeds,
+  symbols: Symbols,
+  values: ValueStore,
+  into: (meaning: string) => Float32Array | undefined = (meaning) => values.get(meaning)?.data,
+  gradients: ReadonlyMap<string, Float32Array> = new Map(),
+): Promise<ReadonlyMap<string, Float32Array>> {
+  const given: Feeds = {};
+  for (const [name, meaning] of graph.inputs) {
+    const sum = meaning.startsWith("sum:") ? meaning.slice("sum:".length) : null;
+    const data = sum === null ? undefined : gradients.get(sum);
+    const feed = data ? { data, shape: feeds[sum as string]?.shape ?? [] } : (values.get(meaning) ?? feeds[meaning]);
+    if (feed) given[name] = feed;
+  }
+  const targets: Record<string, Float32Array> = {};
+  for (const [name, meaning] of graph.results) {
+    const target = into(meaning);
+    if (target) targets[name] = target;
+  }
+  const results = await session.run(given, symbols, targets);
+  return new Map([...graph.results].map(([name, meaning]) => [meaning, results[name] as Float32Array]));
+}
+
+function denseGradients({ results }: SegmentGraph): string[] {
+  return [...results.values()].flatMap((meaning) =>
+    meaning.startsWith("gradient:") ? [meaning.slice("gradient:".length)] : [],
+  );
+}
+
+/** Frozen weights of some segments, in shared memory. */
+async function readFrozen(
+  weights: FrozenWeights,
+  segments: readonly Segment[],
+  shapes: ReadonlyMap<string, Shape>,
+): Promise<Feeds> {
+  const names = [...shapes.keys()].filter((name) => segments.some(({ reads }) => reads.has(name)));
+  const feeds = await inTurn(names, async (name) => await weights.get(name, (shapes.get(name) as Shape).map(Number)));
+  return Object.fromEntries(names.map((name, index) => [name, feeds[index] as FeedTensor]));
+}
+
+async function inTurn<T, R>(items: readonly T[], work: (item: T) => Promise<R>): Promise<R[]> {
+  const results: R[] = [];
+  for (const item of items) results.push(await work(item));
+  return results;
+}
