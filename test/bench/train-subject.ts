@@ -14,6 +14,7 @@ const { values: flags } = parseArgs({
     steps: { type: "string", default: "20" },
     warmup: { type: "string", default: "3" },
     threads: { type: "string", default: "2" },
+    recompute: { type: "boolean", default: false },
   },
 });
 
@@ -25,6 +26,7 @@ const trainer = await EngineTrainer.open({
   schedule: { kind: "constant", learningRate: 1e-4, warmupRatio: 0, totalSteps: 1000 },
   seed: 1,
   threads: Number(flags.threads),
+  recomputes: flags.recompute,
 });
 const batch = await readTrainBatch(flags.batch as string);
 const seconds: number[] = [];

@@ -1,6 +1,7 @@
 import { open, type FileHandle } from "node:fs/promises";
 import { InvalidError, messageOf } from "@drydock/kit";
 import { z } from "zod";
+import { sharedFloats } from "../runtime/shared-floats.ts";
 
 /** Element types that Drydock reads. */
 export const bytesPerElement = {
@@ -61,7 +62,7 @@ export async function readSafetensorsHeader(path: string): Promise<SafetensorsHe
   }
 }
 
-/** Reads tensors of a file as float32 (BF16, F16 and F64 are converted), by name. */
+/** Reads tensors of a file as float32 (BF16, F16 and F64 are converted) into shared memory, by name. */
 export async function readFloatTensors(
   header: SafetensorsHeader,
   names: Iterable<string>,
@@ -71,14 +72,10 @@ export async function readFloatTensors(
     const result = new Map<string, Float32Array>();
     for (const name of names) {
       const entry = entryOf(header, name);
-      result.set(
-        name,
-        toFloat32(
-          header.path,
-          entry,
-          await readExactly(file, header.path, entry.offset, entry.sizeBytes, Number.MAX_SAFE_INTEGER),
-        ),
-      );
+      const { offset, sizeBytes } = entry;
+      const memory = new SharedArrayBuffer(sizeBytes);
+      const bytes = await readExactly(file, header.path, offset, sizeBytes, Number.MAX_SAFE_INTEGER, memory);
+      result.set(name, toFloat32(header.path, entry, bytes));
     }
     return result;
   } finally {
@@ -206,10 +203,11 @@ async function readExactly(
   position: number,
   length: number,
   fileSize: number,
+  memory: ArrayBufferLike = new ArrayBuffer(length),
 ): Promise<Uint8Array> {
   if (position + length > fileSize)
     throw bad(path, `it has ${fileSize} bytes, too few for a safetensors file; fetch it again`);
-  const bytes = new Uint8Array(length);
+  const bytes = new Uint8Array(memory);
   let done = 0;
   while (done < length) {
     const { bytesRead } = await file.read(bytes, done, Math.min(length - done, 1 << 28), position + done);
@@ -219,18 +217,29 @@ async function readExactly(
   return bytes;
 }
 
+/** In shared memory: threads read weights where they lie, and no copy doubles them for a while. */
 function toFloat32(path: string, entry: TensorEntry, bytes: Uint8Array): Float32Array {
   switch (entry.type) {
     case "F32":
       return new Float32Array(bytes.buffer, bytes.byteOffset, entry.sizeBytes / 4);
     case "BF16": {
       const halves = new Uint16Array(bytes.buffer, bytes.byteOffset, entry.sizeBytes / 2);
-      return new Float32Array(Uint32Array.from(halves, (half) => half << 16).buffer);
+      const values = sharedFloats(halves.length);
+      const bits = new Uint32Array(values.buffer);
+      for (let index = 0; index < halves.length; index++) bits[index] = (halves[index] as number) << 16;
+      return values;
     }
-    case "F16":
-      return Float32Array.from(new Uint16Array(bytes.buffer, bytes.byteOffset, entry.sizeBytes / 2), halfToFloat);
-    case "F64":
-      return Float32Array.from(new Float64Array(bytes.buffer, bytes.byteOffset, entry.sizeBytes / 8));
+    case "F16": {
+      const halves = new Uint16Array(bytes.buffer, bytes.byteOffset, entry.sizeBytes / 2);
+      const values = sharedFloats(halves.length);
+      for (let index = 0; index < halves.length; index++) values[index] = halfToFloat(halves[index] as number);
+      return values;
+    }
+    case "F64": {
+      const values = sharedFloats(entry.sizeBytes / 8);
+      values.set(new Float64Array(bytes.buffer, bytes.byteOffset, entry.sizeBytes / 8));
+      return values;
+    }
     case "I64":
     case "I32":
     case "I16":
