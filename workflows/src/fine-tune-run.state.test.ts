@@ -30,6 +30,13 @@ test.each<[string, AttemptOutcome, Request, Progress, object]>([
     { kind: "publish" },
   ],
   ["a stop that was asked for as a pause pauses", stopped, "pause", fresh, { kind: "pause" }],
+  [
+    "an attempt that ended well before the cancel reached it is cancelled all the same",
+    { ...stopped, kind: "succeeded" },
+    "cancel",
+    fresh,
+    { kind: "cancel" },
+  ],
   ["a stop that was asked for as a cancel cancels", stopped, "cancel", fresh, { kind: "cancel" }],
   [
     "a stop that was asked for as a resize goes on at once, without a budget",

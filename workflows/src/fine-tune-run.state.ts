@@ -53,8 +53,9 @@ export function decide(
   progress: Progress,
   facts: Pick<RunFacts, "retries" | "deadlineSeconds">,
 ): Decision {
-  if (outcome.kind === "succeeded") return { kind: "publish" };
+  // Who was told that the run is cancelled must not find its model: also when the worker did not hear of it in time.
   if (request === "cancel") return { kind: "cancel" };
+  if (outcome.kind === "succeeded") return { kind: "publish" };
   if (request === "deadline")
     return {
       kind: "fail",
