@@ -15,7 +15,7 @@ $(INSTALLED): package-lock.json
 	@touch $(INSTALLED)
 
 chaos: install ## Break what runs and check from outside what must hold all the same; the table goes to .drydock/chaos/report.md
-	vitest run --project chaos
+	vitest run test/chaos
 
 demo: install ## From a clean clone to a fine-tuned model: LoRA and full side by side, report and summary in .drydock/demo
 	node demo/run-demo.ts

@@ -2,7 +2,7 @@ import { defineConfig } from "vitest/config";
 
 const exclude = ["**/node_modules/**", "**/.drydock/**", "**/.cache/**"];
 /** Tests of a package that need the shared cluster lie beside its source, too. */
-const clusterTests = ["test/cluster/**/*.test.ts", "services/**/*.cluster.test.ts"];
+const clusterTests = ["test/cluster/**/*.test.ts", "services/**/*.cluster.test.ts", "test/chaos/cluster*.test.ts"];
 const unitTests = ["packages", "services", "workflows", "proto", "demo"].map((folder) => `${folder}/**/*.test.ts`);
 
 export default defineConfig({
@@ -52,7 +52,7 @@ export default defineConfig({
           name: "chaos",
           pool: "forks",
           include: ["test/chaos/**/*.test.ts"],
-          exclude,
+          exclude: [...exclude, ...clusterTests],
           testTimeout: 240_000,
           hookTimeout: 300_000,
           fileParallelism: false,

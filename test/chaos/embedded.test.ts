@@ -1,21 +1,22 @@
-import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
+import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { createTinyData, createTinyModel } from "../../services/worker/test/tiny-model.ts";
 import { Embedded, kill, until } from "../support/embedded.ts";
-import { Findings, reportTable } from "./invariants.ts";
-import { Oracle } from "./oracle.ts";
-import { liveWorkers, WorkerWatch } from "./worker-watch.ts";
+import { Findings } from "./invariants.ts";
+import { OneComputer } from "./one-computer.ts";
+import { expectSuccess, judge, report, slugOf, submit } from "./trial.ts";
+import { WorkerWatch } from "./worker-watch.ts";
 
-const reportFolder = join(import.meta.dirname, "..", "..", ".drydock", "chaos");
 const steps = 40;
 /** After the fault is over, every run ends within this. */
 const livenessMs = 150_000;
 
 let scratch: string;
 let drydock: Embedded;
+let site: OneComputer;
 const all: Findings[] = [];
 
 beforeAll(async () => {
@@ -27,6 +28,7 @@ beforeAll(async () => {
     DRYDOCK_WORKER_THREADS: "1",
     DRYDOCK_REPORT_DEADLINE_SECONDS: "12",
   });
+  site = new OneComputer(drydock);
   await drydock.up();
   await drydock.importFolder("colours", join(scratch, "data"), { format: "openai-jsonl", task: "vqa" });
 });
@@ -34,39 +36,21 @@ beforeAll(async () => {
 afterAll(async () => {
   await drydock.down();
   await rm(scratch, { recursive: true, force: true });
-  const report = reportTable(all);
-  await mkdir(reportFolder, { recursive: true });
-  await writeFile(join(reportFolder, "report.md"), report);
-  process.stdout.write(`\n${report}`);
+  await report("embedded", "Chaos on one computer", all);
 });
 
-/** The same submission three times at once, and again later: one run. */
-async function submit(name: string, findings: Findings): Promise<{ id: string; again: () => Promise<void> }> {
-  const spec = {
-    name,
-    model: { uri: join(scratch, "model") },
-    dataset: "colours@1",
-    task: "vqa",
-    allowSmall: true,
-    training: { maxSteps: steps, globalBatchSize: 8, learningRate: 1e-3 },
-    checkpoint: { everySteps: 10 },
-    evaluation: { before: false, maxNewTokens: 4 },
-  };
-  const send = async () => await drydock.request("POST", "/v1/runs", spec, { "idempotency-key": name });
-  const answers = await Promise.all([send(), send(), send()]);
-  const ids = answers.map(({ body }) => (body as { id?: string }).id);
-  findings.expect(11, new Set(ids).size === 1 && ids[0] !== undefined, `${name} was submitted as ${ids.join(", ")}`);
-  return {
-    id: ids[0] ?? "",
-    again: async () => {
-      const repeated = (await send()).body as { id?: string };
-      findings.expect(11, repeated.id === ids[0], `${name} was submitted again as ${repeated.id}`);
-    },
-  };
-}
+const specOf = () => ({
+  model: { uri: join(scratch, "model") },
+  dataset: "colours@1",
+  task: "vqa",
+  allowSmall: true,
+  training: { maxSteps: steps, globalBatchSize: 8, learningRate: 1e-3 },
+  checkpoint: { everySteps: 10 },
+  evaluation: { before: false, maxNewTokens: 4 },
+});
 
 const workersOf = async (id: string) =>
-  (await liveWorkers(drydock.stateDirectory)).filter(({ runId }) => runId === id).map(({ pid }) => pid);
+  (await site.liveWorkers()).filter(({ runId }) => runId === id).map(({ pid }) => pid);
 const killWorkerOf = async (id: string) => (await workersOf(id)).forEach(kill);
 const killProcess = async (name: string) => kill((await drydock.processes())[name] ?? 0);
 const pause = async (pids: readonly number[], milliseconds: number) => {
@@ -74,22 +58,6 @@ const pause = async (pids: readonly number[], milliseconds: number) => {
   await delay(milliseconds);
   for (const pid of pids) process.kill(pid, "SIGCONT");
 };
-
-/** Asks the oracle. What it saw is kept beside the report when an invariant is broken. */
-async function judge(runIds: readonly string[], findings: Findings): Promise<void> {
-  const evidence = await new Oracle(drydock).check(runIds, findings);
-  if (findings.violations().length > 0) {
-    await mkdir(reportFolder, { recursive: true });
-    await writeFile(join(reportFolder, `${slugOf(findings.fault)}.json`), JSON.stringify(evidence, null, 2));
-  }
-}
-
-function slugOf(fault: string): string {
-  return fault
-    .toLowerCase()
-    .replaceAll(/[^a-z0-9]+/g, "-")
-    .slice(0, 40);
-}
 
 interface Fault {
   readonly inject: (victim: string) => Promise<void>;
@@ -138,21 +106,14 @@ test.each(Object.entries(faults))(
 async function breakAndJudge(name: string, { inject, hasBystander }: Fault): Promise<Findings> {
   const findings = new Findings(name);
   all.push(findings);
-  const watch = new WorkerWatch(drydock.stateDirectory);
+  const watch = new WorkerWatch(site);
   watch.start();
   const slug = slugOf(name);
-  const victim = await submit(`${slug}-a`, findings);
-  const other = await submit(`${slug}-b`, findings);
+  const victim = await submit(site, `${slug}-a`, specOf(), findings);
+  const other = await submit(site, `${slug}-b`, specOf(), findings);
   await drydock.runAtStep(victim.id, 12);
   await inject(victim.id);
-  for (const { id } of [victim, other]) {
-    const over = await drydock.runIn(id, ["succeeded", "failed", "cancelled"]).catch(() => null);
-    findings.expect(
-      6,
-      over?.state === "succeeded",
-      `run ${id} is ${over?.state ?? "not over"}: ${over?.message ?? ""}`,
-    );
-  }
+  for (const { id } of [victim, other]) await expectSuccess(site, id, findings);
   const { looks, doubles } = await watch.stop();
   findings.expect(1, doubles.length === 0, JSON.stringify(doubles[0]));
   expect(looks).toBeGreaterThan(10);
@@ -160,8 +121,8 @@ async function breakAndJudge(name: string, { inject, hasBystander }: Fault): Pro
     const { attempts } = await drydock.run(other.id);
     findings.expect(9, attempts.length === 1, `the other run has ${attempts.length} attempts`);
   }
-  await victim.again();
-  await judge([victim.id, other.id], findings);
+  await victim.again(findings);
+  await judge(site, [victim.id, other.id], findings);
   return findings;
 }
 
@@ -169,7 +130,7 @@ async function breakAndJudge(name: string, { inject, hasBystander }: Fault): Pro
 test("a cancel while the controller is killed ends the run for good", async () => {
   const findings = new Findings("cancel, then kill -9 controller");
   all.push(findings);
-  const { id } = await submit("cancelled", findings);
+  const { id } = await submit(site, "cancelled", specOf(), findings);
   await drydock.runAtStep(id, 5);
   await drydock.call("POST", `/v1/runs/${id}/cancel`);
   await killProcess("controller");
@@ -182,6 +143,6 @@ test("a cancel while the controller is killed ends the run for good", async () =
     60_000,
   ).catch(() => false);
   findings.expect(7, isGone, "a worker of the cancelled run lives a minute later");
-  await judge([id], findings);
+  await judge(site, [id], findings);
   expect(findings.violations()).toEqual([]);
 });

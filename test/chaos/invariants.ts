@@ -20,6 +20,8 @@ export const invariantNumbers = Object.keys(invariants).map(Number) as Invariant
 /** What was checked of one fault, and what did not hold. */
 export class Findings {
   readonly fault: string;
+  /** How often the fault struck. */
+  times = 1;
   readonly #checked = new Map<Invariant, number>();
   readonly #violated = new Map<Invariant, string[]>();
 
@@ -31,6 +33,15 @@ export class Findings {
   expect(invariant: Invariant, holds: boolean, what: string): void {
     this.#checked.set(invariant, this.checked(invariant) + 1);
     if (!holds) this.#violated.set(invariant, [...(this.#violated.get(invariant) ?? []), what]);
+  }
+
+  /** Counts what was checked of a run that several faults struck. */
+  include(other: Findings): void {
+    for (const [invariant, count] of other.#checked) {
+      this.#checked.set(invariant, this.checked(invariant) + count);
+      const told = other.#violated.get(invariant) ?? [];
+      if (told.length > 0) this.#violated.set(invariant, [...(this.#violated.get(invariant) ?? []), ...told]);
+    }
   }
 
   checked(invariant: Invariant): number {
@@ -50,10 +61,11 @@ export class Findings {
 }
 
 /** Fault × invariant: how often each was checked, and in bold how often it did not hold. */
-export function reportTable(all: readonly Findings[]): string {
-  const heading = ["fault", ...invariantNumbers.map((number) => `${number}`)];
+export function reportTable(title: string, all: readonly Findings[]): string {
+  const heading = ["fault", "times", ...invariantNumbers.map((number) => `${number}`)];
   const rows = all.map((findings) => [
     findings.fault,
+    String(findings.times),
     ...invariantNumbers.map((number) => {
       const [checked, violated] = [findings.checked(number), findings.violationsOf(number)];
       return checked === 0 ? "–" : violated === 0 ? String(checked) : `${checked}, **${violated} broken**`;
@@ -62,9 +74,9 @@ export function reportTable(all: readonly Findings[]): string {
   const legend = invariantNumbers.map((number) => `${number} ${invariants[number]}`).join(" · ");
   const broken = all.flatMap((findings) => findings.violations().map((what) => `- ${findings.fault}: ${what}`));
   return [
-    "# Chaos: fault × invariant × checks",
+    `# ${title}: fault × invariant × checks`,
     "",
-    `Invariants: ${legend}. A number is how often the invariant was checked after the fault.`,
+    `Invariants: ${legend}. "times" is how often the fault struck; a number is how often the invariant was checked after it.`,
     "",
     `| ${heading.join(" | ")} |`,
     `| ${heading.map((_, index) => (index === 0 ? "---" : "--:")).join(" | ")} |`,

@@ -1,11 +1,11 @@
-import { readFile, readdir } from "node:fs/promises";
+import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { Client, Connection } from "@temporalio/client";
-import { sha256 } from "@drydock/kit";
+import { NotFoundError, sha256, type ObjectStorage } from "@drydock/kit";
 import type { CheckpointManifest, Run, RunEvent, StepMetric } from "@drydock/spec";
 import { until, type Embedded } from "../support/embedded.ts";
 import type { Findings } from "./invariants.ts";
-import { liveWorkers } from "./worker-watch.ts";
+import type { Site } from "./site.ts";
 
 /** Workers of a run that is over are gone after so long. */
 const collectedMs = 20_000;
@@ -22,18 +22,18 @@ export interface Evidence {
   readonly metrics: readonly StepMetric[];
 }
 
-/** Checks the invariants of runs that are over: by the REST API, the folder of the object storage, Temporal, and the processes. */
+/** Checks the invariants of runs that are over: by the REST API, the object storage, Temporal, and whoever runs the workers. */
 export class Oracle {
-  readonly #drydock: Embedded;
+  readonly #site: Site;
 
-  constructor(drydock: Embedded) {
-    this.#drydock = drydock;
+  constructor(site: Site) {
+    this.#site = site;
   }
 
   /** @returns what was seen, to be kept when something does not hold */
   async check(runIds: readonly string[], findings: Findings): Promise<readonly Evidence[]> {
-    const secrets = await this.#secrets();
-    const evidence = await Promise.all(runIds.map(async (id) => await this.#evidenceOf(id)));
+    const secrets = await this.#site.secrets();
+    const evidence = await Promise.all(runIds.map(async (id) => await evidenceOf(this.#site.drydock, id)));
     for (const each of evidence) {
       checkTerminalState(each, findings);
       checkSteps(each, findings);
@@ -43,62 +43,52 @@ export class Oracle {
     }
     await this.#checkOrphans(runIds, findings);
     await this.#checkWorkflows(evidence, secrets, findings);
-    await this.#checkLogs(secrets, findings);
+    for (const { name, text } of await this.#site.texts(runIds))
+      findings.expect(12, !tells(text, secrets), `a secret in ${name}`);
     return evidence;
-  }
-
-  async #evidenceOf(id: string): Promise<Evidence> {
-    const items = async <Item>(list: string): Promise<Item[]> =>
-      (await this.#drydock.call<{ items: Item[] }>("GET", `/v1/runs/${id}/${list}?limit=200`)).items;
-    return {
-      run: await this.#drydock.call<Run>("GET", `/v1/runs/${id}`),
-      events: await items<RunEvent>("events"),
-      metrics: await items<StepMetric>("metrics"),
-    };
   }
 
   async #checkOrphans(runIds: readonly string[], findings: Findings): Promise<void> {
     for (const id of runIds) {
+      let left: string[] = [];
       const isGone = await until(
-        `workers of ${id} are gone`,
-        async () => ((await liveWorkers(this.#drydock.stateDirectory)).some(({ runId }) => runId === id) ? null : true),
+        `nothing is left of ${id}`,
+        async () => ((left = await this.#site.leftovers([id])).length > 0 ? null : true),
         collectedMs,
       ).catch(() => false);
-      findings.expect(2, isGone, `run ${id} is over and has a worker`);
+      findings.expect(2, isGone, left.join("; "));
     }
   }
 
   /** Every manifest that is there is whole, no attempt went on from less than what had been told as saved. */
   async #checkCheckpoints({ run, events, metrics }: Evidence, findings: Findings): Promise<void> {
-    const folder = join(this.#drydock.stateDirectory, "storage", "runs", run.id, "checkpoints");
-    const names = await readdir(folder).catch(() => []);
+    const { storage } = this.#site;
     const newest = Math.max(1, ...run.attempts.map(({ epoch }) => epoch));
-    for (const name of names) {
-      const text = await readFile(join(folder, name, "manifest.json"), "utf8").catch(() => null);
-      if (text === null) continue;
-      const manifest = JSON.parse(text) as CheckpointManifest;
+    for await (const { key } of storage.list(`runs/${run.id}/checkpoints/`)) {
+      if (!key.endsWith("/manifest.json")) continue;
+      const folder = key.slice(0, -"/manifest.json".length);
+      const manifest = JSON.parse(Buffer.from(await storage.get(key)).toString()) as CheckpointManifest;
       for (const file of manifest.files) {
-        const content = await readFile(join(folder, name, file.name)).catch(() => null);
+        const content = await contentOf(storage, `${folder}/${file.name}`);
         const isWhole = content !== null && sha256(content) === file.sha256;
-        findings.expect(4, isWhole, `run ${run.id}: ${name}/${file.name} is not what its manifest says`);
+        findings.expect(4, isWhole, `${folder}/${file.name} is not what its manifest says`);
       }
-      findings.expect(5, manifest.epoch <= newest, `run ${run.id}: ${name} is of attempt ${manifest.epoch}`);
+      findings.expect(5, manifest.epoch <= newest, `${folder} is of attempt ${manifest.epoch}`);
     }
-    for (const { epoch } of run.attempts.slice(1)) {
-      const first = metrics.find(({ attempt }) => attempt === epoch);
-      if (first === undefined) continue;
+    for (const { epoch, fromStep } of run.attempts.slice(1)) {
+      const first = metrics.find(({ attempt }) => attempt === epoch)?.step;
       const saved = events.filter(({ type, attempt }) => type === "checkpoint.saved" && (attempt ?? 0) < epoch);
       const step = Math.max(0, ...saved.map((event) => event.step ?? 0));
       findings.expect(
         4,
-        first.step > step,
-        `run ${run.id}: attempt ${epoch} went on at step ${first.step}, step ${step} was told as saved`,
+        first === undefined || first > step,
+        `run ${run.id}: attempt ${epoch} (from step ${fromStep}) went on at step ${first}, step ${step} was told as saved`,
       );
     }
   }
 
   async #checkWorkflows(evidence: readonly Evidence[], secrets: readonly string[], findings: Findings): Promise<void> {
-    const connection = await Connection.connect({ address: await this.#temporalAddress() });
+    const connection = await Connection.connect({ address: await temporalAddress(this.#site.drydock) });
     const client = new Client({ connection });
     for (const { run } of evidence) {
       const handle = client.workflow.getHandle(run.id);
@@ -111,38 +101,41 @@ export class Oracle {
     }
     await connection.close();
   }
+}
 
-  async #checkLogs(secrets: readonly string[], findings: Findings): Promise<void> {
-    const { stateDirectory } = this.#drydock;
-    for (const folder of ["logs", join("storage", "runs")]) {
-      const names = await readdir(join(stateDirectory, folder), { recursive: true }).catch(() => []);
-      for (const name of names.filter((each) => each.endsWith(".log"))) {
-        const text = await readFile(join(stateDirectory, folder, name), "utf8");
-        findings.expect(12, !tells(text, secrets), `a secret in ${folder}/${name}`);
-      }
+/** What the REST API tells of a run. */
+export async function evidenceOf(drydock: Embedded, id: string): Promise<Evidence> {
+  const items = async <Item>(list: string): Promise<Item[]> => {
+    const found: Item[] = [];
+    for (let cursor: string | null = ""; cursor !== null;) {
+      const page: { items: Item[]; nextCursor: string | null } = await drydock.call(
+        "GET",
+        `/v1/runs/${id}/${list}?limit=200${cursor === "" ? "" : `&cursor=${cursor}`}`,
+      );
+      found.push(...page.items);
+      cursor = page.nextCursor;
     }
-  }
+    return found;
+  };
+  return {
+    run: await drydock.call<Run>("GET", `/v1/runs/${id}`),
+    events: await items<RunEvent>("events"),
+    metrics: await items<StepMetric>("metrics"),
+  };
+}
 
-  /** Keys and worker tokens of this installation. */
-  async #secrets(): Promise<string[]> {
-    const { stateDirectory } = this.#drydock;
-    const attempts = join(stateDirectory, "controller", "attempts");
-    const files = [
-      join(stateDirectory, "settings.json"),
-      ...(await readdir(attempts).catch(() => [])).map((name) => join(attempts, name)),
-    ];
-    const texts = await Promise.all(files.map(async (file) => await readFile(file, "utf8").catch(() => "")));
-    const secrets = texts.flatMap((text) =>
-      [...text.matchAll(/"(?:apiKey|internalKey|token)":\s*"([^"]{16,})"/g)].map(([, secret]) => secret ?? ""),
-    );
-    if (secrets.length < 2) throw new Error(`no keys found in ${stateDirectory}: the oracle looks in the wrong place`);
-    return secrets;
+async function contentOf(storage: ObjectStorage, key: string): Promise<Uint8Array | null> {
+  try {
+    return await storage.get(key);
+  } catch (error) {
+    if (error instanceof NotFoundError) return null;
+    throw error;
   }
+}
 
-  async #temporalAddress(): Promise<string> {
-    const settings = await readFile(join(this.#drydock.stateDirectory, "settings.json"), "utf8");
-    return `127.0.0.1:${(JSON.parse(settings) as { ports: { temporal: number } }).ports.temporal}`;
-  }
+async function temporalAddress({ stateDirectory }: Embedded): Promise<string> {
+  const settings = await readFile(join(stateDirectory, "settings.json"), "utf8");
+  return `127.0.0.1:${(JSON.parse(settings) as { ports: { temporal: number } }).ports.temporal}`;
 }
 
 function checkTerminalState({ run, events }: Evidence, findings: Findings): void {
@@ -159,8 +152,10 @@ function checkSteps({ run, metrics }: Evidence, findings: Findings): void {
   const isFenced = ordered.every(({ attempt }, index) => attempt >= (ordered[index - 1]?.attempt ?? 0));
   findings.expect(5, isFenced, `run ${run.id}: an older attempt reported after a newer one`);
   if (run.state !== "succeeded") return;
-  const steps = new Set(metrics.map(({ step }) => step));
-  findings.expect(8, steps.size === run.progress.totalSteps, `run ${run.id}: ${steps.size} steps were reported`);
+  const { step, totalSteps } = run.progress;
+  const steps = new Set(metrics.map((metric) => metric.step));
+  findings.expect(8, steps.size === totalSteps, `run ${run.id}: ${steps.size} of ${totalSteps} steps were reported`);
+  findings.expect(8, step === totalSteps, `run ${run.id} succeeded, its progress says step ${step} of ${totalSteps}`);
 }
 
 /** Attempts follow one another, each is ended, and losses do not use the retries up. */
