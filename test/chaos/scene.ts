@@ -7,11 +7,12 @@ import { WorkerWatch } from "./worker-watch.ts";
 
 export interface RunShape {
   readonly ranks: number;
-  readonly steps: number;
+  /** At least so long it trains when nothing gets in its way. */
+  readonly seconds: number;
 }
 
-/** A LoRA run of the tiny model that ends within seconds. */
-export function specOf({ ranks, steps }: RunShape): object {
+/** A LoRA run of the tiny model. */
+function specOf(ranks: number, steps: number): object {
   return {
     model: "drydock-tiny-vl",
     dataset: "colours@1",
@@ -23,6 +24,13 @@ export function specOf({ ranks, steps }: RunShape): object {
     checkpoint: { everySteps: 5 },
     evaluation: { before: false, maxNewTokens: 4 },
   };
+}
+
+/** A step of two ranks on two quiet cores; slower machines only train for longer. */
+const secondsPerStep = 0.2;
+
+function stepsIn(seconds: number): number {
+  return Math.ceil(seconds / secondsPerStep);
 }
 
 /** Steps that a run must take after a fault to count as going on. */
@@ -61,9 +69,9 @@ export class Scene {
     return findings;
   }
 
-  async submit(shape: RunShape): Promise<Submitted> {
+  async submit({ ranks, seconds }: RunShape): Promise<Submitted> {
     const name = `${this.slug}-${this.runs.length + 1}`;
-    const run = await submit(this.stage.site, name, specOf(shape), this.#shared);
+    const run = await submit(this.stage.site, name, specOf(ranks, stepsIn(seconds)), this.#shared);
     this.runs.push(run);
     return run;
   }
@@ -95,6 +103,20 @@ export class Scene {
     shared.expect(1, doubles.length === 0, JSON.stringify(doubles[0]));
     for (const { id } of this.runs) {
       const attempts = (await this.stage.drydock.run(id)).attempts.map(({ epoch }) => epoch);
+      const { metrics } = await (await import("./oracle.ts")).evidenceOf(this.stage.drydock, id);
+      const t = metrics.map((m) => m.seconds).toSorted((a, b) => a - b);
+      console.log(
+        "PACE",
+        this.slug,
+        id,
+        t.length,
+        "min",
+        t[0],
+        "median",
+        t[t.length >> 1],
+        "sum",
+        t.reduce((a, b) => a + b, 0),
+      );
       const launched = this.#watch.epochsOf(id);
       const isSame = attempts.join() === launched.join();
       shared.expect(

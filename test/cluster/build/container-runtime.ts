@@ -1,12 +1,8 @@
-import { execFile } from "node:child_process";
-import { access, mkdir, mkdtemp, readdir, rename, rm } from "node:fs/promises";
+import { access } from "node:fs/promises";
 import { join } from "node:path";
-import { promisify } from "node:util";
 import { messageOf } from "@drydock/kit";
-import { toolCache } from "../../../services/cli/src/up/temporal-server.ts";
-import { withFileLock } from "./file-lock.ts";
+import { unpackDebianPackages } from "./debian-packages.ts";
 
-const run = promisify(execFile);
 const debianPackages = ["containerd", "runc", "containernetworking-plugins", "libseccomp2"];
 
 /** Programs of containerd, and the folder of its network plugins. */
@@ -29,15 +25,9 @@ export async function ensureContainerRuntime(): Promise<ContainerRuntime | { rea
   if (process.getuid?.() !== 0) return { missing: "real kubelets need root" };
   const system = runtimeIn("/");
   if (await isComplete(system)) return { ...system, libraries: null };
-  const root = join(toolCache(), "container-runtime-debian");
-  const unpacked = runtimeIn(root);
-  if (await isComplete(unpacked)) return unpacked;
   try {
-    await mkdir(toolCache(), { recursive: true });
-    await withFileLock(`${root}.lock`, async () => {
-      if (!(await isComplete(unpacked))) await unpackPackages(root);
-    });
-    return unpacked;
+    const isThere = async (root: string): Promise<boolean> => await isComplete(runtimeIn(root));
+    return runtimeIn(await unpackDebianPackages("container-runtime-debian", debianPackages, isThere));
   } catch (error) {
     return { missing: `no containerd and runc, and Debian's packages cannot be had (${messageOf(error)})` };
   }
@@ -59,24 +49,6 @@ async function isComplete(runtime: ContainerRuntime): Promise<boolean> {
   for (const file of [runtime.containerd, runtime.ctr, shim, runc, join(runtime.networkPlugins, "bridge")])
     if (!(await exists(file))) return false;
   return true;
-}
-
-async function unpackPackages(root: string): Promise<void> {
-  const folder = await mkdtemp(`${root}-`);
-  try {
-    const download = () => run("apt-get", ["download", ...debianPackages], { cwd: folder });
-    await download().catch(async () => {
-      await run("apt-get", ["update"]); // the package lists may never have been fetched on this computer
-      await download();
-    });
-    const tree = join(folder, "tree");
-    for (const file of await readdir(folder))
-      if (file.endsWith(".deb")) await run("dpkg-deb", ["--extract", join(folder, file), tree]);
-    await rm(root, { recursive: true, force: true });
-    await rename(tree, root);
-  } finally {
-    await rm(folder, { recursive: true, force: true });
-  }
 }
 
 async function exists(path: string): Promise<boolean> {

@@ -56,6 +56,20 @@ test("steps become metrics and progress with tokens per second and the time that
   expect(transition).toMatchObject({ key: "2-training", to: "running", step: 7 });
 });
 
+test("a step that an attempt before could not tell is that attempt's", () => {
+  const { batch } = meaning({
+    steps: [
+      { ...step, attempt: 1 },
+      { ...step, step: 8 },
+    ],
+  });
+  expect(batch?.metrics?.map((metric) => [metric.step, metric.attempt])).toEqual([
+    [7, 1],
+    [8, 2],
+  ]);
+  expect(batch?.progress?.step).toBe(8);
+});
+
 test("a loss that is not finite stays out of the curve", () => {
   const { batch } = meaning({ steps: [{ ...step, loss: Number.NaN }] });
   expect(batch).toMatchObject({ metrics: [], progress: { loss: null } });

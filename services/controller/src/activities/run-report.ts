@@ -74,13 +74,13 @@ function progressOf(run: InternalRun, report: ReportRequest): Pick<RunReportBatc
 function metricsOf({ steps, epoch }: ReportRequest): RunReportBatch["metrics"] {
   return steps
     .filter(({ loss, gradientNorm }) => Number.isFinite(loss) && Number.isFinite(gradientNorm))
-    .map(({ step, loss, learningRate, gradientNorm, seconds, tokens, memoryBytes, timeMs }) => ({
+    .map(({ step, loss, learningRate, gradientNorm, seconds, tokens, memoryBytes, timeMs, attempt }) => ({
       step,
       loss,
       learningRate,
       gradientNorm,
       seconds,
-      attempt: epoch,
+      attempt: attempt === 0 ? epoch : attempt,
       tokens: Number(tokens),
       memoryBytes: Number(memoryBytes),
       time: new Date(Number(timeMs)).toISOString(),

@@ -2,6 +2,7 @@ import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { DataCursor, Scores } from "@drydock/spec";
 import { z } from "zod";
+import { nothingUntold, Untold } from "../training/untold.ts";
 import { stateName } from "./run-folder.ts";
 import { UnusableCheckpointError } from "./unusable-checkpoint-error.ts";
 
@@ -26,6 +27,8 @@ export const TrainingState = z.object({
   trainingSeconds: z.number().nonnegative(),
   /** Finite losses of the last steps, newest last, for messages. */
   recentLosses: z.array(z.number()),
+  /** To be told by whoever goes on from here. */
+  untold: Untold.default(nothingUntold),
 });
 export type TrainingState = z.infer<typeof TrainingState>;
 
@@ -42,6 +45,7 @@ export function initialState(dataCursor: DataCursor): TrainingState {
     rows: 0,
     trainingSeconds: 0,
     recentLosses: [],
+    untold: nothingUntold,
   };
 }
 

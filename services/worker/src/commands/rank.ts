@@ -93,6 +93,7 @@ async function work(start: Start, { config, peers }: Joined): Promise<number> {
   const { settings, client, engine, control, logger, ringThread } = start;
   const reporter = new Reporter({
     client,
+    attempt: settings.epoch,
     control,
     logger,
     lastReportBudgetMs: settings.controllerBudgetMs,

@@ -61,6 +61,7 @@ function setUp(client: ScriptedController) {
     client,
     control,
     clock,
+    attempt: 2,
     logger: createLogger("worker", { DRYDOCK_LOG_LEVEL: "silent" }),
     exitCodes: { stop: 143, abort: 130 },
   });
@@ -95,6 +96,34 @@ test("a report without an answer is sent again as it was, and what came meanwhil
   expect(client.received[1]).toEqual(client.received[0]);
   expect(client.received[2]).toEqual(client.received[0]);
   expect(client.received[3]).toMatchObject({ sequence: 2, steps: [{ step: 2 }] });
+});
+
+test("what was not acknowledged is known, and an attempt that goes on tells it first", async () => {
+  const client = new ScriptedController(...Array.from({ length: 5 }, () => new UnavailableError("away", "no answer")));
+  const lost = setUp(client);
+  lost.reporter.stepFinished(step);
+  await client.untilReports(1);
+  lost.reporter.stepFinished({ ...step, step: 2, loss: Number.NaN });
+  const untold = lost.reporter.untold();
+  expect(untold.steps.map((each) => [each.step, each.loss, each.attempt])).toEqual([
+    [1, 2, 2],
+    [2, null, 2],
+  ]);
+  await lost.reporter.close(done);
+  expect(lost.reporter.untold()).toEqual({ steps: [], evaluations: [] });
+
+  const next = new ScriptedController();
+  const { reporter } = setUp(next);
+  reporter.retell({ ...untold, steps: untold.steps.map((each) => ({ ...each, attempt: 1 })) });
+  reporter.stepFinished({ ...step, step: 3 });
+  await reporter.close(done);
+  const told = next.received.flatMap(({ steps }) => steps);
+  expect(told.map((each) => [each.step, each.attempt])).toEqual([
+    [1, 1],
+    [2, 1],
+    [3, 2],
+  ]);
+  expect(told[1]?.loss).toBeNaN();
 });
 
 test.each([

@@ -2,11 +2,22 @@ import { messageOf, systemRetryClock, type Logger, type RetryClock } from "@dryd
 import type { WrittenCheckpoint } from "../checkpoint/write-checkpoint.ts";
 import type { EvaluationReport, StepReport, TrainingListener, TrainingPhase } from "../training/training-listener.ts";
 import type { RunControl } from "../training/run-control.ts";
-import type { CheckpointNotice, Directive, LogNotice, Outcome, Report, WorkerClient } from "./worker-client.ts";
+import type { Untold } from "../training/untold.ts";
+import type {
+  CheckpointNotice,
+  Directive,
+  LogNotice,
+  Outcome,
+  Report,
+  ToldStep,
+  WorkerClient,
+} from "./worker-client.ts";
 import { StaleAttemptError } from "./stale-attempt-error.ts";
 
 export interface ReporterOptions {
   readonly client: WorkerClient;
+  /** Ours, counted from 1. */
+  readonly attempt: number;
   readonly control: RunControl;
   readonly logger: Logger;
   /** Time between reports; events of weight (a checkpoint, an evaluation, a phase) are told at once. */
@@ -20,12 +31,15 @@ export interface ReporterOptions {
 
 const maximumDelayMs = 10_000;
 
+/** Of steps that nobody has heard of, a checkpoint keeps the newest so many: about 4 MB. */
+const mostUntoldSteps = 20_000;
+
 /** Who ends a process by a signal waits about half a minute before ending it for good; the exit code tells the rest. */
 const signalledBudgetMs = 15_000;
 
 /** What waits for the next report. */
 interface Pending {
-  steps: Report["steps"][number][];
+  steps: ToldStep[];
   checkpoints: CheckpointNotice[];
   evaluations: EvaluationReport[];
   logLines: LogNotice[];
@@ -42,6 +56,8 @@ export class Reporter implements TrainingListener {
   readonly #options: ReporterOptions;
   readonly #clock: RetryClock & { epochMs(): number };
   #pending: Pending = emptyPending();
+  /** Sent, and not answered yet. */
+  #underWay: Report | null = null;
   #phase: TrainingPhase = "loading";
   #outcome: Outcome | null = null;
   #waitsForRanks = false;
@@ -68,7 +84,7 @@ export class Reporter implements TrainingListener {
   }
 
   stepFinished(report: StepReport): void {
-    this.#pending.steps.push({ ...report, timeMs: this.#clock.epochMs() });
+    this.#pending.steps.push({ ...report, timeMs: this.#clock.epochMs(), attempt: this.#options.attempt });
   }
 
   checkpointSaved(checkpoint: WrittenCheckpoint, isBest: boolean): void {
@@ -85,6 +101,20 @@ export class Reporter implements TrainingListener {
   log(level: "info" | "warn" | "error", message: string): void {
     this.#pending.logLines.push({ timeMs: this.#clock.epochMs(), level, message });
     this.#wake.abort();
+  }
+
+  untold(): Untold {
+    const steps = [...(this.#underWay?.steps ?? []), ...this.#pending.steps].slice(-mostUntoldSteps);
+    return {
+      steps: steps.map((step) => ({ ...step, loss: orNull(step.loss), gradientNorm: orNull(step.gradientNorm) })),
+      evaluations: [...(this.#underWay?.evaluations ?? []), ...this.#pending.evaluations],
+    };
+  }
+
+  retell({ steps, evaluations }: Untold): void {
+    const again = steps.map((step) => ({ ...step, loss: orNaN(step.loss), gradientNorm: orNaN(step.gradientNorm) }));
+    this.#pending.steps.unshift(...again);
+    this.#pending.evaluations.unshift(...evaluations);
   }
 
   /** From now on reports say that this rank waits for the others, or that it does not. */
@@ -130,11 +160,13 @@ export class Reporter implements TrainingListener {
 
   /** Sends one report until it is answered. False when there is no use in going on. */
   async #send(report: Report): Promise<boolean> {
+    this.#underWay = report;
     let closingSinceMs: number | null = null;
     for (let tries = 1; ; tries++) {
       try {
         const directive = await this.#options.client.report(report);
         if (tries > 1) this.#options.logger.info({ sequence: report.sequence, tries }, "controller answers again");
+        this.#underWay = null;
         this.#follow(directive, report);
         if (report.outcome !== null) this.#outcome = null;
         return true;
@@ -176,6 +208,14 @@ export class Reporter implements TrainingListener {
         return control.ask("abort", exitCodes.abort);
     }
   }
+}
+
+function orNull(measure: number): number | null {
+  return Number.isFinite(measure) ? measure : null;
+}
+
+function orNaN(measure: number | null): number {
+  return measure ?? Number.NaN;
 }
 
 function emptyPending(): Pending {

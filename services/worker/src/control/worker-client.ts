@@ -38,13 +38,16 @@ export interface Outcome {
   readonly modelKey: string;
 }
 
+/** A step, when it was taken, and by which attempt. */
+export type ToldStep = StepReport & { readonly timeMs: number; readonly attempt: number };
+
 /** Everything that happened since the report before. */
 export interface Report {
   readonly sequence: number;
   readonly phase: TrainingPhase;
-  readonly steps: readonly (StepReport & { readonly timeMs: number })[];
+  readonly steps: readonly ToldStep[];
   readonly checkpoints: readonly CheckpointNotice[];
-  readonly evaluations: readonly (Omit<EvaluationReport, "phase"> & { readonly phase: string })[];
+  readonly evaluations: readonly EvaluationReport[];
   readonly logLines: readonly LogNotice[];
   readonly outcome: Outcome | null;
   /** This rank waits for the others. */

@@ -12,6 +12,7 @@ import { RankGroup } from "../ranks/rank-group.ts";
 import { RunControl } from "./run-control.ts";
 import { train, type TrainingOutcome, type TrainingRun } from "./train.ts";
 import type { StepReport, TrainingListener } from "./training-listener.ts";
+import { nothingUntold, type Untold } from "./untold.ts";
 
 let root: string;
 let storage: FolderStorage;
@@ -21,10 +22,14 @@ beforeEach(async () => {
 });
 afterEach(async () => await rm(root, { recursive: true, force: true }));
 
+const aStep = { loss: 1, learningRate: 1e-3, gradientNorm: 1, tokens: 7, seconds: 1, memoryBytes: 1, epoch: 0.2 };
+
 class Listener implements TrainingListener {
   readonly steps: StepReport[] = [];
   readonly heard: string[] = [];
+  readonly retold: Untold[] = [];
   afterStep: ((step: number) => void) | null = null;
+  untold = (): Untold => nothingUntold;
 
   phaseChanged(): void {}
   stepFinished(report: StepReport): void {
@@ -36,6 +41,9 @@ class Listener implements TrainingListener {
   }
   evaluationFinished({ phase, step }: { phase: string; step: number }): void {
     this.heard.push(`evaluated ${phase} at ${step}`);
+  }
+  retell(untold: Untold): void {
+    this.retold.push(untold);
   }
   log(level: string, message: string): void {
     this.heard.push(`${level}: ${message}`);
@@ -132,6 +140,19 @@ test.each([1, 4, 5, 6, 13, 19])(
     expect(resumed).toBe(await weightOf());
   },
 );
+
+test("steps that nobody has heard of go with the checkpoint, and the next attempt tells them", async () => {
+  const dying = aRun({ epoch: 1 });
+  const told = { ...nothingUntold, steps: [{ ...aStep, step: 4, timeMs: 0, attempt: 1 }] };
+  dying.listener.untold = () => told;
+  dying.listener.afterStep = (step) => {
+    if (step === 7) throw new Error("killed");
+  };
+  await expect(dying.finish()).rejects.toThrow("killed");
+  const resumed = aRun({ epoch: 2 });
+  await resumed.finish();
+  expect(resumed.listener.retold).toEqual([told]);
+});
 
 test("a run that is stopped saves, and goes on from that very step", async () => {
   const first = aRun({ epoch: 1 });

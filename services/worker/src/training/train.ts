@@ -6,6 +6,7 @@ import { DivergedError } from "./diverged-error.ts";
 import type { LoopControl } from "./run-control.ts";
 import type { RowSource, StepMeasure, Trainer } from "./trainer.ts";
 import type { TrainingListener } from "./training-listener.ts";
+import { nothingUntold } from "./untold.ts";
 
 /** Losses in a row that may be not finite before the run counts as diverged. */
 const toleratedNonFiniteLosses = 3;
@@ -67,6 +68,7 @@ async function resume(run: TrainingRun): Promise<TrainingState> {
   const state = await run.checkpoints.restoreLatest(run.trainer, (message) => run.listener.log("warn", message));
   if (state === null) return initialState(run.rows.state());
   run.rows.restore(state.dataCursor);
+  run.listener.retell?.(state.untold);
   run.listener.log("info", `resumed after step ${state.step}`);
   return state;
 }
@@ -154,6 +156,7 @@ async function saveIfDue(run: TrainingRun, state: TrainingState, isBest: boolean
 /** Saves the state, unless weights of this very step are in storage already or have gone bad. */
 async function save(run: TrainingRun, state: TrainingState, isBest: boolean): Promise<void> {
   if (run.checkpoints.lastSavedStep === state.step || state.nonFiniteLosses > 0) return;
+  state.untold = run.listener.untold?.() ?? nothingUntold;
   const saved = await run.checkpoints.save(run.trainer, state);
   run.control.checkpointSaved();
   run.listener.checkpointSaved(saved, isBest);

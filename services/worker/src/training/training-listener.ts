@@ -1,5 +1,6 @@
 import type { Scores } from "@drydock/spec";
 import type { WrittenCheckpoint } from "../checkpoint/write-checkpoint.ts";
+import type { Untold } from "./untold.ts";
 
 export type TrainingPhase =
   | "loading"
@@ -38,4 +39,8 @@ export interface TrainingListener {
   checkpointSaved(checkpoint: WrittenCheckpoint, isBest: boolean): void;
   evaluationFinished(report: EvaluationReport): void;
   log(level: "info" | "warn" | "error", message: string): void;
+  /** What nobody has acknowledged yet; absent where nobody is to. */
+  untold?(): Untold;
+  /** Tells what an attempt before this one could not. */
+  retell?(untold: Untold): void;
 }

@@ -242,6 +242,13 @@ export declare type StepReport = Message<"drydock.worker.v1.StepReport"> & {
    * @generated from field: int64 time_ms = 9;
    */
   timeMs: bigint;
+
+  /**
+   * The attempt that took the step; 0: the one that reports. An attempt tells what the one before it could not.
+   *
+   * @generated from field: uint32 attempt = 10;
+   */
+  attempt: number;
 };
 
 /**
