@@ -79,9 +79,7 @@ export class KubernetesBackend implements ClusterBackend {
     const gang = this.#gangs.get(name) ?? this.#track(spec, name);
     try {
       const job = await this.#createOrFind(spec, manifests.job);
-      const owned = ownedBy(job);
-      await this.#createOwned("secrets", owned(manifests.secret));
-      if (manifests.service !== null) await this.#createOwned("services", owned(manifests.service));
+      await this.#createSecret(ownedBy(job, manifests.secret));
       return gang;
     } catch (error) {
       this.#gangs.delete(name);
@@ -127,9 +125,10 @@ export class KubernetesBackend implements ClusterBackend {
   }
 
   #track(spec: ConstructorParameters<typeof KubernetesGang>[0], job: string): KubernetesGang {
-    const { hopelessAfterMs = defaultHopelessAfterMs } = this.#options;
+    const { hopelessAfterMs = defaultHopelessAfterMs, settings } = this.#options;
     const gang = new KubernetesGang(spec, job, {
       hopelessAfterMs,
+      nodeLossMs: settings.nodeLossSeconds * 1000,
       deletePods: (of, graceSeconds) => this.#inBackground("delete pods", this.#deletePods(of, graceSeconds)),
       deleteJob: (of) => this.#inBackground("delete the job", this.#deleteJob(of)),
     });
@@ -155,9 +154,9 @@ export class KubernetesBackend implements ClusterBackend {
     }
   }
 
-  async #createOwned(resource: string, object: KubeObject): Promise<void> {
+  async #createSecret(secret: KubeObject): Promise<void> {
     try {
-      await this.#options.api.create(this.#path("v1", resource), object);
+      await this.#options.api.create(this.#path("v1", "secrets"), secret);
     } catch (error) {
       if (!(error instanceof ConflictError && error.code === "kube_exists")) throw error;
     }
@@ -265,9 +264,9 @@ function isOver(job: JobObject): boolean {
 }
 
 /** Makes an object belong to a Job: it goes when the Job goes. */
-function ownedBy(job: KubeObject): (object: KubeObject) => KubeObject {
+function ownedBy(job: KubeObject, object: KubeObject): KubeObject {
   const owner = { apiVersion: "batch/v1", kind: "Job", name: job.metadata.name, uid: job.metadata.uid };
-  return (object) => ({ ...object, metadata: { ...object.metadata, ownerReferences: [owner] } });
+  return { ...object, metadata: { ...object.metadata, ownerReferences: [owner] } };
 }
 
 /** A missing namespace is the operator's to mend; the sentence says so. */

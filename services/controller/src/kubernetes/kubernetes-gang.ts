@@ -3,10 +3,15 @@ import type { EndReason, Gang, GangEnd, GangSpec, Placement, RankEnd } from "../
 import { conditionOf, type JobObject, type PodObject } from "./kube-objects.ts";
 import { hopelessBecause, rankEndOf, rankOf } from "./rank-end.ts";
 
+/** Kubernetes' own. */
+const defaultGraceSeconds = 30;
+
 /** What a gang may ask of the cluster. */
 export interface GangControl {
   /** Pods that cannot start as they stand are waited for so long. */
   readonly hopelessAfterMs: number;
+  /** A pod that was to end is waited for so long beyond its grace: then its node counts as lost. */
+  readonly nodeLossMs: number;
   /** Deletes the pods: SIGTERM, and SIGKILL after the grace period (null: that of the pod). */
   deletePods(name: string, graceSeconds: number | null): void;
   /** Deletes the Job with all that belongs to it. */
@@ -32,6 +37,8 @@ export class KubernetesGang implements Gang {
   #hasRun = false;
   #isOver = false;
   #hopelessSinceMs: number | null = null;
+  /** When each pod that is to end was first seen so; by rank. */
+  readonly #leavingSinceMs = new Map<number, number>();
   #why = "";
   #resolve: (end: GangEnd) => void = () => undefined;
 
@@ -85,11 +92,26 @@ export class KubernetesGang implements Gang {
     if (pod.status?.phase === "Running") this.#hasRun = true;
     const end = rankEndOf(pod);
     if (end) return this.#note(end);
+    if (pod.metadata.deletionTimestamp !== undefined) this.#seeLeaving(pod, rank, nowMs);
     const hopeless = hopelessBecause(pod);
     if (!hopeless) return;
     this.#hopelessSinceMs ??= nowMs;
     if (nowMs - this.#hopelessSinceMs < this.#control.hopelessAfterMs) return;
     this.#endFor(hopeless.reason, hopeless.message, rank);
+  }
+
+  /**
+   * Only its node can say that a pod has ended. One that is cut off says nothing, and Kubernetes then keeps the pod for ever:
+   * the attempt is given up, and its worker, should it live, is refused by its epoch.
+   */
+  #seeLeaving(pod: PodObject, rank: number, nowMs: number): void {
+    const sinceMs = this.#leavingSinceMs.get(rank) ?? nowMs;
+    this.#leavingSinceMs.set(rank, sinceMs);
+    const graceSeconds = pod.metadata.deletionGracePeriodSeconds ?? defaultGraceSeconds;
+    const { nodeLossMs } = this.#control;
+    if (nowMs - sinceMs <= graceSeconds * 1000 + nodeLossMs) return;
+    const late = `${Math.round(nodeLossMs / 1000)} s later its node has not said that it did`;
+    this.#endFor("node-lost", `its pod ${pod.metadata.name} was to end within ${graceSeconds} s, and ${late}`, rank);
   }
 
   /** A pod is gone from the cluster; one whose end nobody saw counts as vanished. */
