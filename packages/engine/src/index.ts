@@ -16,6 +16,8 @@ export { resizeBicubic, type PassOrder } from "./image/resize-bicubic.ts";
 export { loadModel, type LoadedModel } from "./models/load-model.ts";
 export { parseQwen3VlConfig, type Qwen3VlConfig } from "./models/qwen3-vl/config.ts";
 export { createRandomModel } from "./models/random-model.ts";
+export { openPipeline, type OpenPipeline } from "./pipeline/open-pipeline.ts";
+export type { PipelineStage, StageChannel, Way } from "./pipeline/pipeline-stage.ts";
 export { ChatTemplate, partsOf, type ChatMessage, type ChatPart } from "./text/chat-template.ts";
 export { StreamingDecoder } from "./text/streaming-decoder.ts";
 export { TextTokenizer } from "./text/tokenizer.ts";

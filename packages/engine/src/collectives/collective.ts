@@ -13,6 +13,8 @@ export type NumberArray = Float32Array | Float64Array;
 export interface Collective {
   readonly rank: number;
   readonly worldSize: number;
+  /** The same ranks, for what goes on beside other work and is waited for later; absent: there is no difference. */
+  readonly background?: Collective;
   /** Each element becomes its sum over all ranks: the same bytes on every rank, in an order of additions that never changes. */
   allReduceSum(buffers: readonly NumberArray[]): Promise<void>;
   /** As `allReduceSum`, but only this rank's shard (`shardOf`) holds the sums; the rest is left as scratch. */

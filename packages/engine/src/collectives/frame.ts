@@ -7,7 +7,7 @@ const magic = 0x44525943;
 const kinds = ["data", "ready", "heartbeat", "abort", "bye"] as const;
 export type FrameKind = (typeof kinds)[number];
 
-const operations = ["none", "all-reduce", "reduce-scatter", "all-gather", "broadcast"] as const;
+const operations = ["none", "all-reduce", "reduce-scatter", "all-gather", "broadcast", "forward", "back"] as const;
 export type FrameOperation = (typeof operations)[number];
 
 /**

@@ -32,8 +32,8 @@ export class SegmentedPass implements GradientPass {
   readonly #sessions: SegmentSessions;
   readonly #frozen: Feeds;
   readonly #adds: boolean;
-  /** Weights that a backward pass writes the gradient of, rather than adding rows to it. */
-  readonly #dense: ReadonlySet<string>;
+  /** Weights whose gradient is written over by the first backward pass that reaches it. */
+  readonly #written: ReadonlySet<string>;
   #spare: readonly Float32Array[] = [];
 
   private constructor(
@@ -50,7 +50,7 @@ export class SegmentedPass implements GradientPass {
     this.#sessions = sessions;
     this.#frozen = frozen;
     this.#adds = adds;
-    this.#dense = new Set(backward.flatMap((part) => (part ? denseGradients(part.graph) : [])));
+    this.#written = writtenFirst(backward.flatMap((part) => part?.graph ?? []).toReversed());
   }
 
   /**
@@ -94,7 +94,7 @@ export class SegmentedPass implements GradientPass {
 
   /** Empties the sums that no backward pass writes over. */
   clear(gradients: ReadonlyMap<string, Float32Array>): void {
-    if (!this.#adds) for (const [name, data] of gradients) if (!this.#dense.has(name)) data.fill(0);
+    if (!this.#adds) for (const [name, data] of gradients) if (!this.#written.has(name)) data.fill(0);
   }
 
   /** Computes what each segment gives, all but the last segment of the model. */
@@ -200,10 +200,20 @@ async function runPart(
   return new Map([...graph.results].map(([name, meaning]) => [meaning, results[name] as Float32Array]));
 }
 
-function denseGradients({ results }: SegmentGraph): string[] {
-  return [...results.values()].flatMap((meaning) =>
-    meaning.startsWith("gradient:") ? [meaning.slice("gradient:".length)] : [],
-  );
+/** @param graphs  in the order in which they run */
+function writtenFirst(graphs: readonly SegmentGraph[]): ReadonlySet<string> {
+  const written = new Set<string>();
+  const seen = new Set<string>();
+  for (const { inputs, results } of graphs) {
+    const added = new Set([...inputs.values()].filter((meaning) => meaning.startsWith("sum:")));
+    for (const meaning of results.values()) {
+      const [, name] = /^gradient:(.*)$/s.exec(meaning) ?? [];
+      if (name === undefined || seen.has(name)) continue;
+      seen.add(name);
+      if (!added.has(`sum:${name}`)) written.add(name);
+    }
+  }
+  return written;
 }
 
 /** Frozen weights of some segments, in shared memory. */

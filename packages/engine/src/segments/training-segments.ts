@@ -2,7 +2,7 @@ import type { Shape } from "../graph/shape.ts";
 import type { Qwen3VlConfig } from "../models/qwen3-vl/config.ts";
 import type { LoraPlacement, Variables } from "../models/variables.ts";
 import { lossGraph } from "../training/training-graph.ts";
-import { cutGraph, type Segment } from "./cut-graph.ts";
+import { cutGraph, type Segment, type Value } from "./cut-graph.ts";
 
 /** What a rank computes of a model. */
 export interface StageOptions {
@@ -10,12 +10,23 @@ export interface StageOptions {
   readonly stages: number;
 }
 
+export interface StageSegments {
+  readonly segments: readonly Segment[];
+  /** Values that come from the stage before: what this one and later ones take. */
+  readonly incoming: readonly Value[];
+  /** Values that go to the next stage, some of them only passed on. */
+  readonly outgoing: readonly Value[];
+  /** Weights of the whole model. */
+  readonly variables: Variables;
+  /** Trained weights that the segments read, by whether their gradients are completed here or in an earlier stage. */
+  readonly own: readonly string[];
+  readonly borrowed: readonly string[];
+}
+
 /**
  * The training graph of a model with every block of the image tower and every decoder layer as a segment of its own. The
  * layers of the decoder are shared evenly by the stages; the first one has the image tower and the embedding, the last one
  * the head, too.
- *
- * @returns the segments of one stage, and the weights of the whole model
  */
 export function trainingSegments(
   config: Qwen3VlConfig,
@@ -23,7 +34,7 @@ export function trainingSegments(
   isTrained: (name: string) => boolean,
   lora: LoraPlacement | null,
   { stage, stages }: StageOptions = { stage: 0, stages: 1 },
-): { readonly segments: readonly Segment[]; readonly variables: Variables } {
+): StageSegments {
   const { forward, loss } = lossGraph(config, hasImages, isTrained, lora);
   const cuts = [...forward.visionBlocks, ...forward.output.layers];
   const segments = cutGraph(loss, cuts, forward.variables.trained);
@@ -32,7 +43,23 @@ export function trainingSegments(
   // Segment `tower + n` holds decoder layer n; the one after the last layer holds the head.
   const from = stage === 0 ? 0 : tower + firstLayer(layers, stage, stages);
   const to = stage === stages - 1 ? segments.length : tower + firstLayer(layers, stage + 1, stages);
-  return { segments: segments.slice(from, to), variables: forward.variables };
+  const here = segments.slice(from, to);
+  const own = here.flatMap(({ completes }) => completes);
+  const read = [...forward.variables.trained.keys()].filter((name) => here.some(({ reads }) => reads.has(name)));
+  return {
+    segments: here,
+    incoming: valuesAcross(segments, from),
+    outgoing: valuesAcross(segments, to),
+    variables: forward.variables,
+    own,
+    borrowed: read.filter((name) => !own.includes(name)),
+  };
+}
+
+/** What segments before position `at` give to those from it on, in an order that is the same on every rank. */
+function valuesAcross(segments: readonly Segment[], at: number): Value[] {
+  const taken = new Set(segments.slice(at).flatMap(({ takes }) => takes.map(({ name }) => name)));
+  return segments.slice(0, at).flatMap(({ gives }) => gives.filter(({ name }) => taken.has(name)));
 }
 
 /** Shapes of the weights that are not trained. */

@@ -30,6 +30,11 @@ export class ValueStore {
     return held;
   }
 
+  /** Takes what another stage computed. */
+  put(name: string, value: Value, data: Float32Array): void {
+    this.#held.set(name, { data, shape: value.shape.map((size) => evaluate(size, this.#symbols)) });
+  }
+
   get(name: string): HeldValue | undefined {
     return this.#held.get(name);
   }

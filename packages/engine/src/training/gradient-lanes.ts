@@ -7,6 +7,7 @@ import { frozenShapes, trainingSegments } from "../segments/training-segments.ts
 import { FrozenWeights } from "../weights/frozen-weights.ts";
 import { BackwardPass, type BackwardPassOptions, type GradientPass } from "./backward-pass.ts";
 import type { ModelFolder } from "../weights/model-folder.ts";
+import { markLast, type GradientSource, type MicroBatches, type StepSums } from "./gradient-source.ts";
 import { lossFeeds } from "./training-graph.ts";
 
 /**
@@ -41,7 +42,7 @@ interface LanePart {
  * Gradients of micro-batches. Of a small model the rows are cut into two lanes, each with its own sums, which are added in
  * the end; how they are cut does not depend on the number of threads, so the result does not either.
  */
-export class GradientLanes {
+export class GradientLanes implements GradientSource {
   readonly #options: LaneOptions;
   /** Sums by lane; the first are the trainer's. */
   readonly #sums: Gradients[];
@@ -56,24 +57,21 @@ export class GradientLanes {
     this.#lanes = weightsOf(options.folder) <= smallModel ? lanesOfSmallModel : 1;
   }
 
-  /**
-   * @param firstRow  position of the batch's first row in the global batch
-   * @param adds      whether gradients are added to the sums, or written over them
-   * @returns the summed loss and its label tokens; without any, the sums are left as they are
-   */
-  async run(batch: ModelBatch, firstRow: number, adds: boolean): Promise<{ lossSum: number; tokens: number }> {
-    const parts = splitBatch(batch, this.#lanes, this.#options.folder.config.vision.mergeSize)
-      .map((part): LanePart => {
-        const { feeds, tokens } = lossFeeds(part.batch);
-        return { batch: part.batch, firstRow: firstRow + part.firstRow, loss: feeds, tokens };
-      })
-      .filter(({ tokens }) => tokens > 0);
-    const losses = await Promise.all(parts.map((part, lane) => this.#runPart(part, lane, adds && lane === 0)));
-    for (let lane = 1; lane < parts.length; lane++) addTo(this.#options.gradients, this.#sumsOf(lane));
-    return {
-      lossSum: losses.reduce((sum, loss) => sum + loss, 0),
-      tokens: parts.reduce((sum, { tokens }) => sum + tokens, 0),
-    };
+  async run(
+    microBatches: MicroBatches,
+    firstRow: number,
+    completed: (names: readonly string[]) => void,
+  ): Promise<StepSums> {
+    let [lossSum, labelTokens, row] = [0, 0, firstRow];
+    for await (const { item: batch, isOnly, isLast } of markLast(microBatches)) {
+      // Of several micro-batches each adds to the sums; a single one is written over what the last step left.
+      if (!isOnly && row === firstRow) for (const gradient of this.#options.gradients.values()) gradient.fill(0);
+      const sums = await this.#runBatch(batch, row, !isOnly, isLast ? completed : () => undefined);
+      lossSum += sums.lossSum;
+      labelTokens += sums.tokens;
+      row += batch.batchSize;
+    }
+    return { lossSum, labelTokens, hasGradients: labelTokens > 0 };
   }
 
   async close(): Promise<void> {
@@ -81,7 +79,35 @@ export class GradientLanes {
     this.#passes.clear();
   }
 
-  async #runPart({ batch, firstRow, loss, tokens }: LanePart, lane: number, adds: boolean): Promise<number> {
+  /** @param adds  whether gradients are added to the sums, or written over them */
+  async #runBatch(
+    batch: ModelBatch,
+    firstRow: number,
+    adds: boolean,
+    completed: (names: readonly string[]) => void,
+  ): Promise<{ lossSum: number; tokens: number }> {
+    const parts = splitBatch(batch, this.#lanes, this.#options.folder.config.vision.mergeSize)
+      .map((part): LanePart => {
+        const { feeds, tokens } = lossFeeds(part.batch);
+        return { batch: part.batch, firstRow: firstRow + part.firstRow, loss: feeds, tokens };
+      })
+      .filter(({ tokens }) => tokens > 0);
+    // The sums of several lanes are final when they have been added.
+    const told = parts.length === 1 ? completed : (): void => undefined;
+    const losses = await Promise.all(parts.map((part, lane) => this.#runPart(part, lane, adds && lane === 0, told)));
+    for (let lane = 1; lane < parts.length; lane++) addTo(this.#options.gradients, this.#sumsOf(lane));
+    return {
+      lossSum: losses.reduce((sum, loss) => sum + loss, 0),
+      tokens: parts.reduce((sum, { tokens }) => sum + tokens, 0),
+    };
+  }
+
+  async #runPart(
+    { batch, firstRow, loss, tokens }: LanePart,
+    lane: number,
+    adds: boolean,
+    completed: (names: readonly string[]) => void,
+  ): Promise<number> {
     const { folder, furtherFeeds } = this.#options;
     const { config } = folder;
     const hasImages = batch.imageGrids.length > 0;
@@ -92,7 +118,8 @@ export class GradientLanes {
       ...loss,
       ...furtherFeeds(batch, firstRow),
     };
-    return await pass.run(feeds, { ...batchSymbols(config.vision, batch), L: tokens }, this.#sumsOf(lane));
+    const symbols = { ...batchSymbols(config.vision, batch), L: tokens };
+    return await pass.run(feeds, symbols, this.#sumsOf(lane), completed);
   }
 
   #sumsOf(lane: number): Gradients {

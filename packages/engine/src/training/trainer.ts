@@ -13,7 +13,12 @@ import { openModelFolder, readWeights, findTensor, type ModelFolder } from "../w
 import { writeSafetensors } from "../weights/safetensors.ts";
 import { isDecayed, ThreadedAdamW, type AdamWSettings } from "./adamw.ts";
 import { dropoutMask } from "./dropout.ts";
-import { GradientLanes, type Gradients } from "./gradient-lanes.ts";
+import { PipelineGradients } from "../pipeline/pipeline-gradients.ts";
+import type { PipelineStage } from "../pipeline/pipeline-stage.ts";
+import { SharedEnds } from "../pipeline/shared-ends.ts";
+import { trainingSegments, type StageSegments } from "../segments/training-segments.ts";
+import { GradientLanes, type LaneOptions } from "./gradient-lanes.ts";
+import type { GradientSource, MicroBatches } from "./gradient-source.ts";
 import { RankUpdate, type TrainedPart, type TrainedValues } from "./rank-update.ts";
 import { learningRateAt, type Schedule } from "./schedule.ts";
 import { trainingGraph } from "./training-graph.ts";
@@ -37,6 +42,8 @@ export interface TrainerOptions {
   readonly collective?: Collective;
   /** Each rank keeps the optimizer's state of its shard of the weights only. */
   readonly shardOptimizer?: boolean;
+  /** This rank's part of a model that several ranks share layer by layer; absent = the whole model. */
+  readonly pipeline?: PipelineStage;
 }
 
 export interface StepResult {
@@ -73,14 +80,18 @@ export class EngineTrainer {
   readonly folder: ModelFolder;
   readonly #options: TrainerOptions;
   readonly #placement: LoraPlacement | null;
+  /** All that is trained; what belongs to other stages as it was when it was last gathered. */
   readonly #tensors = new Map<string, TrainedValues>();
+  /** What each stage updates. */
+  readonly #stages: readonly (readonly string[])[];
   readonly #update: RankUpdate;
   readonly #optimizer: ThreadedAdamW;
-  readonly #gradients: Gradients;
-  readonly #lanes: GradientLanes;
+  readonly #gradients: GradientSource;
+  readonly #sharedEnds: SharedEnds | null;
   readonly #dropoutPaths: readonly { readonly path: string; readonly width: number }[];
   #generator: AnswerGenerator | null = null;
   #step = 0;
+  #gatheredAtStep = 0;
 
   private constructor(
     folder: ModelFolder,
@@ -92,20 +103,34 @@ export class EngineTrainer {
     this.folder = folder;
     this.#options = options;
     this.#placement = placement;
-    this.#dropoutPaths = dropoutPaths;
     for (const tensor of tensors) this.#tensors.set(tensor.name, tensor);
-    this.#gradients = new Map(tensors.map(({ name, gradient }) => [name, gradient]));
-    this.#lanes = new GradientLanes({
+    const { pipeline = null, collective = null, recomputes = false, threads } = options;
+    const stages = Array.from({ length: pipeline?.stages ?? 1 }, (_, stage) => this.#stageSegments(stage));
+    this.#stages = stages.map(({ own }) => own);
+    const here = stages[pipeline?.stage ?? 0] as StageSegments;
+    const known = new Set(here.own);
+    this.#dropoutPaths = dropoutPaths.filter(({ path }) => known.has(`${path}.lora_A.weight`));
+    const sources: LaneOptions = {
       folder,
-      gradients: this.#gradients,
+      gradients: new Map([...here.own, ...here.borrowed].map((name) => [name, this.#tensor(name).gradient])),
       isTrained: (name) => this.#tensors.has(name),
       lora: placement,
-      threads: options.threads,
-      recomputes: options.recomputes ?? false,
+      threads,
+      recomputes,
       furtherFeeds: (batch, firstRow) => ({ ...this.#valueFeeds(), ...this.#dropoutFeeds(batch, firstRow) }),
-    });
-    this.#update = new RankUpdate(tensors, options.collective ?? null, options.shardOptimizer ?? false);
-    this.#optimizer = new ThreadedAdamW(this.#update.parts, options.optimizer, options.threads);
+    };
+    this.#gradients = pipeline ? new PipelineGradients(sources, pipeline) : new GradientLanes(sources);
+    const shared = stages.at(-1)?.borrowed.map((name) => this.#tensor(name)) ?? [];
+    this.#sharedEnds = pipeline && new SharedEnds(pipeline, shared);
+    this.#update = new RankUpdate(
+      here.own.map((name) => this.#tensor(name)),
+      {
+        all: collective,
+        sameTensors: pipeline ? pipeline.sameStage : collective,
+        isSharded: options.shardOptimizer ?? false,
+      },
+    );
+    this.#optimizer = new ThreadedAdamW(this.#update.parts, options.optimizer, threads);
   }
 
   static async open(options: TrainerOptions): Promise<EngineTrainer> {
@@ -127,10 +152,12 @@ export class EngineTrainer {
             trained.map(({ name }) => name),
           )
         : null;
+    const here = options.pipeline && namesOf(folder.config, isTrained, placement, options.pipeline);
     const tensors = trained.map(({ name, shape }) =>
       newTensor(
         name,
         shape,
+        here === undefined || here.has(name),
         initial?.get(name) ?? adapter?.tensors.get(name) ?? initialLoraTensor(name, shape, options.seed),
       ),
     );
@@ -156,22 +183,14 @@ export class EngineTrainer {
    *
    * @param firstRow  position in the global batch of the first row: what dropout drops depends on it
    */
-  async step(microBatches: Iterable<ModelBatch> | AsyncIterable<ModelBatch>, firstRow = 0): Promise<StepResult> {
-    let ownLossSum = 0;
-    let ownLabelTokens = 0;
-    let row = firstRow;
-    let hasGradients = false;
-    for await (const { item: batch, isOnly } of markOnly(microBatches)) {
-      // Of several micro-batches each adds to the sums; a single one is written over what the last step left.
-      if (!isOnly && row === firstRow) for (const gradient of this.#gradients.values()) gradient.fill(0);
-      const { lossSum, tokens } = await this.#lanes.run(batch, row, !isOnly);
-      hasGradients ||= tokens > 0;
-      ownLossSum += lossSum;
-      ownLabelTokens += tokens;
-      row += batch.batchSize;
-    }
-    const counts = Float64Array.of(ownLossSum, ownLabelTokens);
-    await this.#update.reduce(counts, hasGradients);
+  async step(microBatches: MicroBatches, firstRow = 0): Promise<StepResult> {
+    const ends = this.#sharedEnds;
+    const own = await this.#gradients.run(microBatches, firstRow, (names) =>
+      this.#update.completed(ends ? names.filter((name) => !ends.has(name)) : names),
+    );
+    if (ends && own.hasGradients) this.#update.completed(await ends.addUp());
+    const counts = Float64Array.of(own.lossSum, own.labelTokens);
+    await this.#update.reduce(counts, own.hasGradients);
     const [lossSum, labelTokens] = counts as unknown as [number, number];
     if (labelTokens === 0)
       throw new InvalidError(
@@ -187,6 +206,7 @@ export class EngineTrainer {
     if (Number.isFinite(norm)) {
       await this.#optimizer.step(learningRate, this.#step, clip / labelTokens);
       await this.#update.share();
+      await ends?.share();
     }
     return { loss: lossSum / labelTokens, learningRate, gradientNorm: norm, labelTokens };
   }
@@ -221,6 +241,21 @@ export class EngineTrainer {
       if (!takeMoments(part, pieces)) throw notAsTrained(part.name);
     }
     this.#step = state.step;
+    this.#gatheredAtStep = state.step;
+  }
+
+  /**
+   * Brings the weights of all stages here, where several share the model: before weights are saved and before answers.
+   * Every rank calls it.
+   */
+  async gather(): Promise<void> {
+    const { pipeline, collective } = this.#options;
+    if (!pipeline || !collective || this.#gatheredAtStep === this.#step) return;
+    for (const [stage, names] of this.#stages.entries()) {
+      const values = names.map((name) => this.#tensor(name).values);
+      if (values.length > 0) await collective.broadcast(values, stage);
+    }
+    this.#gatheredAtStep = this.#step;
   }
 
   /** Answers with the weights as they are now. */
@@ -260,9 +295,31 @@ export class EngineTrainer {
   }
 
   async close(): Promise<void> {
-    await this.#lanes.close();
+    await this.#gradients.close();
     await this.#optimizer.close();
     await this.#generator?.close();
+  }
+
+  #tensor(name: string): TrainedValues {
+    const tensor = this.#tensors.get(name);
+    if (!tensor) throw new Error(`${name} is not trained`);
+    return tensor;
+  }
+
+  /** What a stage trains, in the order in which its gradients become final. */
+  #stageSegments(stage: number): Pick<StageSegments, "own" | "borrowed"> {
+    const { pipeline, collective } = this.#options;
+    if (!pipeline && !collective) return { own: [...this.#tensors.keys()], borrowed: [] };
+    const { segments, own, borrowed } = trainingSegments(
+      this.config,
+      true,
+      (name) => this.#tensors.has(name),
+      this.#placement,
+      { stage, stages: pipeline?.stages ?? 1 },
+    );
+    const known = new Set(own);
+    const ordered = segments.toReversed().flatMap(({ completes }) => completes);
+    return { own: ordered.filter((name) => known.has(name)), borrowed };
   }
 
   #valueFeeds(): Feeds {
@@ -291,27 +348,27 @@ export class EngineTrainer {
   }
 }
 
-/** Says of each item whether it is the only one, which asks for one item ahead. */
-async function* markOnly<T>(items: Iterable<T> | AsyncIterable<T>): AsyncGenerator<{ item: T; isOnly: boolean }> {
-  let held: { item: T } | null = null;
-  let count = 0;
-  for await (const item of items) {
-    if (held) yield { ...held, isOnly: false };
-    held = { item };
-    count++;
-  }
-  if (held) yield { ...held, isOnly: count === 1 };
-}
-
-function newTensor(name: string, shape: readonly number[], values: Float32Array): TrainedValues {
+/** @param isHere  whether this rank computes its gradient */
+function newTensor(name: string, shape: readonly number[], isHere: boolean, values: Float32Array): TrainedValues {
   const isLayerNorm = name.startsWith("model.visual.") && /norm\d?\.(weight|bias)$/.test(name);
   return {
     name,
     shape,
     values: toShared(values),
-    gradient: sharedFloats(values.length),
+    gradient: sharedFloats(isHere ? values.length : 0),
     isDecayed: isDecayed(name, isLayerNorm),
   };
+}
+
+/** Trained weights that a stage reads. */
+function namesOf(
+  config: Qwen3VlConfig,
+  isTrained: (name: string) => boolean,
+  lora: LoraPlacement | null,
+  place: PipelineStage,
+): ReadonlySet<string> {
+  const { own, borrowed } = trainingSegments(config, true, isTrained, lora, place);
+  return new Set([...own, ...borrowed]);
 }
 
 /** Fills a part's moments from pieces of its tensor; false when they do not cover it. */

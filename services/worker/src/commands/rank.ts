@@ -25,7 +25,8 @@ import { failureOf } from "../failure.ts";
 import { modelKey } from "../publish/publish-model.ts";
 import { closeRing, openRing } from "../ranks/close-ring.ts";
 import { ownNewsOf } from "../ranks/own-news.ts";
-import { WatchedCollective } from "../ranks/watched-collective.ts";
+import { WaitTeller, WatchedCollective } from "../ranks/watched-collective.ts";
+import { watchedStages, type OpenStages } from "../ranks/watched-pipeline.ts";
 import { stopOnSignals } from "../signals.ts";
 import type { EngineDoors } from "../training/engine-doors.ts";
 import { RunControl } from "../training/run-control.ts";
@@ -46,6 +47,7 @@ interface Rank {
   readonly reporter: Reporter;
   /** The other ranks; null when there are none. */
   readonly collective: Collective | null;
+  readonly openStages: OpenStages | null;
 }
 
 /** What a rank learns when all have joined. */
@@ -114,8 +116,10 @@ async function work(start: Start, { config, peers }: Joined): Promise<number> {
     const storage = new RetryingStorage(openStorage(settings.storageUrl), diskRetry);
     const files = new NodeFiles(storage, settings.cache, diskRetry);
     const ring = ringThread && (await closeRing(ringThread, settings, peers, control.signal));
-    const collective = ring && new WatchedCollective(ring, (waits) => reporter.waits(waits));
-    return { settings, engine, storage, files, diskRetry, control, reporter, collective };
+    const teller = new WaitTeller((waits) => reporter.waits(waits));
+    const collective = ring && new WatchedCollective(ring, teller);
+    const openStages = collective ? watchedStages(settings, collective, teller) : null;
+    return { settings, engine, storage, files, diskRetry, control, reporter, collective, openStages };
   });
   logger.info(outcome, "rank ends");
   const wasTold = await reporter.close(outcome);
@@ -207,7 +211,7 @@ async function withLocalModel<Config extends RankConfig>(files: NodeFiles, confi
 }
 
 async function trainOutcome(
-  { settings, engine, storage, files, diskRetry, control, reporter, collective }: Rank,
+  { settings, engine, storage, files, diskRetry, control, reporter, collective, openStages }: Rank,
   config: WorkerConfig,
 ): Promise<Outcome> {
   const key = modelKey(config.modelName, config.modelVersion);
@@ -226,6 +230,7 @@ async function trainOutcome(
     listener: settings.rank === 0 ? reporter : ownNewsOf(reporter),
     control,
     collective,
+    ...(openStages ? { openStages } : {}),
   });
   const { step } = outcome.state;
   switch (outcome.kind) {

@@ -2,7 +2,7 @@ import { cp, mkdtemp, readFile, readdir, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
-import type { TcpRing } from "@drydock/engine";
+import { openPipeline, type TcpRing } from "@drydock/engine";
 import { sha256 } from "@drydock/kit";
 import { RunSpec, WorkerConfig, type DataRecord } from "@drydock/spec";
 import { localRing } from "../../test/local-ring.ts";
@@ -30,7 +30,7 @@ afterEach(async () => {
 
 const globalBatchSize = 6;
 
-function configOf(mode: "lora" | "full", worldSize: number): WorkerConfig {
+function configOf(mode: "lora" | "full", worldSize: number, stages = 1, recomputes = false): WorkerConfig {
   return WorkerConfig.parse({
     kind: "train",
     runId: "r1",
@@ -46,12 +46,12 @@ function configOf(mode: "lora" | "full", worldSize: number): WorkerConfig {
       gpus: worldSize,
       pods: worldSize,
       gpusPerPod: 1,
-      dataParallel: worldSize,
-      pipelineStages: 1,
-      sharding: mode === "full" && worldSize > 1 ? "optimizer" : "none",
+      dataParallel: worldSize / stages,
+      pipelineStages: stages,
+      sharding: mode === "full" && worldSize > stages ? "optimizer" : "none",
       microBatchSize: 2,
       accumulationSteps: 1,
-      recomputeActivations: false,
+      recomputeActivations: recomputes,
     },
     totalSteps: 20,
     modelDirectory: join(root, "model"),
@@ -65,11 +65,16 @@ function configOf(mode: "lora" | "full", worldSize: number): WorkerConfig {
   });
 }
 
-async function open(mode: "lora" | "full", worldSize: number): Promise<Trainer[]> {
+async function open(mode: "lora" | "full", worldSize: number, stages = 1, recomputes = false): Promise<Trainer[]> {
   const ring = worldSize === 1 ? [null] : await localRing(worldSize);
   rings.push(...ring.filter((rank) => rank !== null));
   const opened = await Promise.all(
-    ring.map(async (rank) => await engineDoors.openTrainer(configOf(mode, worldSize), localPathOf, rank)),
+    ring.map(
+      async (rank) =>
+        await engineDoors.openTrainer(configOf(mode, worldSize, stages, recomputes), localPathOf, rank, async () =>
+          openPipeline({ collective: rank as TcpRing, stages, host: "127.0.0.1", epoch: 1, token: "secret" }),
+        ),
+    ),
   );
   trainers.push(...opened);
   return opened;
@@ -88,7 +93,7 @@ async function train(ranks: readonly Trainer[], firstStep: number, steps: number
 
 async function save(ranks: readonly Trainer[]): Promise<string> {
   const directory = await mkdtemp(join(root, "checkpoint-"));
-  for (const rank of ranks) await rank.save(directory);
+  await Promise.all(ranks.map(async (rank) => await rank.save(directory)));
   return directory;
 }
 
@@ -129,6 +134,74 @@ test.each([
       }),
     );
     for (const digests of published) expect(digests).toEqual(published[0]);
+  },
+);
+
+test.each([
+  ["lora", 2, 2],
+  ["full", 2, 2],
+  ["lora", 4, 2],
+  ["full", 4, 2],
+] as const)("%s: %i ranks in %i stages have the loss curve of one rank", async (mode, worldSize, stages) => {
+  const [alone] = await open(mode, 1);
+  const ranks = await open(mode, worldSize, stages);
+  const expected = await train([alone as Trainer], 0, 8);
+  const together = await train(ranks, 0, 8);
+  expect(largestDifference(together, expected, "loss")).toBeLessThan(1e-5);
+  expect(largestDifference(together, expected, "gradientNorm")).toBeLessThan(1e-3);
+  expect(together.map((measures) => measures[0]?.tokens)).toEqual(expected.map((measures) => measures[0]?.tokens));
+  for (const measures of together) for (const measure of measures) expect(measure).toEqual(measures[0]);
+});
+
+test.each([
+  ["lora", 2],
+  ["full", 2],
+  ["full", 4],
+] as const)("%s: %i ranks in two stages, saved and restored, go on bit for bit", async (mode, worldSize) => {
+  const first = await open(mode, worldSize, 2);
+  await train(first, 0, 3);
+  const directory = await save(first);
+  const second = await open(mode, worldSize, 2);
+  for (const trainer of second) await trainer.restore(directory);
+  expect(await train(second, 3, 3)).toEqual(await train(first, 3, 3));
+  expect(await digestsOf(await save(second))).toEqual(await digestsOf(await save(first)));
+});
+
+test.each([
+  ["lora", 2, 2, 1, 1],
+  ["full", 2, 2, 2, 1],
+  ["full", 2, 1, 4, 2],
+] as const)(
+  "%s: what %i ranks in %i stages saved, %i ranks in %i stages go on with",
+  async (mode, before, stagesBefore, after, stagesAfter) => {
+    const first = await open(mode, before, stagesBefore);
+    await train(first, 0, 3);
+    const directory = await save(first);
+    const second = await open(mode, after, stagesAfter);
+    for (const trainer of second) await trainer.restore(directory);
+    const differently = await train(second, 3, 3);
+    expect(largestDifference(differently, await train(first, 3, 3), "loss")).toBeLessThan(1e-5);
+  },
+);
+
+test("every rank of a pipeline answers with the weights of all stages", async () => {
+  const [alone] = await open("full", 1);
+  const ranks = await open("full", 2, 2);
+  await train([alone as Trainer], 0, 6);
+  await train(ranks, 0, 6);
+  await Promise.all(ranks.map(async (rank) => await rank.gather?.()));
+  const questions = records.slice(0, 3).map((record) => ({ record }));
+  const expected = await alone?.answer(questions, { maxNewTokens: 6 });
+  for (const rank of ranks) expect(await rank.answer(questions, { maxNewTokens: 6 })).toEqual(expected);
+});
+
+test.each(["lora", "full"] as const)(
+  "%s: with activations computed again, sums that begin during the backward pass are the same on every rank",
+  async (mode) => {
+    const alone = await train(await open(mode, 1), 0, 6);
+    const together = await train(await open(mode, 2, 1, true), 0, 6);
+    expect(largestDifference(together, alone, "loss")).toBeLessThan(1e-5);
+    for (const measures of together) for (const measure of measures) expect(measure).toEqual(measures[0]);
   },
 );
 
@@ -192,6 +265,6 @@ test("ranks that are not those of the layout are refused", async () => {
   );
   const staged = { ...config, layout: { ...config.layout, pipelineStages: 2 } };
   await expect(engineDoors.openTrainer(staged, localPathOf, null)).rejects.toThrow(
-    "the layout has 2 pipeline stages, but this worker holds the whole model on each rank: set resources.pipelineStages to 1",
+    "the layout is for 2 ranks of 2 stages each, but 1 were started",
   );
 });

@@ -1,13 +1,13 @@
 import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import type { Collective, EngineTrainer, ModelBatch } from "@drydock/engine";
+import type { Collective, EngineTrainer, ModelBatch, PipelineStage } from "@drydock/engine";
 import { InvalidError } from "@drydock/kit";
 import type { DataRecord } from "@drydock/spec";
 import { UnusableCheckpointError } from "../checkpoint/unusable-checkpoint-error.ts";
 import { BadDataError } from "../failure.ts";
 import type { AnswerOptions, Question, StepMeasure, Trainer } from "../training/trainer.ts";
 import { answerWith } from "./answer-questions.ts";
-import { optimizerRankOf, readOptimizer, writeOptimizer } from "./optimizer-file.ts";
+import { optimizerPartOf, readOptimizer, writeOptimizer } from "./optimizer-file.ts";
 import type { RecordEncoder } from "./record-encoder.ts";
 import { filesIn, nameAsShards, readTrainedWeights } from "./weight-files.ts";
 
@@ -18,6 +18,8 @@ export interface TrainerSettings {
   readonly base: string;
   /** The ranks that train together; null when this one is alone. */
   readonly collective: Collective | null;
+  /** This rank's stage, where ranks share the model layer by layer; closed with the trainer. */
+  readonly pipeline: (PipelineStage & { close(): Promise<void> }) | null;
   /** Whether each rank holds its part of the optimizer only. */
   readonly isOptimizerSharded: boolean;
 }
@@ -45,12 +47,14 @@ export class EngineBackedTrainer implements Trainer {
   }
 
   async step(globalBatch: readonly DataRecord[]): Promise<StepMeasure> {
-    const firstRow = this.#firstRow(globalBatch, this.#rank);
-    const rows = globalBatch.slice(firstRow, this.#firstRow(globalBatch, this.#rank + 1));
+    const firstRow = this.#firstRow(globalBatch, this.#dataRank);
+    const rows = globalBatch.slice(firstRow, this.#firstRow(globalBatch, this.#dataRank + 1));
     const tokens = Float64Array.of(0);
     try {
       const batches = this.#microBatches(rows, (batch) => (tokens[0] = (tokens[0] as number) + tokensOf(batch)));
       const { loss, learningRate, gradientNorm } = await this.#engine.step(batches, firstRow);
+      // All stages see the rows; one of them counts.
+      if ((this.#settings.pipeline?.stage ?? 0) > 0) tokens[0] = 0;
       await this.#settings.collective?.allReduceSum([tokens]);
       return { loss, learningRate, gradientNorm, tokens: tokens[0] as number };
     } catch (error) {
@@ -61,12 +65,13 @@ export class EngineBackedTrainer implements Trainer {
   }
 
   async save(directory: string): Promise<string[]> {
-    const { mode, isOptimizerSharded } = this.#settings;
+    const { mode } = this.#settings;
+    await this.#engine.gather();
     if (this.#rank === 0) {
       await this.#writeWeights(directory);
       if (mode === "full") await nameAsShards(directory);
     }
-    if (this.#rank === 0 || isOptimizerSharded) await writeOptimizer(directory, this.#rank, this.#engine.state());
+    if (this.#holdsOptimizerPart) await writeOptimizer(directory, this.#rank, this.#engine.state(), this.#stages);
     return await filesIn(directory);
   }
 
@@ -87,9 +92,14 @@ export class EngineBackedTrainer implements Trainer {
   }
 
   needsToRestore(file: string, worldSize: number): boolean {
-    const rank = optimizerRankOf(file);
-    // Cut for as many ranks as there are now, the optimizer's parts are each of use to one rank.
-    return rank === null || !this.#settings.isOptimizerSharded || worldSize !== this.#worldSize || rank === this.#rank;
+    const part = optimizerPartOf(file);
+    // Cut for the ranks that there are now, the optimizer's parts are each of use to one rank.
+    const isCutAlike = part?.stages === 1 && this.#stages === 1 && worldSize === this.#worldSize;
+    return !part || !this.#settings.isOptimizerSharded || !isCutAlike || part.rank === this.#rank;
+  }
+
+  async gather(): Promise<void> {
+    await this.#engine.gather();
   }
 
   async answer(questions: readonly Question[], options: AnswerOptions): Promise<string[]> {
@@ -103,6 +113,7 @@ export class EngineBackedTrainer implements Trainer {
 
   async close(): Promise<void> {
     await this.#engine.close();
+    await this.#settings.pipeline?.close();
   }
 
   get #rank(): number {
@@ -113,9 +124,23 @@ export class EngineBackedTrainer implements Trainer {
     return this.#settings.collective?.worldSize ?? 1;
   }
 
-  /** Position in the global batch of the first row of a rank. */
-  #firstRow(globalBatch: readonly DataRecord[], rank: number): number {
-    return Math.floor((globalBatch.length * rank) / this.#worldSize);
+  get #stages(): number {
+    return this.#settings.pipeline?.stages ?? 1;
+  }
+
+  get #dataRank(): number {
+    return this.#settings.pipeline?.dataRank ?? this.#rank;
+  }
+
+  /** Whether this rank holds moments that no rank before it holds. */
+  get #holdsOptimizerPart(): boolean {
+    return this.#dataRank === 0 || this.#settings.isOptimizerSharded;
+  }
+
+  /** Position in the global batch of the first row of a data rank. */
+  #firstRow(globalBatch: readonly DataRecord[], dataRank: number): number {
+    const dataRanks = this.#worldSize / this.#stages;
+    return Math.floor((globalBatch.length * dataRank) / dataRanks);
   }
 
   #everyOther(rows: readonly DataRecord[]): readonly DataRecord[] {

@@ -12,24 +12,18 @@ import { RecordRows } from "./record-rows.ts";
 
 /** @throws InvalidError when the ranks that are there are not those of the layout */
 function checkLayout({ dataParallel, pipelineStages }: Layout, collective: Collective | null): void {
-  if (pipelineStages > 1) {
-    throw new InvalidError(
-      "unsupported_layout",
-      `the layout has ${pipelineStages} pipeline stages, but this worker holds the whole model on each rank: set resources.pipelineStages to 1`,
-    );
-  }
   const worldSize = collective?.worldSize ?? 1;
-  if (dataParallel !== worldSize) {
-    throw new InvalidError(
-      "unsupported_layout",
-      `the layout is for ${dataParallel} ranks, but ${worldSize} were started: this is a fault of the controller or of its back end`,
-    );
-  }
+  if (dataParallel * pipelineStages === worldSize) return;
+  const stages = pipelineStages > 1 ? ` of ${pipelineStages} stages each` : "";
+  throw new InvalidError(
+    "unsupported_layout",
+    `the layout is for ${dataParallel} ranks${stages}, but ${worldSize} were started: this is a fault of the controller or of its back end`,
+  );
 }
 
 /** The real engine. */
 export const engineDoors: EngineDoors = {
-  openTrainer: async ({ spec, ...config }, pathOf, collective) => {
+  openTrainer: async ({ spec, ...config }, pathOf, collective, openStages) => {
     if (spec.training.baseWeights !== "bf16") {
       throw new InvalidError(
         "unsupported_base_weights",
@@ -40,7 +34,10 @@ export const engineDoors: EngineDoors = {
     const { betas, epsilon, weightDecay, maxGradientNorm, schedule, warmupRatio, seed, lora } = spec.training;
     if (config.adapterDirectory !== undefined) await checkAdapter(config.adapterDirectory, config.modelDirectory, spec);
     const isOptimizerSharded = collective !== null && config.layout.sharding === "optimizer";
+    const { pipelineStages } = config.layout;
+    const pipeline = pipelineStages > 1 && openStages ? await openStages(pipelineStages) : null;
     const engine = await EngineTrainer.open({
+      ...(pipeline === null ? {} : { pipeline }),
       ...(collective === null ? {} : { collective, shardOptimizer: isOptimizerSharded }),
       ...(config.adapterDirectory === undefined ? {} : { adapterDirectory: config.adapterDirectory }),
       directory: config.modelDirectory,
@@ -71,6 +68,7 @@ export const engineDoors: EngineDoors = {
       microBatchSize: config.layout.microBatchSize,
       base,
       collective,
+      pipeline,
       isOptimizerSharded,
     });
   },

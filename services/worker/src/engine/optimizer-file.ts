@@ -9,7 +9,7 @@ import {
 } from "@drydock/engine";
 import { z } from "zod";
 
-const namePattern = /^optimizer-(\d+)\.safetensors$/;
+const namePattern = /^optimizer-(\d+)(?:-of-(\d+)-stages)?\.safetensors$/;
 
 const firstMoment = ".first_moment";
 const secondMoment = ".second_moment";
@@ -18,14 +18,14 @@ const secondMoment = ".second_moment";
 const Starts = z.record(z.string(), z.int().nonnegative());
 
 /** Name of the file with one rank's part of the optimizer. */
-export function optimizerName(rank: number): string {
-  return `optimizer-${rank}.safetensors`;
+export function optimizerName(rank: number, stages = 1): string {
+  return `optimizer-${rank}${stages > 1 ? `-of-${stages}-stages` : ""}.safetensors`;
 }
 
-/** The rank whose part of the optimizer a file holds; null for other files. */
-export function optimizerRankOf(name: string): number | null {
-  const [, rank] = namePattern.exec(name) ?? [];
-  return rank === undefined ? null : Number(rank);
+/** The rank whose part of the optimizer a file holds, and how many stages the ranks were; null for other files. */
+export function optimizerPartOf(name: string): { readonly rank: number; readonly stages: number } | null {
+  const match = namePattern.exec(name);
+  return match && { rank: Number(match[1]), stages: Number(match[2] ?? 1) };
 }
 
 /** Writes a rank's part of AdamW's moments, float32, in the order of the trained tensors. */
@@ -33,6 +33,7 @@ export async function writeOptimizer(
   directory: string,
   rank: number,
   { step, tensors, moments }: TrainerState,
+  stages = 1,
 ): Promise<void> {
   const shapes = new Map(tensors.map(({ name, shape }) => [name, shape]));
   const starts: Record<string, number> = {};
@@ -47,7 +48,7 @@ export async function writeOptimizer(
     ];
   });
   const isSharded = Object.keys(starts).length > 0;
-  await writeSafetensors(join(directory, optimizerName(rank)), stored, {
+  await writeSafetensors(join(directory, optimizerName(rank, stages)), stored, {
     format: "pt",
     optimizer: "adamw",
     step: String(step),
@@ -57,7 +58,7 @@ export async function writeOptimizer(
 
 /** Reads what ranks wrote with `writeOptimizer`: the parts of all files of the folder, whatever number of ranks wrote them. */
 export async function readOptimizer(directory: string): Promise<Pick<TrainerState, "step" | "moments">> {
-  const names = (await readdir(directory)).filter((name) => optimizerRankOf(name) !== null);
+  const names = (await readdir(directory)).filter((name) => optimizerPartOf(name) !== null);
   const moments: TrainerMoments[] = [];
   let step = 0;
   for (const name of names) {

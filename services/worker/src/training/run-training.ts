@@ -12,6 +12,7 @@ import { baseDigestOf } from "../publish/base-digest.ts";
 import { modelCardOf, publishModel } from "../publish/publish-model.ts";
 import { AgreedControl } from "../ranks/agreed-control.ts";
 import { RankGroup } from "../ranks/rank-group.ts";
+import type { OpenStages } from "../ranks/watched-pipeline.ts";
 import { SharedEvaluator } from "../ranks/shared-evaluator.ts";
 import type { EngineDoors } from "./engine-doors.ts";
 import type { RunControl } from "./run-control.ts";
@@ -32,6 +33,8 @@ export interface TrainingSetup {
   readonly control: RunControl;
   /** The ranks that train together; null when this one is alone. */
   readonly collective: Collective | null;
+  /** Connects the ranks as stages of a pipeline. */
+  readonly openStages?: OpenStages;
 }
 
 /** A whole run as one rank sees it: claim the attempt, train, evaluate, publish. Rank 0 claims, evaluates and publishes. */
@@ -45,7 +48,7 @@ export async function runTraining(setup: TrainingSetup): Promise<TrainingOutcome
     throw new BadDataError(
       "the data set has no rows in its train split: import it again with a smaller validationShare",
     );
-  const trainer = await setup.engine.openTrainer(config, setup.pathOf, setup.collective);
+  const trainer = await setup.engine.openTrainer(config, setup.pathOf, setup.collective, setup.openStages);
   try {
     const questions = setup.records.filter(({ split }) => split === "validation");
     await trainer.check(trainRecords, questions, config.spec.evaluation);

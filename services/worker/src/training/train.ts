@@ -133,6 +133,7 @@ async function evaluate(
 ): Promise<EvaluationResult | null> {
   if (run.evaluator === null) return null;
   run.listener.phaseChanged(`evaluating-${phase}`);
+  await run.trainer.gather?.();
   const result = await run.evaluator.evaluate(run.trainer, phase, state.step, run.control.signal);
   await run.control.agree();
   if (result !== null)

@@ -41,6 +41,8 @@ export interface Trainer {
   restore(directory: string): Promise<void>;
   /** Whether `restore` needs a file of a checkpoint that `worldSize` ranks wrote. */
   needsToRestore(file: string, worldSize: number): boolean;
+  /** Brings the weights of all stages to every rank, where ranks share the model. Every rank calls it before any answers. */
+  gather?(): Promise<void>;
   /** Greedy answers, in the order of the questions. */
   answer(questions: readonly Question[], options: AnswerOptions): Promise<string[]>;
   /** Writes the finished model in Hugging Face or PEFT layout; answers the names of the files. */
