@@ -31,14 +31,14 @@ afterAll(async () => {
   await rm(scratch, { recursive: true, force: true });
 });
 
-async function submit(name: string, gpus: number): Promise<string> {
+async function submit(name: string, gpus: number, pipelineStages = 1): Promise<string> {
   const spec = {
     name,
     model: "drydock-tiny-vl",
     dataset: "colours@1",
     task: "vqa",
     allowSmall: true,
-    resources: { gpus },
+    resources: { gpus, pipelineStages },
     training: { maxSteps: steps, globalBatchSize: 8, learningRate: 1e-3, lora: { dropout: 0.05 } },
     checkpoint: { everySteps: 10 },
     evaluation: { before: false, maxNewTokens: 4, maxSamples: 4 },
@@ -148,4 +148,20 @@ test("a rank that stands still is found by its steps, named, and the next attemp
     { state: "succeeded" },
   ]);
   expect(await weightsOf(run)).toBe(undisturbed);
+});
+
+test("two stages of a pipeline have the loss curve of one rank; with one killed, attempt 2 ends with the same bytes", async () => {
+  const straight = await submit("staged", 2, 2);
+  const { plan } = await drydock.call<{ plan: { layout: object } }>("GET", `/v1/runs/${straight}`);
+  expect(plan.layout).toMatchObject({ gpus: 2, dataParallel: 1, pipelineStages: 2 });
+  const expected = await weightsOf(await finished(straight));
+  expect(difference(await lossesOf(straight), losses)).toBeLessThan(1e-5);
+
+  const id = await submit("staged-killed", 2, 2);
+  await drydock.runAtStep(id, 15);
+  kill((await drydock.workers())[1] ?? 0);
+  const run = await finished(id);
+  expect(run.attempts).toMatchObject([{ failureClass: "worker-lost" }, { state: "succeeded" }]);
+  expect(run.attempts[1]?.fromStep).toBeGreaterThan(0);
+  expect(await weightsOf(run)).toBe(expected);
 });

@@ -20,7 +20,6 @@ const sizes = {
     vocab_size: vocabularySize,
     hidden_size: 32,
     intermediate_size: 48,
-    num_hidden_layers: 2,
     num_attention_heads: 4,
     num_key_value_heads: 2,
     head_dim: 16,
@@ -29,7 +28,6 @@ const sizes = {
     max_position_embeddings: 512,
   },
   vision: {
-    depth: 2,
     hidden_size: 32,
     intermediate_size: 48,
     num_heads: 2,
@@ -37,12 +35,11 @@ const sizes = {
     spatial_merge_size: 2,
     out_hidden_size: 32,
     num_position_embeddings: 16,
-    deepstack_visual_indexes: [0],
   },
 };
 
 /** Writes a Qwen3-VL of about 50,000 random parameters with a tokenizer: small enough that a training step takes milliseconds. */
-export async function createTinyModel(directory: string, seed = 1): Promise<void> {
+export async function createTinyModel(directory: string, seed = 1, layers = 2): Promise<void> {
   await mkdir(directory, { recursive: true });
   const tokenizer = trainByteLevelBpe(
     ["a red circle and a blue square, two green stars"],
@@ -67,8 +64,13 @@ export async function createTinyModel(directory: string, seed = 1): Promise<void
     {
       model_type: "qwen3_vl",
       architectures: ["Qwen3VLForConditionalGeneration"],
-      text_config: sizes.text,
-      vision_config: sizes.vision,
+      text_config: { ...sizes.text, num_hidden_layers: layers },
+      vision_config: {
+        ...sizes.vision,
+        depth: layers,
+        // Of a deeper tower every block's features reach a decoder layer.
+        deepstack_visual_indexes: layers === 2 ? [0] : Array.from({ length: layers }, (_, index) => index),
+      },
       image_token_id: imageTokenId,
       tie_word_embeddings: true,
     },
