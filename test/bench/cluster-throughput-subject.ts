@@ -2,7 +2,8 @@ import { randomBytes } from "node:crypto";
 import { readFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { createLogger, FolderStorage } from "@drydock/kit";
-import { Capacity } from "../../services/controller/src/attempts/capacity.ts";
+import { ClusterCapacity } from "../../services/controller/src/attempts/cluster-capacity.ts";
+import { KubernetesFacts } from "../../services/controller/src/cluster-report/kubernetes-facts.ts";
 import { gangSettings } from "../../services/controller/src/kubernetes/gang-settings.ts";
 import { KubeApi } from "../../services/controller/src/kubernetes/kube-api.ts";
 import { connectToCluster } from "../../services/controller/src/kubernetes/kube-connection.ts";
@@ -13,17 +14,27 @@ import { inLanes, type Work } from "./cluster-burst.ts";
 // A process of its own: the controller's admission and Kubernetes back end with a burst of runs, and nothing else, so that
 // its peak memory is the controller's. Reads what to do from argv, prints one JSON line at the end.
 
-const [kubeconfig = "", namespace = "", slots = "", lanes = "", workFile = ""] = process.argv.slice(2);
+const [kubeconfig = "", namespace = "", lanes = "", workFile = ""] = process.argv.slice(2);
 const works = JSON.parse(await readFile(workFile, "utf8")) as Work[];
 const logger = createLogger("bench", { DRYDOCK_LOG_LEVEL: "error" });
-const backend = new KubernetesBackend({
-  api: new KubeApi(await connectToCluster(kubeconfig)),
-  settings: gangSettings({ namespace, image: quickImage, imagePullPolicy: "IfNotPresent" }),
-  storage: new FolderStorage(tmpdir()),
+const accelerator = "nvidia-h100-80gb";
+const api = new KubeApi(await connectToCluster(kubeconfig));
+// Nothing is cleaned up while it is measured, as nothing is of Kueue's.
+const keepFinishedSeconds = 4 * 3600;
+const settings = gangSettings({ namespace, image: quickImage, imagePullPolicy: "IfNotPresent", keepFinishedSeconds });
+const backend = new KubernetesBackend({ api, settings, storage: new FolderStorage(tmpdir()), logger });
+await backend.connect();
+const capacity = new ClusterCapacity();
+const nodes = new KubernetesFacts({
+  api,
+  pods: () => backend.pods(),
+  productLabels: settings.productLabels,
+  capacity,
+  onNodes: (found) => capacity.resize(found),
   logger,
 });
-await backend.connect();
-const capacity = new Capacity(Number(slots));
+await nodes.connect();
+await nodes.nodes();
 const never = new AbortController().signal;
 process.stdout.write(`${JSON.stringify({ ready: true })}\n`);
 
@@ -32,9 +43,9 @@ const admitted = works.map(async (work) => {
     id: work.name,
     priority: "normal",
     queue: "default",
-    slots: work.ranks * work.gpus,
-    accelerator: null,
-    gpus: 0,
+    slots: work.ranks,
+    accelerator,
+    gpus: work.ranks * work.gpus,
   } as const;
   return { work, release: await capacity.acquire({ ...claim, tell: () => undefined }, never) };
 });
@@ -45,7 +56,7 @@ await inLanes(admitted, Number(lanes), async (next) => {
   ends.push(gang.gang.ended);
 });
 await Promise.all(ends);
-await backend.close();
+await Promise.all([backend.close(), nodes.close()]);
 process.stdout.write(`${JSON.stringify({ peakBytes: process.resourceUsage().maxRSS * 1024 })}\n`);
 process.exit(0);
 
@@ -57,7 +68,7 @@ function gangOf({ name, ranks, gpus }: Work) {
     secrets: { DRYDOCK_WORKER_TOKEN: randomBytes(24).toString("base64url") },
     memoryLimitBytes: null,
     placement: {
-      accelerator: "nvidia-h100-80gb",
+      accelerator,
       gpusPerRank: gpus,
       queue: "default",
       priority: "normal",

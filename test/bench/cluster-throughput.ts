@@ -16,10 +16,13 @@ import { Component } from "../cluster/component.ts";
 import { jobOf } from "../cluster/job-fixtures.ts";
 import { quickImage } from "../cluster/simulated-nodes.ts";
 import { burst, inLanes, type Work } from "./cluster-burst.ts";
+import { sum, writesBetween, writesByAgent, writesByResource, writesWhenQuiet } from "./cluster-writes.ts";
 
 // A burst of runs on a cluster of simulated nodes, through Drydock's admission and back end, and beside it, on the same
 // cluster, as plain Jobs in a queue of Kueue. A run's time is from the start of the burst until its last pod has a node;
-// pods end as soon as they run. `make bench-cluster`; the full size is --nodes 1000 --runs 5000 --gangs 500.
+// pods end as soon as they run. Writes count until every Job has ended and nobody writes any more; finished Jobs are not yet
+// cleaned up then, by neither. `make bench-cluster`; the full size is --nodes 1000 --runs 5000 --gangs 500; --agents tells
+// who wrote what from an audit log, which costs the API server some time.
 
 const { values } = parseArgs({
   options: {
@@ -30,6 +33,8 @@ const { values } = parseArgs({
     gpus: { type: "string", default: "8" },
     lanes: { type: "string", default: "32" },
     seconds: { type: "string", default: "1200" },
+    subjects: { type: "string", default: "drydock,kueue" },
+    agents: { type: "boolean", default: false },
   },
 });
 const [nodes, runs, gangs, ranks, gpus, lanes] = (["nodes", "runs", "gangs", "ranks", "gpus", "lanes"] as const).map(
@@ -48,6 +53,8 @@ interface Outcome {
   readonly runsPerSecond: number;
   readonly writesPerRun: number;
   readonly writesByResource: Readonly<Record<string, number>>;
+  /** Null unless asked for. */
+  readonly writesByAgent: Readonly<Record<string, number>> | null;
   readonly peakMebibytes: number;
 }
 
@@ -55,11 +62,17 @@ const works = burst(runs, gangs, ranks, gpus);
 await using cluster = await Cluster.start({
   nodes: [{ prefix: "h100", count: nodes, product: "NVIDIA-H100-80GB-HBM3" }],
   kueue: true,
+  hasAudit: values.agents,
+  // A thousand nodes that tell every two seconds that they live would be measured too.
   heartbeatMs: 60_000,
+  nodeGraceSeconds: 300,
   tell: (line) => process.stderr.write(`${line}\n`),
 });
 await raiseQuota();
-const outcomes = [await measure("drydock", runDrydock), await measure("kueue", runKueue)];
+const subjects = { drydock: runDrydock, kueue: runKueue };
+const outcomes: Outcome[] = [];
+for (const [name, subject] of Object.entries(subjects))
+  if (values.subjects.split(",").includes(name)) outcomes.push(await measure(name, subject));
 const text = [
   `Burst of ${runs} runs of one GPU and ${gangs} gangs of ${ranks} × ${gpus} GPUs on ${nodes} simulated nodes of ${gpusPerNode} GPUs; ${cpus().length} × ${cpus()[0]?.model ?? "processor"}, Node ${process.version}`,
   "",
@@ -70,11 +83,9 @@ const text = [
       `| ${each.subject} | ${each.bound} of ${works.length} | ${each.p50Seconds.toFixed(2)} | ${each.p99Seconds.toFixed(2)} | ${each.gangP99Seconds.toFixed(2)} | ${each.runsPerSecond.toFixed(1)} | ${each.writesPerRun.toFixed(1)} | ${each.peakMebibytes.toFixed(0)} |`,
   ),
   "",
-  ...outcomes.map(
-    ({ subject, writesByResource }) =>
-      `Writes of ${subject} per run: ${Object.entries(writesByResource)
-        .map(([resource, number]) => `${resource} ${number.toFixed(2)}`)
-        .join(", ")}`,
+  ...outcomes.map(({ subject, writesByResource: parts }) => `Writes of ${subject} per run: ${listed(parts)}`),
+  ...outcomes.flatMap(({ subject, writesByAgent: parts }) =>
+    parts === null ? [] : [`By whom, of ${subject}: ${listed(parts)}`],
   ),
   "",
 ].join("\n");
@@ -98,18 +109,21 @@ async function measure(
     if (object?.spec?.nodeName && !boundAtMs.has(pod)) boundAtMs.set(pod, performance.now());
   });
   await watch.start();
-  const before = await writes();
+  const before = await writesByResource(cluster.admin);
+  const fromMs = Date.now();
   const { startedMs, peakBytes } = await subject(namespace);
   const pods = works.reduce((sum, work) => sum + work.ranks, 0);
   const deadline = performance.now() + Number(values.seconds) * 1000;
   while (boundAtMs.size < pods && performance.now() < deadline) await delay(50);
   const peak = await peakBytes();
-  const after = await writes();
+  const written = writesBetween(before, await writesWhenQuiet(cluster.admin, deadline));
   await watch.stop();
   const outcome = {
     subject: name,
     ...statistics(boundAtMs, startedMs),
-    ...difference(before, after),
+    writesPerRun: sum(written) / works.length,
+    writesByResource: perRun(written),
+    writesByAgent: values.agents ? perRun(await writesByAgent(cluster.plane.folder, fromMs)) : null,
     peakMebibytes: peak / 2 ** 20,
   };
   // Told at once: what follows may take its time.
@@ -152,7 +166,7 @@ async function runDrydock(namespace: string) {
   const workFile = join(cluster.plane.folder, "burst.json");
   await writeFile(workFile, JSON.stringify(works));
   const program = join(import.meta.dirname, "cluster-throughput-subject.ts");
-  const parameters = [cluster.plane.adminKubeconfig, namespace, nodes * gpusPerNode, lanes, workFile].map(String);
+  const parameters = [cluster.plane.adminKubeconfig, namespace, lanes, workFile].map(String);
   const child = spawn(process.execPath, [program, ...parameters], { stdio: ["ignore", "pipe", "inherit"] });
   const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
   const ended = once(child, "exit");
@@ -206,33 +220,15 @@ async function raiseQuota(): Promise<void> {
   await cluster.admin.patch(path, { spec: { ...queue.spec, resourceGroups: [group] } });
 }
 
-/** Writes that the API server has answered with success, by resource, signs of life left out. */
-async function writes(): Promise<Map<string, number>> {
-  const metrics = await cluster.admin.call<string>("GET", "/metrics");
-  const counted = new Map<string, number>();
-  for (const line of metrics.split("\n")) {
-    const match = /^apiserver_request_total\{(.*)\} (\S+)$/.exec(line);
-    if (match === null) continue;
-    const label = (name: string): string => new RegExp(`\\b${name}="([^"]*)"`).exec(match[1] ?? "")?.[1] ?? "";
-    const isWrite = ["POST", "PUT", "PATCH", "APPLY", "DELETE", "DELETECOLLECTION"].includes(label("verb"));
-    const isLife = label("resource") === "leases" || label("resource") === "nodes";
-    if (!isWrite || isLife || !label("code").startsWith("2")) continue;
-    const part = [label("resource"), label("subresource")].filter((name) => name !== "").join("/");
-    counted.set(part, (counted.get(part) ?? 0) + Number(match[2]));
-  }
-  return counted;
+function perRun(counts: ReadonlyMap<string, number>): Record<string, number> {
+  const shares = [...counts].map(([name, number]): [string, number] => [name, number / works.length]);
+  return Object.fromEntries(shares.filter(([, number]) => number >= 0.005));
 }
 
-function difference(before: ReadonlyMap<string, number>, after: ReadonlyMap<string, number>) {
-  const byResource = [...after].map(([part, number]): [string, number] => [
-    part,
-    (number - (before.get(part) ?? 0)) / works.length,
-  ]);
-  const shown = byResource.filter(([, number]) => number >= 0.005).toSorted(([, a], [, b]) => b - a);
-  return {
-    writesPerRun: byResource.reduce((sum, [, number]) => sum + number, 0),
-    writesByResource: Object.fromEntries(shown),
-  };
+function listed(shares: Readonly<Record<string, number>>): string {
+  return Object.entries(shares)
+    .map(([name, number]) => `${name} ${number.toFixed(2)}`)
+    .join(", ");
 }
 
 /** The next subject has the cluster to itself. */

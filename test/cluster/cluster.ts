@@ -26,8 +26,10 @@ export interface ClusterOptions {
   readonly isDurable?: boolean;
   /** Writes of every client to `audit.log` in the folder, one JSON object a line. */
   readonly hasAudit?: boolean;
-  /** Between two signs of life of a simulated node. */
+  /** Between two signs of life of a simulated node; at most 2.25 times as long with jitter. */
   readonly heartbeatMs?: number;
+  /** A node that was silent for so long counts as lost; default 8. */
+  readonly nodeGraceSeconds?: number;
   /** Nodes with a kubelet, containerd and runc on this computer. Needs root. */
   readonly realNodes?: number;
   readonly kueue?: boolean;

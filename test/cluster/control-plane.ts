@@ -17,6 +17,8 @@ export interface ControlPlaneOptions {
   readonly isDurable?: boolean;
   /** Writes of every client to `audit.log` in the folder, one JSON object a line. */
   readonly hasAudit?: boolean;
+  /** A node that was silent for so long counts as lost. */
+  readonly nodeGraceSeconds?: number;
 }
 
 /** etcd, API server, controller manager and scheduler on free ports of this computer, RBAC and admission on. */
@@ -66,7 +68,7 @@ const adminUser = "drydock-admin";
 
 /** Starts all four and waits until the API server is ready. */
 export async function startControlPlane(options: ControlPlaneOptions): Promise<ControlPlane> {
-  const { folder, address = "127.0.0.1", isDurable = false, hasAudit = false } = options;
+  const { folder, address = "127.0.0.1", isDurable = false, hasAudit = false, nodeGraceSeconds = 8 } = options;
   const certificates = certificatesIn(folder);
   await mkdir(certificates, { recursive: true });
   await mkdir(join(folder, "logs"), { recursive: true });
@@ -134,7 +136,7 @@ export async function startControlPlane(options: ControlPlaneOptions): Promise<C
       "--authorization-always-allow-paths=/healthz,/readyz,/livez,/metrics",
       // Lost nodes are noticed in seconds, so that tests need not wait for minutes.
       "--node-monitor-period=1s",
-      "--node-monitor-grace-period=8s",
+      `--node-monitor-grace-period=${nodeGraceSeconds}s`,
       "--concurrent-job-syncs=20",
       "--kube-api-qps=1000",
       "--kube-api-burst=2000",

@@ -6,7 +6,6 @@ import type { KubeApi } from "./kube-api.ts";
 const needed: readonly { readonly group: string; readonly resource: string; readonly verbs: readonly string[] }[] = [
   { group: "batch", resource: "jobs", verbs: ["get", "list", "watch", "create", "delete"] },
   { group: "", resource: "pods", verbs: ["list", "watch", "delete"] },
-  { group: "", resource: "services", verbs: ["create"] },
   { group: "", resource: "secrets", verbs: ["create"] },
   { group: "", resource: "events", verbs: ["list"] },
 ];

@@ -71,10 +71,16 @@ test("nodes of the accelerator's product are wanted, nodes to avoid are not", ()
   });
 });
 
-test("one rank has no Service, several find each other by one that answers before they are ready", () => {
-  expect(gangManifests(aGang({ ranks: 1 }), settings).service).toBeNull();
-  expect(gangManifests(aGang({ ranks: 2 }), settings).service).toMatchObject({
-    spec: { clusterIP: "None", publishNotReadyAddresses: true },
+test("a rank tells the others the address of its pod, with no Service", () => {
+  expect(Object.keys(gangManifests(aGang({ ranks: 2 }), settings))).toEqual(["job", "secret"]);
+  expect(podOf({ ranks: 2 })).toMatchObject({
+    containers: [
+      {
+        env: expect.arrayContaining([
+          { name: "DRYDOCK_LISTEN_HOST", valueFrom: { fieldRef: { fieldPath: "status.podIP" } } },
+        ]) as unknown,
+      },
+    ],
   });
 });
 

@@ -33,18 +33,19 @@ export interface WorkerPodSettings {
   readonly localQueues: Readonly<Record<string, string>>;
 }
 
-/** The objects of one attempt. The Service and the Secret belong to the Job and go with it. */
+/** The objects of one attempt. The Secret belongs to the Job and goes with it. */
 export interface GangManifests {
   readonly job: KubeObject;
-  /** Null for one rank: it has nobody to find, and a Service costs six writes with its endpoints. */
-  readonly service: KubeObject | null;
   readonly secret: KubeObject;
 }
 
 const scratchPath = "/scratch";
 const gpuResource = "nvidia.com/gpu";
 
-/** Objects for a gang: one Indexed Job, a headless Service that gives ranks names, a Secret. Pure. */
+/**
+ * Objects for a gang: one Indexed Job and a Secret. No Service: ranks tell each other their pods' addresses when they join,
+ * and its endpoints would be written again whenever a pod starts or ends. Pure.
+ */
 export function gangManifests(spec: GangSpec, settings: WorkerPodSettings): GangManifests {
   const name = jobName(spec.name);
   const common = commonLabels(spec);
@@ -77,15 +78,6 @@ export function gangManifests(spec: GangSpec, settings: WorkerPodSettings): Gang
   };
   return {
     job,
-    service:
-      spec.ranks === 1
-        ? null
-        : {
-            apiVersion: "v1",
-            kind: "Service",
-            metadata,
-            spec: { clusterIP: "None", publishNotReadyAddresses: true, selector: { [labels.job]: name } },
-          },
     secret: {
       apiVersion: "v1",
       kind: "Secret",
@@ -120,7 +112,6 @@ function podSpec(spec: GangSpec, settings: WorkerPodSettings, name: string): obj
   const hasGpus = placement.gpusPerRank > 0;
   return {
     restartPolicy: "Never",
-    subdomain: name,
     automountServiceAccountToken: false,
     enableServiceLinks: false,
     terminationGracePeriodSeconds: Math.ceil(spec.stopGraceMs / 1000),

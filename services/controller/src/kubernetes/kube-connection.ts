@@ -77,6 +77,7 @@ async function send(config: KubeConfig, agent: Agent, server: string, sent: Kube
         headers: {
           ...(headers as Record<string, string>),
           accept: "application/json",
+          "user-agent": "drydock-controller",
           ...(body === undefined
             ? {}
             : {

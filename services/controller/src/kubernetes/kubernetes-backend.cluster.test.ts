@@ -62,16 +62,15 @@ async function running(gang: Gang): Promise<KubeObject[]> {
   );
 }
 
-test("a gang is one Indexed Job whose pods land on nodes of the right accelerator, with a Service and a Secret of its own", async () => {
+test("a gang is one Indexed Job whose pods land on nodes of the right accelerator, with a Secret of its own and no Service", async () => {
   const gang = await (await controller()).start(aGang({ ranks: 3 }));
   const pods = await running(gang);
   for (const pod of pods) expect((pod["spec"] as { nodeName: string }).nodeName).toMatch(/^h100-/);
   const name = `dd-${gang.name.replaceAll("_", "-")}`;
   const job = await cluster.admin.call<KubeObject>("GET", `/apis/batch/v1/namespaces/${namespace}/jobs/${name}`);
-  for (const resource of ["secrets", "services"]) {
-    const owned = await cluster.admin.call<KubeObject>("GET", `/api/v1/namespaces/${namespace}/${resource}/${name}`);
-    expect(owned.metadata["ownerReferences"]).toMatchObject([{ kind: "Job", uid: job.metadata.uid }]);
-  }
+  const secret = await cluster.admin.call<KubeObject>("GET", `/api/v1/namespaces/${namespace}/secrets/${name}`);
+  expect(secret.metadata["ownerReferences"]).toMatchObject([{ kind: "Job", uid: job.metadata.uid }]);
+  expect(await cluster.admin.list(`/api/v1/namespaces/${namespace}/services`)).toEqual([]);
   for (const pod of pods) await cluster.endPod(namespace, pod.metadata.name, {});
   const { ranks } = await gang.ended;
   expect(ranks.map(({ rank, exitCode }) => [rank, exitCode])).toEqual([
