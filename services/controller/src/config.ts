@@ -38,6 +38,8 @@ const Environment = z.object({
   DRYDOCK_KUEUE: z.enum(["auto", "on", "off"]).default("auto"),
   /** A node may be away for so long before its pods are given up. */
   DRYDOCK_NODE_LOSS_SECONDS: z.coerce.number().int().min(1).default(60),
+  /** A finished Job is kept for so long, with its pods and its Secret. */
+  DRYDOCK_KEEP_FINISHED_SECONDS: z.coerce.number().int().min(0).default(600),
   /** Cores that a worker pod asks for. */
   DRYDOCK_WORKER_CPU: z.coerce.number().positive().optional(),
   /** GiB of a worker pod's scratch volume. */
@@ -132,6 +134,7 @@ function kubernetesOf(data: z.infer<typeof Environment>): KubernetesConfig {
     imagePullSecret: data.DRYDOCK_WORKER_IMAGE_SECRET ?? null,
     kueue: data.DRYDOCK_KUEUE,
     nodeLossSeconds: data.DRYDOCK_NODE_LOSS_SECONDS,
+    keepFinishedSeconds: data.DRYDOCK_KEEP_FINISHED_SECONDS,
     memoryPerRankBytes: data.DRYDOCK_MEMORY_LIMIT ?? null,
     cpuPerRank: data.DRYDOCK_WORKER_CPU ?? null,
     scratchBytes: data.DRYDOCK_SCRATCH_GIB === undefined ? null : data.DRYDOCK_SCRATCH_GIB * 2 ** 30,

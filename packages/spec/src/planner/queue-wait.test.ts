@@ -145,6 +145,20 @@ test.each<[string, ReturnType<typeof cluster> | null, OpenWork[], OpenWork, stri
     "no node has NVIDIA H100 80 GB: add one, or plan the run for another accelerator",
   ],
   [
+    "no node has GPUs",
+    cluster([node("processors", 0, 0, { accelerator: null })]),
+    [],
+    work("run_2", 8, 10),
+    'no node of the cluster has GPUs: add one with NVIDIA H100 80 GB, or plan the run with resources.accelerator "cpu"',
+  ],
+  [
+    "there are no nodes",
+    cluster([]),
+    [],
+    work("run_2", 8, 10),
+    'no node of the cluster has GPUs: add one with NVIDIA H100 80 GB, or plan the run with resources.accelerator "cpu"',
+  ],
+  [
     "the only node is drained",
     cluster([node("a", 8, 8, { unusable: "it is cordoned" })]),
     [],

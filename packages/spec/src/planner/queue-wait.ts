@@ -126,6 +126,8 @@ function neverFits(cluster: NonNullable<ForecastInput["cluster"]>, work: OpenWor
     return `queue "${queue}" may use ${limit} ${titleOf(accelerator)} at most, borrowed ones included, and the run needs ${pods * gpusPerPod}: raise the quota or resize the run`;
   if (fitsOnEmptyNodes(cluster.nodes, work)) return null;
   const nodes = cluster.nodes.filter((node) => node.accelerator === accelerator);
+  if (cluster.nodes.every((node) => node.accelerator === null))
+    return `no node of the cluster has GPUs: add one with ${titleOf(accelerator)}, or plan the run with resources.accelerator "cpu"`;
   if (nodes.length === 0)
     return `no node has ${titleOf(accelerator)}: add one, or plan the run for another accelerator`;
   const unusable = nodes.filter((node) => node.unusable !== null);

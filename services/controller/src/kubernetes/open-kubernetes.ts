@@ -21,6 +21,7 @@ export interface KubernetesConfig {
   /** `auto`: when the cluster has Kueue's API. */
   readonly kueue: "auto" | "on" | "off";
   readonly nodeLossSeconds: number;
+  readonly keepFinishedSeconds: number;
   readonly memoryPerRankBytes: number | null;
   readonly cpuPerRank: number | null;
   readonly scratchBytes: number | null;
@@ -78,6 +79,7 @@ export async function openKubernetes(
     imagePullPolicy: config.imagePullPolicy,
     imagePullSecret: config.imagePullSecret,
     nodeLossSeconds: config.nodeLossSeconds,
+    keepFinishedSeconds: config.keepFinishedSeconds,
     usesKueue,
     environment: picked(environment, storageVariables),
     secrets: picked(environment, storageSecrets),
