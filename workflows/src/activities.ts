@@ -1,11 +1,18 @@
-import type { DatasetInput, EvaluationInput, RunReason, RunState } from "@drydock/spec";
+import type { DatasetInput, EvaluationInput, Layout, RunReason, RunState } from "@drydock/spec";
+
+/** How a layout differs from others of the same plan. */
+export type LayoutFacts = Pick<
+  Layout,
+  "microBatchSize" | "accumulationSteps" | "recomputeActivations" | "dataParallel" | "pipelineStages"
+>;
 
 /** What the workflow must know of a run; read once, small. */
 export interface RunFacts {
   readonly state: RunState;
   readonly retries: number;
   readonly deadlineSeconds: number;
-  readonly microBatchSize: number;
+  /** The plan's layout and those to fall back to when memory runs out, in order; empty for a plan without one. */
+  readonly layouts: readonly LayoutFacts[];
   /** The plan's refusals as one sentence; empty when there are none. */
   readonly refusal: string;
   /** True when the plan was refused: the run fails without an attempt. */
@@ -16,8 +23,8 @@ export interface AttemptInput {
   readonly runId: string;
   /** Epoch of the attempt before; 0 for the first. A later one that is there already is this one, started by an earlier try. */
   readonly afterEpoch: number;
-  /** Rows per forward pass; halved after out-of-memory. */
-  readonly microBatchSize: number;
+  /** Which of the plan's layouts: 0 is the one that was planned, later ones need less memory. */
+  readonly layout: number;
   /** True: start nothing; stop the attempt that runs, if one does. */
   readonly isStopping?: true;
 }

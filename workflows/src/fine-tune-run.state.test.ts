@@ -1,16 +1,19 @@
 import { expect, test } from "vitest";
 import type { AttemptOutcome } from "./activities.ts";
-import {
-  decide,
-  initialProgress,
-  maxLosses,
-  maxOutOfMemoryRemedies,
-  type Progress,
-  type Request,
-} from "./fine-tune-run.state.ts";
+import { decide, initialProgress, maxLosses, type Progress, type Request } from "./fine-tune-run.state.ts";
 
-const facts = { retries: 2, deadlineSeconds: 60 };
-const fresh = initialProgress({ microBatchSize: 8 });
+const planned = {
+  microBatchSize: 8,
+  accumulationSteps: 1,
+  recomputeActivations: false,
+  dataParallel: 2,
+  pipelineStages: 1,
+};
+const halved = { ...planned, microBatchSize: 4, accumulationSteps: 2 };
+const recomputed = { ...halved, recomputeActivations: true };
+const staged = { ...recomputed, dataParallel: 1, pipelineStages: 2, accumulationSteps: 4 };
+const facts = { retries: 2, deadlineSeconds: 60, layouts: [planned, halved, recomputed, staged] };
+const fresh = initialProgress;
 const failed = (reason: AttemptOutcome["reason"]): AttemptOutcome => ({
   kind: "failed",
   epoch: 1,
@@ -64,21 +67,45 @@ test.each<[string, AttemptOutcome, Request, Progress, object]>([
     failed("out-of-memory"),
     "none",
     fresh,
-    { kind: "retry", progress: { microBatchSize: 4, failures: 0, outOfMemory: 1 } },
+    {
+      kind: "retry",
+      progress: { layout: 1, failures: 0 },
+      remedy: "memory ran out: micro-batch 8 → 4, accumulation 1 → 2, global batch kept",
+    },
   ],
   [
-    "out of memory with one row fails and says what to do",
+    "out of memory again: activations are computed again",
     failed("out-of-memory"),
     "none",
-    { ...fresh, microBatchSize: 1 },
-    { kind: "fail", reason: "out-of-memory" },
+    { ...fresh, layout: 1 },
+    {
+      kind: "retry",
+      progress: { layout: 2 },
+      remedy: "memory ran out: activations are computed again for the backward pass instead of kept, global batch kept",
+    },
   ],
   [
-    "out of memory too often fails",
+    "out of memory once more: more pipeline stages",
     failed("out-of-memory"),
     "none",
-    { ...fresh, outOfMemory: maxOutOfMemoryRemedies },
-    { kind: "fail" },
+    { ...fresh, layout: 2 },
+    {
+      kind: "retry",
+      progress: { layout: 3 },
+      remedy: "memory ran out: accumulation 2 → 4, pipeline stages 1 → 2 on the same GPUs, global batch kept",
+    },
+  ],
+  [
+    "out of memory with the plan's last layout fails and says what to do",
+    failed("out-of-memory"),
+    "none",
+    { ...fresh, layout: 3 },
+    {
+      kind: "fail",
+      reason: "out-of-memory",
+      message:
+        "memory ran out 4 times, last with 4 rows a micro-batch, activations computed again, 2 pipeline stages; lower image.maxPixels, use a smaller model, or give the worker more memory (because of out-of-memory)",
+    },
   ],
   [
     "a lost worker goes on without the retry budget",
@@ -100,13 +127,6 @@ test.each<[string, AttemptOutcome, Request, Progress, object]>([
     "none",
     { ...fresh, losses: maxLosses, lossStep: 6 },
     { kind: "retry", progress: { losses: 1, lossStep: 7 } },
-  ],
-  [
-    "out of memory never goes below one row",
-    failed("out-of-memory"),
-    "none",
-    { ...fresh, microBatchSize: 3 },
-    { kind: "retry", progress: { microBatchSize: 1 } },
   ],
   [
     "storage that is away is waited for",

@@ -1,12 +1,12 @@
 import type { RunReason } from "@drydock/spec";
-import type { AttemptOutcome, RunFacts } from "./activities.ts";
+import type { AttemptOutcome, LayoutFacts, RunFacts } from "./activities.ts";
 
 /** What happened to a run so far, as far as the next decision depends on it. */
 export interface Progress {
-  readonly microBatchSize: number;
+  /** Which of the plan's layouts is used: one further after each out-of-memory. */
+  readonly layout: number;
   /** Failures that count against `retries` of the run spec. */
   readonly failures: number;
-  readonly outOfMemory: number;
   /** Losses of a worker in a row without a step beyond the last loss: not the run's fault, so they have a budget of their own. */
   readonly losses: number;
   /** Last step of the attempt that was lost last. */
@@ -28,20 +28,10 @@ export type Decision =
       readonly remedy: string;
     };
 
-export const maxOutOfMemoryRemedies = 3;
 export const maxLosses = 10;
 export const maxStorageFailures = 10;
 
-export function initialProgress(facts: Pick<RunFacts, "microBatchSize">): Progress {
-  return {
-    microBatchSize: facts.microBatchSize,
-    failures: 0,
-    outOfMemory: 0,
-    losses: 0,
-    lossStep: 0,
-    storageFailures: 0,
-  };
-}
+export const initialProgress: Progress = { layout: 0, failures: 0, losses: 0, lossStep: 0, storageFailures: 0 };
 
 /** What the user asked for while the attempt ran. */
 export type Request = "none" | "pause" | "resize" | "cancel" | "deadline";
@@ -51,7 +41,7 @@ export function decide(
   outcome: AttemptOutcome,
   request: Request,
   progress: Progress,
-  facts: Pick<RunFacts, "retries" | "deadlineSeconds">,
+  facts: Pick<RunFacts, "retries" | "deadlineSeconds" | "layouts">,
 ): Decision {
   // Who was told that the run is cancelled must not find its model: also when the worker did not hear of it in time.
   if (request === "cancel") return { kind: "cancel" };
@@ -80,10 +70,10 @@ function resized(outcome: AttemptOutcome, progress: Progress): Decision {
   };
 }
 
-function remedyOf(outcome: AttemptOutcome, progress: Progress, facts: Pick<RunFacts, "retries">): Decision {
+function remedyOf(outcome: AttemptOutcome, progress: Progress, facts: Pick<RunFacts, "retries" | "layouts">): Decision {
   switch (outcome.reason) {
     case "out-of-memory":
-      return halve(outcome, progress);
+      return fallBack(outcome, progress, facts);
     case "worker-lost":
     case "node-lost":
     case "preempted":
@@ -101,22 +91,46 @@ function remedyOf(outcome: AttemptOutcome, progress: Progress, facts: Pick<RunFa
   }
 }
 
-/** Out of memory: half the micro-batch, twice the accumulation; the global batch and so the result stay. */
-function halve(outcome: AttemptOutcome, progress: Progress): Decision {
-  if (progress.microBatchSize <= 1 || progress.outOfMemory >= maxOutOfMemoryRemedies)
+/** Out of memory: the plan's next layout, which needs less; the global batch and so the result stay. */
+function fallBack(outcome: AttemptOutcome, progress: Progress, { layouts }: Pick<RunFacts, "layouts">): Decision {
+  const [used, next] = layouts.slice(progress.layout);
+  if (!next || !used)
     return {
       kind: "fail",
       reason: "out-of-memory",
-      message: `memory ran out ${progress.outOfMemory + 1} times, last with ${progress.microBatchSize} rows a micro-batch; lower image.maxPixels, use a smaller model, or give the worker more memory (${outcome.message})`,
+      message: `memory ran out ${progress.layout + 1} times, last with ${describe(used)}; lower image.maxPixels, use a smaller model, or give the worker more memory (${outcome.message})`,
     };
-  const microBatchSize = Math.floor(progress.microBatchSize / 2);
   return {
     kind: "retry",
-    progress: { ...progress, microBatchSize, outOfMemory: progress.outOfMemory + 1 },
+    progress: { ...progress, layout: progress.layout + 1 },
     delayMs: 0,
     reason: "out-of-memory",
-    remedy: `memory ran out: micro-batch ${progress.microBatchSize} → ${microBatchSize}, accumulation doubled, global batch kept`,
+    remedy: `memory ran out: ${changes(used, next).join(", ")}, global batch kept`,
   };
+}
+
+function describe(layout: LayoutFacts | undefined): string {
+  if (!layout) return "no layout";
+  const again = layout.recomputeActivations ? ", activations computed again" : "";
+  const stages = layout.pipelineStages > 1 ? `, ${layout.pipelineStages} pipeline stages` : "";
+  return `${layout.microBatchSize} rows a micro-batch${again}${stages}`;
+}
+
+function changes(used: LayoutFacts, next: LayoutFacts): string[] {
+  return [
+    ...(next.microBatchSize === used.microBatchSize
+      ? []
+      : [`micro-batch ${used.microBatchSize} → ${next.microBatchSize}`]),
+    ...(next.accumulationSteps === used.accumulationSteps
+      ? []
+      : [`accumulation ${used.accumulationSteps} → ${next.accumulationSteps}`]),
+    ...(next.recomputeActivations && !used.recomputeActivations
+      ? ["activations are computed again for the backward pass instead of kept"]
+      : []),
+    ...(next.pipelineStages === used.pipelineStages
+      ? []
+      : [`pipeline stages ${used.pipelineStages} → ${next.pipelineStages} on the same GPUs`]),
+  ];
 }
 
 /** The worker went away: go on from the last checkpoint, without touching the retry budget. Bounded while no step is gained. */

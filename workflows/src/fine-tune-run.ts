@@ -91,7 +91,7 @@ async function carryOut(runId: string, control: RunControl): Promise<void> {
   );
   control.deadlineAtMs = Date.now() + facts.deadlineSeconds * 1000;
 
-  let progress = initialProgress(facts);
+  let progress = initialProgress;
   let afterEpoch = 0;
   for (;;) {
     if (control.request === "pause") await stayPaused(runId, control);
@@ -101,9 +101,9 @@ async function carryOut(runId: string, control: RunControl): Promise<void> {
       control.isResized = false;
       if (control.request === "resize") control.request = "none";
       facts = await loadRun({ runId });
-      progress = { ...progress, microBatchSize: facts.microBatchSize };
+      progress = { ...progress, layout: 0 };
     }
-    const outcome = await attempt({ runId, afterEpoch, microBatchSize: progress.microBatchSize }, control);
+    const outcome = await attempt({ runId, afterEpoch, layout: progress.layout }, control);
     afterEpoch = outcome.epoch ?? afterEpoch;
     const decision = decide(outcome, control.request, progress, facts);
     log.info("attempt ended", { outcome: outcome.kind, reason: outcome.reason, decision: decision.kind });

@@ -89,3 +89,8 @@ export const Plan = z
   })
   .meta({ id: "Plan" });
 export type Plan = z.infer<typeof Plan>;
+
+/** The layouts that a run may have: the one that was planned, then those to fall back to when memory runs out, in order. */
+export function layoutsOf({ layout, alternatives }: Pick<Plan, "layout" | "alternatives">): readonly Layout[] {
+  return layout ? [layout, ...alternatives] : [];
+}

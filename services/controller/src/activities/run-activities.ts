@@ -1,5 +1,6 @@
 import type { ObjectStorage } from "@drydock/kit";
-import type { RunActivities } from "@drydock/workflows";
+import { layoutsOf, type Layout } from "@drydock/spec";
+import type { LayoutFacts, RunActivities } from "@drydock/workflows";
 import type { InternalApi } from "../internal-api.ts";
 import { failForGood, whileWatching } from "./activity-signals.ts";
 import { registrationOf } from "./model-registration.ts";
@@ -8,6 +9,16 @@ import { runAttempt, type RunAttemptDependencies } from "./run-attempt.ts";
 export interface RunDependencies extends RunAttemptDependencies {
   readonly api: InternalApi;
   readonly storage: ObjectStorage;
+}
+
+function factsOf({
+  microBatchSize,
+  accumulationSteps,
+  recomputeActivations,
+  dataParallel,
+  pipelineStages,
+}: Layout): LayoutFacts {
+  return { microBatchSize, accumulationSteps, recomputeActivations, dataParallel, pipelineStages };
 }
 
 export function createRunActivities(dependencies: RunDependencies): RunActivities {
@@ -21,7 +32,7 @@ export function createRunActivities(dependencies: RunDependencies): RunActivitie
           state,
           retries: spec.retries,
           deadlineSeconds: spec.deadlineSeconds,
-          microBatchSize: plan.layout?.microBatchSize ?? 1,
+          layouts: layoutsOf(plan).map(factsOf),
           isRefused: plan.refusals.length > 0 || plan.layout === null,
           refusal:
             plan.refusals.map(({ message }) => message).join(" ") ||

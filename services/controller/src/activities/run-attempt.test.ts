@@ -38,8 +38,9 @@ class FakeApi extends InternalApi {
       microBatchSize: 8,
       accumulationSteps: 2,
       recomputeActivations: false,
-    };
-    const plan = { layout, accelerator: null, steps: { total: 10 }, digest: "p" } as Plan;
+    } as const;
+    const alternatives = [{ ...layout, microBatchSize: 4, accumulationSteps: 4 }];
+    const plan = { layout, alternatives, accelerator: null, steps: { total: 10 }, digest: "p" } as Plan;
     const spec = RunSpec.parse({ name: "weld", model: "base", dataset: "weld@1", task: "vqa" });
     return {
       id: "run_1",
@@ -113,13 +114,13 @@ function setUp(backend = new FakeBackend()) {
   const attempt = async (afterEpoch = 0, change: Pick<AttemptInput, "isStopping"> = {}) =>
     await runAttempt(
       { api, host, capacity, models, storage, threads: 1, logger },
-      { runId: "run_1", afterEpoch, microBatchSize: 4, ...change },
+      { runId: "run_1", afterEpoch, layout: afterEpoch === 0 ? 0 : 1, ...change },
       { stop: stop.signal, abandon: abandon.signal },
     );
   return { api, backend, files, capacity, models, stop, abandon, attempt };
 }
 
-test("an attempt gets the next epoch, a token of its own and half of what the plan says when told so", async () => {
+test("an attempt gets the next epoch, a token of its own and the plan's next layout when told so", async () => {
   const { api, backend, attempt } = setUp();
   api.attempts.push(anAttempt({ state: "failed", endedAt: "2026-11-23T00:01:00.000Z" }));
   const outcome = attempt(1);

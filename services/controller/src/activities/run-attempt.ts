@@ -1,7 +1,7 @@
 import { effectiveSystemPrompt, datasetKeys, readManifest } from "@drydock/data";
 import { isDrydockError, messageOf, type Logger, type ObjectStorage } from "@drydock/kit";
 import type { ReportRequest } from "@drydock/proto";
-import type { Attempt, InternalRun, WorkerConfig } from "@drydock/spec";
+import { layoutsOf, type Attempt, type InternalRun, type Layout, type WorkerConfig } from "@drydock/spec";
 import type { AttemptInput, AttemptOutcome } from "@drydock/workflows";
 import type { AttemptEnd } from "../attempts/attempt-end.ts";
 import type { AttemptHost, HostedAttempt } from "../attempts/attempt-host.ts";
@@ -31,7 +31,7 @@ const openStates: readonly Attempt["state"][] = ["starting", "running", "stoppin
 /** One try of a run: waits for a slot, starts a worker (or takes over the one that runs), and watches it to its end. */
 export async function runAttempt(
   dependencies: RunAttemptDependencies,
-  { runId, afterEpoch, microBatchSize, isStopping }: AttemptInput,
+  { runId, afterEpoch, layout: layoutIndex, isStopping }: AttemptInput,
   given: WatchSignals,
 ): Promise<AttemptOutcome> {
   const { api, host, capacity } = dependencies;
@@ -48,9 +48,11 @@ export async function runAttempt(
   if (ended) return await outcomeOfEnded(host, runId, ended);
   const release = await waitForSlot(dependencies, run, signals, tells);
   if (!release) return notStarted(run, "stopped", "preempted", "stopped while waiting for a worker");
-  const attempt = nextAttempt(run, microBatchSize);
+  const layout = layoutsOf(run.plan)[layoutIndex];
+  if (!layout) throw new Error(`run ${run.id} has a plan without layout ${layoutIndex}`);
+  const attempt = nextAttempt(run, layout);
   const hosted = await capacity.holdFor(release, async () => {
-    const config = await configOrReason(dependencies, run, microBatchSize);
+    const config = await configOrReason(dependencies, run, layout);
     return typeof config === "string" ? config : await launch(dependencies, run, attempt, config, tells);
   });
   if (typeof hosted === "string") return notStarted(run, "failed", "bad-config", hosted);
@@ -114,7 +116,7 @@ async function waitForSlot(
   }
 }
 
-function nextAttempt({ attempts }: InternalRun, microBatchSize: number): Attempt {
+function nextAttempt({ attempts }: InternalRun, { microBatchSize }: Layout): Attempt {
   const before = attempts.at(-1);
   const fromStep = before?.lastStep ?? 0;
   return {
@@ -247,10 +249,10 @@ async function finish(
 async function configOrReason(
   dependencies: RunAttemptDependencies,
   run: InternalRun,
-  microBatchSize: number,
+  layout: Layout,
 ): Promise<WorkerConfig | string> {
   try {
-    return await workerConfig(dependencies, run, microBatchSize);
+    return await workerConfig(dependencies, run, layout);
   } catch (error) {
     if (isDrydockError(error) && !error.isRetryable) return messageOf(error);
     throw error;
@@ -260,17 +262,15 @@ async function configOrReason(
 async function workerConfig(
   { models, storage, threads }: RunAttemptDependencies,
   run: InternalRun,
-  microBatchSize: number,
+  layout: Layout,
 ): Promise<WorkerConfig> {
   const { spec, plan } = run;
-  if (!plan.layout) throw new Error(`run ${run.id} has a plan without a layout`);
   const manifest = await readManifest(storage, run.datasetId, run.datasetVersion);
-  const accumulationSteps = Math.ceil(spec.training.globalBatchSize / (microBatchSize * plan.layout.dataParallel));
   return {
     kind: "train",
     runId: run.id,
     spec,
-    layout: { ...plan.layout, microBatchSize, accumulationSteps },
+    layout,
     totalSteps: plan.steps.total,
     ...(await models.base(spec.model)),
     recordsSha256: manifest?.recordsSha256 ?? null,
