@@ -72,6 +72,25 @@ test("who stops waiting leaves the queue, and those behind are told", async () =
   expect(told.get("run_3")).toContain("0 runs ahead");
 });
 
+test("who stood in front and stops waiting lets those behind it in", async () => {
+  const { admitted, ask } = setUp(3);
+  const stop = new AbortController();
+  await ask("run_1", "normal", never, 2);
+  const leaving = ask("run_2", "normal", stop.signal, 2);
+  void ask("run_3");
+  stop.abort(new Error("cancelled"));
+  await expect(leaving).rejects.toThrow("cancelled");
+  await settled();
+  expect(admitted).toEqual(["run_1", "run_3"]);
+});
+
+test("thousands who wait are told their places in one walk of the line", async () => {
+  const { capacity, ask, told } = setUp(1);
+  capacity.occupy();
+  for (let index = 0; index < 5000; index++) void ask(`run_${String(index).padStart(4, "0")}`);
+  expect(told.get("run_4999")).toContain('4999 runs ahead in queue "default"');
+});
+
 test("a worker that runs already has its slot even when none is free, and keeps others waiting", async () => {
   const { capacity, admitted, ask } = setUp(1);
   const first = capacity.occupy();

@@ -74,8 +74,13 @@ export class Capacity {
 
   /** Takes slots for workers that run already, even when none is free. Answers the function that gives them back. */
   occupy(slots = 1): () => void {
-    this.#busy += slots;
+    const release = this.#take(slots);
     this.#explain();
+    return release;
+  }
+
+  #take(slots: number): () => void {
+    this.#busy += slots;
     let isHeld = true;
     return () => {
       if (!isHeld) return;
@@ -96,7 +101,7 @@ export class Capacity {
       const leave = (): void => {
         this.#waiting.splice(this.#waiting.indexOf(waiter), 1);
         reject(signal.reason instanceof Error ? signal.reason : new Error("stopped while waiting for a slot"));
-        this.#explain();
+        this.#admit();
       };
       const waiter: Waiter = {
         claim,
@@ -108,9 +113,11 @@ export class Capacity {
         },
       };
       signal.addEventListener("abort", leave, { once: true });
-      this.#waiting.push(waiter);
-      this.#waiting.sort(byPriorityThenAge);
-      this.#admit();
+      // Mostly the newest of many thousand: it goes to its place without all of them being sorted.
+      const before = this.#waiting.findLastIndex((other) => byPriorityThenAge(other, waiter) < 0);
+      this.#waiting.splice(before + 1, 0, waiter);
+      if (this.#fitsNow(this.#waiting[0])) this.#admit();
+      else this.#explain(before + 1);
     });
   }
 
@@ -164,26 +171,35 @@ export class Capacity {
   #admit(): void {
     while (!this.#isClosed) {
       const next = this.#waiting[0];
-      if (!next || this.#busy + this.#needed(next) > this.#slots) break;
+      if (!next || !this.#fitsNow(next)) break;
       this.#waiting.shift();
-      next.admit(this.occupy(this.#needed(next)));
+      next.admit(this.#take(this.#needed(next)));
     }
     this.#explain();
+  }
+
+  #fitsNow(waiter: Waiter | undefined): boolean {
+    return waiter !== undefined && !this.#isClosed && this.#busy + this.#needed(waiter) <= this.#slots;
   }
 
   #needed({ claim }: Waiter): number {
     return this.#words === workerSlots ? Math.min(claim.slots, this.#slots) : claim.slots;
   }
 
-  #explain(): void {
-    this.#waiting.forEach((waiter, index) => {
+  /** Tells those who wait, from a place in the line on, what has changed for them. */
+  #explain(from = 0): void {
+    const state = this.#words.state(this.#busy, this.#slots);
+    const aheadIn = new Map<string, number>();
+    for (const [index, waiter] of this.#waiting.entries()) {
       const { claim } = waiter;
-      const ahead = this.#waiting.slice(0, index).filter((other) => other.claim.queue === claim.queue).length;
-      const why = `needs ${this.#words.needs(this.#needed(waiter))}; ${this.#words.state(this.#busy, this.#slots)}; ${ahead} ${ahead === 1 ? "run" : "runs"} ahead in queue "${claim.queue}"`;
-      if (why === waiter.told) return;
+      const ahead = aheadIn.get(claim.queue) ?? 0;
+      aheadIn.set(claim.queue, ahead + 1);
+      if (index < from) continue;
+      const why = `needs ${this.#words.needs(this.#needed(waiter))}; ${state}; ${ahead} ${ahead === 1 ? "run" : "runs"} ahead in queue "${claim.queue}"`;
+      if (why === waiter.told) continue;
       waiter.told = why;
       claim.tell(why);
-    });
+    }
   }
 }
 
