@@ -14,6 +14,9 @@ import { ApiServerProxy } from "./api-server-proxy.ts";
 import { ControllerDoor } from "./controller-door.ts";
 import { OnCluster } from "./on-cluster.ts";
 
+/** Finished Jobs stay for so long, with all that belongs to them. */
+export const keptSeconds = 40;
+
 /** Ports and keys that `drydock up` chose. */
 export interface Settings {
   readonly apiKey: string;
@@ -77,6 +80,7 @@ export class ClusterStage implements AsyncDisposable {
       DRYDOCK_WORKER_THREADS: "1",
       DRYDOCK_NODE_LOSS_SECONDS: "2",
       DRYDOCK_STOP_DEADLINE_SECONDS: "8",
+      DRYDOCK_KEEP_FINISHED_SECONDS: String(keptSeconds),
       CONTROLLER_HOST: cluster.hostAddress,
       DRYDOCK_CONTROLLER_URL: door.url,
     };

@@ -32,7 +32,6 @@ export class OnCluster implements Site {
   readonly #options: OnClusterOptions;
   /** Values of every Secret that was ever seen. */
   readonly #tokens = new Set<string>();
-  #lastPods: LiveWorker[] = [];
 
   constructor(options: OnClusterOptions) {
     this.#options = options;
@@ -40,11 +39,10 @@ export class OnCluster implements Site {
     this.storage = options.storage;
   }
 
-  /** Pods that wait or run, and processes of workers. While the API server is away: the pods seen last. */
+  /** Pods that wait or run, and processes of workers. While the API server is away, the processes alone. */
   async liveWorkers(): Promise<LiveWorker[]> {
-    const pods = await this.pods().catch(() => null);
-    if (pods !== null) this.#lastPods = pods.filter(isAlive).map(workerOfPod);
-    return [...this.#lastPods, ...(await this.processes())];
+    const pods = await this.pods().catch(() => []);
+    return [...pods.filter(isAlive).map(workerOfPod), ...(await this.processes())];
   }
 
   /** Worker processes of this installation, on any node. */
@@ -75,7 +73,7 @@ export class OnCluster implements Site {
   }
 
   /** All objects of runs, whether finished or not. */
-  async objects(runIds: readonly string[]): Promise<KubeObject[]> {
+  async objects(runIds?: readonly string[]): Promise<KubeObject[]> {
     const { cluster, namespace } = this.#options;
     const paths = cluster.connection.hasKueue ? [...collections, workloads] : collections;
     const found: KubeObject[] = [];
@@ -84,7 +82,8 @@ export class OnCluster implements Site {
       const namespaced = path.replace(/\/(\w+)$/, `/namespaces/${namespace}/$1`);
       for (const object of await cluster.admin.list(`/${namespaced}`)) found.push({ ...object, kind });
     }
-    return found.filter(({ metadata }) => {
+    return found.filter(({ kind, metadata }) => {
+      if (runIds === undefined) return metadata.labels?.[runLabel] !== undefined || kind === "Workload";
       const owner = (metadata["ownerReferences"] as { name: string }[] | undefined)?.[0]?.name ?? "";
       return runIds.some(
         (id) => metadata.labels?.[runLabel] === id || owner.includes(id.toLowerCase().replace("_", "-")),

@@ -1,9 +1,7 @@
-import { readFile } from "node:fs/promises";
-import { join } from "node:path";
-import { Client, Connection } from "@temporalio/client";
 import { NotFoundError, sha256, type ObjectStorage } from "@drydock/kit";
 import type { CheckpointManifest, Run, RunEvent, StepMetric } from "@drydock/spec";
 import { until, type Embedded } from "../support/embedded.ts";
+import { askTemporal } from "./ask-temporal.ts";
 import type { Findings } from "./invariants.ts";
 import type { Site } from "./site.ts";
 
@@ -88,18 +86,21 @@ export class Oracle {
   }
 
   async #checkWorkflows(evidence: readonly Evidence[], secrets: readonly string[], findings: Findings): Promise<void> {
-    const connection = await Connection.connect({ address: await temporalAddress(this.#site.drydock) });
-    const client = new Client({ connection });
-    for (const { run } of evidence) {
-      const handle = client.workflow.getHandle(run.id);
-      const description = await handle.describe();
-      findings.expect(3, description.status.name === "COMPLETED", `run ${run.id}: workflow ${description.status.name}`);
-      const { events } = await handle.fetchHistory();
-      const most = historyBase + historyPerAttempt * Math.max(1, run.attempts.length);
-      findings.expect(10, (events ?? []).length <= most, `run ${run.id}: ${events?.length} events, at most ${most}`);
-      findings.expect(12, !tells(textIn(events), secrets), `run ${run.id}: a secret in the workflow's history`);
-    }
-    await connection.close();
+    await askTemporal(this.#site.drydock, async (client) => {
+      for (const { run } of evidence) {
+        const handle = client.workflow.getHandle(run.id);
+        const description = await handle.describe();
+        findings.expect(
+          3,
+          description.status.name === "COMPLETED",
+          `run ${run.id}: workflow ${description.status.name}`,
+        );
+        const { events } = await handle.fetchHistory();
+        const most = historyBase + historyPerAttempt * Math.max(1, run.attempts.length);
+        findings.expect(10, (events ?? []).length <= most, `run ${run.id}: ${events?.length} events, at most ${most}`);
+        findings.expect(12, !tells(textIn(events), secrets), `run ${run.id}: a secret in the workflow's history`);
+      }
+    });
   }
 }
 
@@ -131,11 +132,6 @@ async function contentOf(storage: ObjectStorage, key: string): Promise<Uint8Arra
     if (error instanceof NotFoundError) return null;
     throw error;
   }
-}
-
-async function temporalAddress({ stateDirectory }: Embedded): Promise<string> {
-  const settings = await readFile(join(stateDirectory, "settings.json"), "utf8");
-  return `127.0.0.1:${(JSON.parse(settings) as { ports: { temporal: number } }).ports.temporal}`;
 }
 
 function checkTerminalState({ run, events }: Evidence, findings: Findings): void {

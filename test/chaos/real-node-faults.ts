@@ -35,26 +35,11 @@ export async function nodeIs(cluster: Cluster, node: string, isReady: boolean): 
   });
 }
 
-/** A node's object is deleted, as a cloud does with a machine that is gone. Answers what makes it again. */
-export async function deleteNode(cluster: Cluster, name: string): Promise<() => Promise<void>> {
-  const node = await cluster.admin.call("GET", `/api/v1/nodes/${name}`);
-  await cluster.admin.call("DELETE", `/api/v1/nodes/${name}`);
-  const { labels, annotations } = node.metadata;
-  return async () => {
-    await cluster.admin.call("POST", "/api/v1/nodes", {
-      apiVersion: "v1",
-      kind: "Node",
-      metadata: { name, labels, annotations },
-      spec: node["spec"],
-      status: node["status"],
-    });
-  };
-}
-
+/** Node of a pod; empty while it has none. */
 export function nodeOf({ spec }: KubeObject): string {
   return (spec as { nodeName?: string } | undefined)?.nodeName ?? "";
 }
 
-function isRunning({ status }: KubeObject): boolean {
+export function isRunning({ status }: KubeObject): boolean {
   return (status as { phase?: string } | undefined)?.phase === "Running";
 }

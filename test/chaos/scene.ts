@@ -1,7 +1,7 @@
+import { messageOf } from "@drydock/kit";
 import { until } from "../support/embedded.ts";
 import type { ClusterStage } from "./cluster-stage.ts";
 import { Findings } from "./invariants.ts";
-import type { LiveWorker } from "./site.ts";
 import { expectSuccess, judge, slugOf, submit, type Submitted } from "./trial.ts";
 import { WorkerWatch } from "./worker-watch.ts";
 
@@ -12,7 +12,7 @@ export interface RunShape {
 }
 
 /** A LoRA run of the tiny model. */
-function specOf(ranks: number, steps: number): object {
+function loraSpec(ranks: number, steps: number): object {
   return {
     model: "drydock-tiny-vl",
     dataset: "colours@1",
@@ -21,13 +21,13 @@ function specOf(ranks: number, steps: number): object {
     mode: "lora",
     resources: { gpus: ranks },
     training: { maxSteps: steps, globalBatchSize: 8, learningRate: 1e-3 },
-    checkpoint: { everySteps: 5 },
+    checkpoint: { everySteps: 10 },
     evaluation: { before: false, maxNewTokens: 4 },
   };
 }
 
-/** A step of two ranks on two quiet cores; slower machines only train for longer. */
-const secondsPerStep = 0.2;
+/** A step on two quiet cores; slower machines only train for longer. */
+const secondsPerStep = 0.1;
 
 function stepsIn(seconds: number): number {
   return Math.ceil(seconds / secondsPerStep);
@@ -43,17 +43,19 @@ const goesOnBy = 2;
 export class Scene {
   readonly stage: ClusterStage;
   readonly runs: Submitted[] = [];
+  /** Nodes that nobody reaches: what lives there is fenced by its epoch, and may live beside its successor. */
+  readonly cutOff = new Set<string>();
   readonly #watch: WorkerWatch;
   readonly #shared: Findings;
   readonly #all: Findings[];
   readonly #own: Findings[] = [];
 
   /** @param all  gets the findings of every fault */
-  constructor(stage: ClusterStage, name: string, all: Findings[], isFenced?: (worker: LiveWorker) => boolean) {
+  constructor(stage: ClusterStage, name: string, all: Findings[]) {
     this.stage = stage;
     this.#all = all;
     this.#shared = new Findings(name);
-    this.#watch = new WorkerWatch(stage.site, isFenced);
+    this.#watch = new WorkerWatch(stage.site, ({ node }) => this.cutOff.has(node ?? ""));
     this.#watch.start();
   }
 
@@ -71,7 +73,7 @@ export class Scene {
 
   async submit({ ranks, seconds }: RunShape): Promise<Submitted> {
     const name = `${this.slug}-${this.runs.length + 1}`;
-    const run = await submit(this.stage.site, name, specOf(ranks, stepsIn(seconds)), this.#shared);
+    const run = await submit(this.stage.site, name, loraSpec(ranks, stepsIn(seconds)), this.#shared);
     this.runs.push(run);
     return run;
   }
@@ -95,28 +97,29 @@ export class Scene {
     return (await this.stage.drydock.run(id)).progress.step;
   }
 
+  /** A run that no fault was meant for has not noticed any. */
+  async expectUndisturbed({ id }: Submitted, findings: Findings): Promise<void> {
+    await expectSuccess(this.stage.site, id, findings);
+    const { attempts } = await this.stage.drydock.run(id);
+    findings.expect(9, attempts.length === 1, `the other run ${id} has ${attempts.length} attempts`);
+  }
+
+  /** Ends the watch also of a scene that broke off; its rows say so. */
+  async breakOff(why: string): Promise<void> {
+    await this.#watch.stop();
+    for (const findings of this.#own) findings.expect(6, false, why);
+  }
+
   /** Waits for all ends, asks the oracle, and closes the rows. Answers what did not hold. */
   async end(wanted: "succeeded" | "cancelled" = "succeeded"): Promise<string[]> {
     const shared = this.#shared;
     for (const { id } of this.runs) if (wanted === "succeeded") await expectSuccess(this.stage.site, id, shared);
-    const { doubles } = await this.#watch.stop();
-    shared.expect(1, doubles.length === 0, JSON.stringify(doubles[0]));
+    const { doubles, looks } = await this.#watch.stop();
+    if (looks < 10) throw new Error(`the workers were looked at ${looks} times only`);
+    const own = doubles.filter(({ runId }) => this.runs.some(({ id }) => id === runId));
+    shared.expect(1, own.length === 0, JSON.stringify(own[0]));
     for (const { id } of this.runs) {
       const attempts = (await this.stage.drydock.run(id)).attempts.map(({ epoch }) => epoch);
-      const { metrics } = await (await import("./oracle.ts")).evidenceOf(this.stage.drydock, id);
-      const t = metrics.map((m) => m.seconds).toSorted((a, b) => a - b);
-      console.log(
-        "PACE",
-        this.slug,
-        id,
-        t.length,
-        "min",
-        t[0],
-        "median",
-        t[t.length >> 1],
-        "sum",
-        t.reduce((a, b) => a + b, 0),
-      );
       const launched = this.#watch.epochsOf(id);
       const isSame = attempts.join() === launched.join();
       shared.expect(
@@ -132,5 +135,21 @@ export class Scene {
     );
     for (const findings of this.#own) findings.include(shared);
     return this.#own.flatMap((findings) => findings.violations());
+  }
+}
+
+/** Plays a scene to its end. A scene that breaks off counts as no progress. Answers every invariant that does not hold. */
+export async function play(
+  stage: ClusterStage,
+  all: Findings[],
+  name: string,
+  script: (scene: Scene) => Promise<readonly string[]>,
+): Promise<readonly string[]> {
+  const scene = new Scene(stage, name, all);
+  try {
+    return await script(scene);
+  } catch (error) {
+    await scene.breakOff(messageOf(error));
+    throw error;
   }
 }

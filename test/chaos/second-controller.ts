@@ -71,11 +71,14 @@ export async function answers(host: string, port: number): Promise<boolean> {
   });
 }
 
-/** Who holds the lead, by the Lease itself. */
-export async function leaderOf({ cluster }: ClusterStage): Promise<string> {
+/** The Lease by which controllers agree on who leads. */
+export async function leaseOf({ cluster }: ClusterStage): Promise<{ holderIdentity?: string; renewTime?: string }> {
   const path = "/apis/coordination.k8s.io/v1/namespaces/drydock-system/leases/drydock-controller";
-  const lease = await cluster.admin.call("GET", path);
-  return (lease["spec"] as { holderIdentity?: string }).holderIdentity ?? "";
+  return (await cluster.admin.call("GET", path))["spec"] as { holderIdentity?: string; renewTime?: string };
+}
+
+export async function leaderOf(stage: ClusterStage): Promise<string> {
+  return (await leaseOf(stage)).holderIdentity ?? "";
 }
 
 /** Waits until another one leads. */

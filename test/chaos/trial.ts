@@ -18,13 +18,14 @@ export interface Submitted {
 
 /** The same submission three times at once: one run. */
 export async function submit({ drydock }: Site, name: string, spec: object, findings: Findings): Promise<Submitted> {
-  const send = async (): Promise<string | undefined> => {
+  const send = async (): Promise<string> => {
     const { body } = await drydock.request("POST", "/v1/runs", { ...spec, name }, { "idempotency-key": name });
-    return (body as { id?: string }).id;
+    const { id } = body as { id?: string };
+    return id ?? `no run: ${JSON.stringify(body)}`;
   };
   const ids = await Promise.all([send(), send(), send()]);
   const [id] = ids;
-  if (id === undefined) throw new Error(`${name} was not accepted`);
+  if (id.startsWith("no run")) throw new Error(`${name} was not accepted: ${id}`);
   findings.expect(11, new Set(ids).size === 1, `${name} was submitted as ${ids.join(", ")}`);
   return {
     id,
