@@ -13,6 +13,8 @@ export interface CompileOptions {
   readonly weightsDirectory?: string;
   /** Graphs of different lanes run at the same time; default 0. */
   readonly lane?: number;
+  /** Whether memory of a run is kept for the next one; default true. Many sessions would each keep their own. */
+  readonly keepsMemory?: boolean;
 }
 
 /** A graph with its ONNX Runtime session, which lives on a session thread. One session serves all sizes of its symbols. */
@@ -46,6 +48,7 @@ export class CompiledGraph {
       executionMode: "sequential",
       // Planning all memory ahead takes a second arena beside the one that the first run filled: 0.8 GB more at 129 M.
       enableMemPattern: false,
+      enableCpuMemArena: options.keepsMemory ?? true,
       logSeverityLevel: 3,
       extra: {
         session: {

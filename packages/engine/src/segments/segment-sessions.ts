@@ -15,7 +15,8 @@ export class SegmentSessions {
   async sessionOf({ outputs }: SegmentGraph): Promise<CompiledGraph> {
     const key = createHash("sha256").update(encodeOnnx(outputs).model).digest("hex");
     let session = this.#sessions.get(key);
-    if (!session) this.#sessions.set(key, (session = CompiledGraph.compile(outputs, this.#options)));
+    if (!session)
+      this.#sessions.set(key, (session = CompiledGraph.compile(outputs, { ...this.#options, keepsMemory: false })));
     return await session;
   }
 
