@@ -46,6 +46,7 @@ const report = join(import.meta.dirname, "..", "..", ".drydock", "bench");
 /** What was measured of one subject. */
 interface Outcome {
   readonly subject: string;
+  readonly namespace: string;
   readonly bound: number;
   readonly p50Seconds: number;
   readonly p99Seconds: number;
@@ -72,7 +73,10 @@ await raiseQuota();
 const subjects = { drydock: runDrydock, kueue: runKueue };
 const outcomes: Outcome[] = [];
 for (const [name, subject] of Object.entries(subjects))
-  if (values.subjects.split(",").includes(name)) outcomes.push(await measure(name, subject));
+  if (values.subjects.split(",").includes(name)) {
+    if (outcomes.length > 0) await untilEmpty(outcomes.at(-1)?.namespace ?? "");
+    outcomes.push(await measure(name, subject));
+  }
 const text = [
   `Burst of ${runs} runs of one GPU and ${gangs} gangs of ${ranks} × ${gpus} GPUs on ${nodes} simulated nodes of ${gpusPerNode} GPUs; ${cpus().length} × ${cpus()[0]?.model ?? "processor"}, Node ${process.version}`,
   "",
@@ -120,6 +124,7 @@ async function measure(
   await watch.stop();
   const outcome = {
     subject: name,
+    namespace,
     ...statistics(boundAtMs, startedMs),
     writesPerRun: sum(written) / works.length,
     writesByResource: perRun(written),
@@ -128,8 +133,6 @@ async function measure(
   };
   // Told at once: what follows may take its time.
   process.stderr.write(`${JSON.stringify(outcome)}\n`);
-  await cluster.admin.call("DELETE", `/api/v1/namespaces/${namespace}`);
-  await untilEmpty(namespace);
   return outcome;
 }
 
@@ -233,5 +236,6 @@ function listed(shares: Readonly<Record<string, number>>): string {
 
 /** The next subject has the cluster to itself. */
 async function untilEmpty(namespace: string): Promise<void> {
+  await cluster.admin.call("DELETE", `/api/v1/namespaces/${namespace}`);
   while ((await cluster.admin.find(`/api/v1/namespaces/${namespace}`)) !== null) await delay(500);
 }

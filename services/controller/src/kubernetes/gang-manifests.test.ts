@@ -71,6 +71,21 @@ test("nodes of the accelerator's product are wanted, nodes to avoid are not", ()
   });
 });
 
+test("nodes in use fill up first, so that whole nodes stay free for gangs; the ranks of one are near each other", () => {
+  const wishes = (ranks: number) =>
+    (
+      podOf({ ranks })["affinity"] as {
+        podAffinity: {
+          preferredDuringSchedulingIgnoredDuringExecution: { podAffinityTerm: { topologyKey: string } }[];
+        };
+      }
+    ).podAffinity.preferredDuringSchedulingIgnoredDuringExecution.map(
+      ({ podAffinityTerm }) => podAffinityTerm.topologyKey,
+    );
+  expect(wishes(1)).toEqual(["kubernetes.io/hostname"]);
+  expect(wishes(4)).toEqual(["kubernetes.io/hostname", "topology.kubernetes.io/zone"]);
+});
+
 test("a rank tells the others the address of its pod, with no Service", () => {
   expect(Object.keys(gangManifests(aGang({ ranks: 2 }), settings))).toEqual(["job", "secret"]);
   expect(podOf({ ranks: 2 })).toMatchObject({

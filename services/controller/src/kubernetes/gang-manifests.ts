@@ -61,6 +61,7 @@ export function gangManifests(spec: GangSpec, settings: WorkerPodSettings): Gang
         [annotations.gang]: spec.name,
         ...(spec.placement.accelerator === null ? {} : { [annotations.accelerator]: spec.placement.accelerator }),
         [annotations.gpusPerRank]: String(spec.placement.gpusPerRank),
+        [annotations.queue]: spec.placement.queue,
         [annotations.logKeys]: JSON.stringify(spec.logKeys),
       },
     },
@@ -103,8 +104,13 @@ function queueLabels({ placement }: GangSpec, settings: WorkerPodSettings): Reco
   if (!settings.usesKueue) return {};
   return {
     [labels.queue]: settings.localQueues[placement.queue] ?? placement.queue,
-    [labels.kueuePriority]: `drydock-${placement.priority}`,
+    [labels.kueuePriority]: kueuePriority(placement.priority),
   };
+}
+
+/** Kueue's WorkloadPriorityClass of a run's priority (k8s/queues). */
+export function kueuePriority(priority: GangSpec["placement"]["priority"]): string {
+  return `drydock-${priority}`;
 }
 
 function podSpec(spec: GangSpec, settings: WorkerPodSettings, name: string): object {
@@ -189,7 +195,7 @@ function fromField(name: string, fieldPath: string): object {
   return { name, valueFrom: { fieldRef: { fieldPath } } };
 }
 
-/** Nodes of the right product, none that is to be avoided, ranks near each other. */
+/** Nodes of the right product, none that is to be avoided, those that are in use first, ranks near each other. */
 function affinityOf({ placement, ranks }: GangSpec, settings: WorkerPodSettings, name: string): object {
   const { accelerator, avoidNodes } = placement;
   const products = accelerator === null ? [] : (settings.productLabels[accelerator] ?? [accelerator]);
@@ -205,20 +211,17 @@ function affinityOf({ placement, ranks }: GangSpec, settings: WorkerPodSettings,
             requiredDuringSchedulingIgnoredDuringExecution: { nodeSelectorTerms: [{ matchExpressions }] },
           },
         }),
-    ...(ranks === 1
-      ? {}
-      : {
-          podAffinity: {
-            preferredDuringSchedulingIgnoredDuringExecution: [
-              {
-                weight: 100,
-                podAffinityTerm: {
-                  labelSelector: { matchLabels: { [labels.job]: name } },
-                  topologyKey: "topology.kubernetes.io/zone",
-                },
-              },
-            ],
-          },
-        }),
+    podAffinity: {
+      preferredDuringSchedulingIgnoredDuringExecution: [
+        // Nodes that are in use fill up first: a gang needs whole nodes, and the scheduler's own way is to spread.
+        near({ [labels.managedBy]: managedBy }, "kubernetes.io/hostname", 50),
+        ...(ranks === 1 ? [] : [near({ [labels.job]: name }, "topology.kubernetes.io/zone", 100)]),
+      ],
+    },
   };
+}
+
+/** A wish to be where pods with these labels are. */
+function near(matchLabels: Readonly<Record<string, string>>, topologyKey: string, weight: number): object {
+  return { weight, podAffinityTerm: { labelSelector: { matchLabels }, topologyKey } };
 }

@@ -1,13 +1,16 @@
 import { ConflictError, InvalidError, messageOf, NotFoundError, type Logger, type ObjectStorage } from "@drydock/kit";
-import type { ClusterBackend, Gang, GangSpec } from "../backend/cluster-backend.ts";
-import { gangManifests, specDigest, type WorkerPodSettings } from "./gang-manifests.ts";
+import { z } from "zod";
+import type { ClusterBackend, Gang, GangSpec, Placement } from "../backend/cluster-backend.ts";
+import { gangManifests, kueuePriority, specDigest, type WorkerPodSettings } from "./gang-manifests.ts";
 import type { KubeApi } from "./kube-api.ts";
 import { conditionOf, type JobObject, type KubeObject, type PodObject } from "./kube-objects.ts";
 import { KubernetesGang } from "./kubernetes-gang.ts";
+import { whyEvicted, type WorkloadObject } from "./kueue-workload.ts";
 import { ListWatch } from "./list-watch.ts";
 import { annotations, jobName, labels, managedBy } from "./names.ts";
 import { PodLogs } from "./pod-logs.ts";
-import { whyItWaits, type WorkloadObject } from "./why-it-waits.ts";
+import { PodsByJob } from "./pods-by-job.ts";
+import { whyItWaits } from "./why-it-waits.ts";
 
 export interface KubernetesBackendOptions {
   readonly api: KubeApi;
@@ -36,7 +39,10 @@ export class KubernetesBackend implements ClusterBackend {
   readonly #workloads: ListWatch<WorkloadObject> | null;
   /** By the Job's name. */
   readonly #gangs = new Map<string, KubernetesGang>();
-  readonly #seenPods = new Map<string, PodObject>();
+  readonly #podsByJob = new PodsByJob();
+  /** Gangs that had no pod when they were last looked at. */
+  #podless = new Set<string>();
+  #isAsking = false;
   readonly #logs: PodLogs;
   #timer: NodeJS.Timeout | null = null;
 
@@ -71,6 +77,39 @@ export class KubernetesBackend implements ClusterBackend {
   /** The pods that are known now. */
   pods(): PodObject[] {
     return this.#pods.list();
+  }
+
+  /** The Jobs that are known now. */
+  jobs(): JobObject[] {
+    return this.#jobs.list();
+  }
+
+  /** Kueue's Workloads that are known now; none without Kueue. */
+  workloads(): WorkloadObject[] {
+    return this.#workloads?.list() ?? [];
+  }
+
+  /**
+   * Gives the Jobs of a run that wait in Kueue another priority: Kueue hands their label on to the Workload. The pods keep
+   * the PriorityClass that they were made with, which a Job cannot change.
+   */
+  async prioritise(runId: string, priority: Placement["priority"]): Promise<void> {
+    if (!this.#options.settings.usesKueue) return;
+    const wanted = kueuePriority(priority);
+    const waiting = this.#jobs
+      .list()
+      .filter(
+        ({ metadata, spec }) =>
+          metadata.labels?.[labels.run] === runId &&
+          spec?.suspend === true &&
+          metadata.labels[labels.kueuePriority] !== wanted,
+      );
+    for (const { metadata } of waiting)
+      await this.#options.api.apply(`${this.#path("batch/v1", "jobs")}/${metadata.name}`, {
+        apiVersion: "batch/v1",
+        kind: "Job",
+        metadata: { name: metadata.name, labels: { [labels.kueuePriority]: wanted } },
+      });
   }
 
   async start(spec: GangSpec): Promise<Gang> {
@@ -114,12 +153,13 @@ export class KubernetesBackend implements ClusterBackend {
         placement: {
           accelerator: notes?.[annotations.accelerator] ?? null,
           gpusPerRank: Number(notes?.[annotations.gpusPerRank] ?? 0),
+          queue: notes?.[annotations.queue] ?? "default",
         },
       },
       name,
     );
     const nowMs = performance.now();
-    for (const pod of this.#pods.list()) if (pod.metadata.labels?.[labels.job] === name) gang.seePod(pod, nowMs);
+    for (const pod of this.#podsByJob.of(name)) gang.seePod(pod, nowMs);
     gang.seeJob(job);
     return gang;
   }
@@ -129,6 +169,7 @@ export class KubernetesBackend implements ClusterBackend {
     const gang = new KubernetesGang(spec, job, {
       hopelessAfterMs,
       nodeLossMs: settings.nodeLossSeconds * 1000,
+      whyEvicted: (of) => this.#whyEvicted(of),
       deletePods: (of, graceSeconds) => this.#inBackground("delete pods", this.#deletePods(of, graceSeconds)),
       deleteJob: (of) => this.#inBackground("delete the job", this.#deleteJob(of)),
     });
@@ -163,7 +204,7 @@ export class KubernetesBackend implements ClusterBackend {
   }
 
   async #deletePods(job: string, graceSeconds: number | null): Promise<void> {
-    const found = this.#pods.list().filter(({ metadata }) => metadata.labels?.[labels.job] === job);
+    const found = this.#podsByJob.of(job);
     const isWaiting = found.every(({ status }) => status?.phase === "Pending");
     // Pods that never ran have nothing to save, and a Job that waits has none.
     if (isWaiting) {
@@ -203,50 +244,85 @@ export class KubernetesBackend implements ClusterBackend {
   }
 
   #podChanged(name: string, pod: PodObject | null): void {
-    const known = pod ?? this.#seenPods.get(name);
+    if (pod) this.#podsByJob.put(pod);
+    const known = pod ?? this.#podsByJob.remove(name);
     const gang = this.#gangs.get(known?.metadata.labels?.[labels.job] ?? "");
-    if (pod) this.#seenPods.set(name, pod);
-    else this.#seenPods.delete(name);
     if (!gang || !known) return;
     if (pod) gang.seePod(pod, performance.now());
     else gang.losePod(known);
   }
 
-  /** Looks at what waits, and copies logs of what runs. */
+  /** Looks at pods that time makes hopeless, at what waits, and copies logs of what runs. */
   async #look(): Promise<void> {
+    const gangs = [...this.#gangs].filter(([, gang]) => !gang.isOver);
     const nowMs = performance.now();
-    for (const [name, gang] of this.#gangs) {
-      if (gang.isOver) continue;
-      const pods = this.#pods.list().filter(({ metadata }) => metadata.labels?.[labels.job] === name);
-      for (const pod of pods) gang.seePod(pod, nowMs);
-      try {
-        if (gang.hasRun) await this.#logs.copy(name, this.#jobs.get(name), pods);
-        else await this.#explain(gang, name, pods);
-      } catch (error) {
-        this.#options.logger.warn({ gang: gang.name, error: messageOf(error) }, "cannot look at a gang");
-      }
+    for (const [name, gang] of gangs) for (const pod of this.#podsByJob.of(name)) gang.seePod(pod, nowMs);
+    // Asking the cluster may take long, with thousands of gangs or when it does not answer: it is asked once at a time.
+    if (this.#isAsking) return;
+    this.#isAsking = true;
+    try {
+      await this.#explain(gangs.filter(([, gang]) => !gang.isOver && !gang.hasRun));
+      for (const [name, gang] of gangs)
+        if (!gang.isOver && gang.hasRun) await this.#logs.copy(name, this.#jobs.get(name), this.#podsByJob.of(name));
+    } catch (error) {
+      this.#options.logger.warn({ error: messageOf(error) }, "cannot look at gangs");
+    } finally {
+      this.#isAsking = false;
     }
   }
 
-  async #explain(gang: KubernetesGang, name: string, pods: readonly PodObject[]): Promise<void> {
-    const job = this.#jobs.get(name);
-    if (!job) return;
-    const workload = this.#workloads
-      ?.list()
-      .find(({ metadata }) => metadata.ownerReferences?.some(({ uid }) => uid === job.metadata.uid));
-    const creationFailure = pods.length === 0 && job.spec?.suspend !== true ? await this.#creationFailure(job) : null;
-    const why = whyItWaits({ job, pods, workload: workload ?? null, creationFailure });
-    if (why === null) return;
-    gang.tellWhy(why.sentence);
-    if (why.isHopeless) gang.endFor("bad-pod", why.sentence);
+  async #explain(gangs: readonly (readonly [string, KubernetesGang])[]): Promise<void> {
+    const { workloads, creationFailures } = await this.#reasonsToWait(gangs);
+    for (const [name, gang] of gangs) {
+      const job = this.#jobs.get(name);
+      if (!job) continue;
+      const { uid = "" } = job.metadata;
+      const pods = this.#podsByJob.of(name);
+      const creationFailure = pods.length === 0 ? (creationFailures.get(uid) ?? null) : null;
+      const why = whyItWaits({ job, pods, workload: workloads.get(uid) ?? null, creationFailure });
+      if (why === null) continue;
+      gang.tellWhy(why.sentence);
+      if (why.isHopeless) gang.endFor("bad-pod", why.sentence);
+    }
   }
 
-  /** Why the Job controller could make no pod: quota, policy, webhook. Null when it said nothing. */
-  async #creationFailure(job: JobObject): Promise<string | null> {
-    const selector = encodeURIComponent(`involvedObject.uid=${job.metadata.uid ?? ""},reason=FailedCreate`);
+  /** Who took a gang's GPUs, as Kueue tells it. */
+  #whyEvicted(job: string): string {
+    const uid = this.#jobs.get(job)?.metadata.uid;
+    const workload = this.#workloads
+      ?.list()
+      .find(({ metadata }) => metadata.ownerReferences?.some((owner) => owner.uid === uid));
+    return whyEvicted(workload ?? null, (jobUid) => {
+      const other = this.#jobs.list().find(({ metadata }) => metadata.uid === jobUid);
+      if (!other) return null;
+      const { [labels.run]: run, [labels.kueuePriority]: priority = "" } = other.metadata.labels ?? {};
+      return `run ${run} (priority ${priority.replace(/^drydock-/, "")})`;
+    });
+  }
+
+  async #reasonsToWait(gangs: readonly (readonly [string, KubernetesGang])[]): Promise<ReasonsToWait> {
+    const workloads = new Map<string, WorkloadObject>();
+    for (const workload of this.#workloads?.list() ?? [])
+      for (const { uid } of workload.metadata.ownerReferences ?? []) workloads.set(uid, workload);
+    const podless = gangs.filter(([name]) => {
+      const job = this.#jobs.get(name);
+      return job !== undefined && job.spec?.suspend !== true && this.#podsByJob.of(name).length === 0;
+    });
+    // A Job that was made just now has no pods yet, and events are costly to search: only who still has none is asked for.
+    const isOverdue = podless.some(([name]) => this.#podless.has(name));
+    this.#podless = new Set(podless.map(([name]) => name));
+    return { workloads, creationFailures: isOverdue ? await this.#creationFailures() : new Map() };
+  }
+
+  /** Why the Job controller could make no pods (quota, policy, webhook), by the Job's uid; the newest words of each. */
+  async #creationFailures(): Promise<Map<string, string>> {
+    const selector = encodeURIComponent("involvedObject.kind=Job,reason=FailedCreate");
     const { items } = await this.#options.api.list(this.#path("v1", "events"), `fieldSelector=${selector}`);
-    const newest = items.at(-1);
-    return typeof newest?.["message"] === "string" ? newest["message"] : null;
+    return new Map(
+      CreationFailure.array()
+        .parse(items)
+        .map((event) => [event.involvedObject.uid, event.message]),
+    );
   }
 
   #path(version: string, resource: string): string {
@@ -258,6 +334,14 @@ export class KubernetesBackend implements ClusterBackend {
     work.catch((error: unknown) => this.#options.logger.error({ error: messageOf(error) }, `cannot ${what}`));
   }
 }
+
+/** What a look at the cluster says of gangs that wait, by the uid of their Jobs. */
+interface ReasonsToWait {
+  readonly workloads: ReadonlyMap<string, WorkloadObject>;
+  readonly creationFailures: ReadonlyMap<string, string>;
+}
+
+const CreationFailure = z.object({ involvedObject: z.object({ uid: z.string() }), message: z.string() });
 
 function isOver(job: JobObject): boolean {
   return Boolean(conditionOf(job, "Complete") ?? conditionOf(job, "Failed"));

@@ -8,6 +8,11 @@ export interface ListWatchOptions {
   /** Path of the collection, e.g. `/api/v1/namespaces/runs/pods`. */
   readonly path: string;
   readonly labelSelector?: string;
+  readonly fieldSelector?: string;
+  /** The collection is that of all namespaces: names are then `namespace/name`. */
+  readonly isClusterWide?: boolean;
+  /** What is kept of an object; the whole when absent. Its `metadata` must stay. */
+  readonly reduce?: (object: KubeObject) => KubeObject;
   readonly logger: Logger;
   /** A full list at least so often, however quiet the watch is. Default ten minutes. */
   readonly resyncMs?: number;
@@ -105,7 +110,7 @@ export class ListWatch<T extends KubeObject> {
   async #list(): Promise<void> {
     const { api, path } = this.#options;
     const { items, resourceVersion } = await api.list(path, this.#selector());
-    const present = new Set(items.map(({ metadata }) => metadata.name));
+    const present = new Set(items.map((item) => this.#keyOf(item)));
     for (const name of this.#objects.keys()) if (!present.has(name)) this.#remove(name);
     for (const item of items) this.#put(item as T);
     this.#resourceVersion = resourceVersion;
@@ -145,17 +150,22 @@ export class ListWatch<T extends KubeObject> {
       throw object.code === 410 ? new ConflictError("kube_gone", message) : new Error(message);
     }
     this.#resourceVersion = object.metadata.resourceVersion ?? this.#resourceVersion;
-    if (type === "DELETED") this.#remove(object.metadata.name);
+    if (type === "DELETED") this.#remove(this.#keyOf(object));
     else if (type !== "BOOKMARK") this.#put(object as KubeObject as T);
   }
 
   #put(object: T): void {
-    const { name, uid, resourceVersion } = object.metadata;
+    const { uid, resourceVersion } = object.metadata;
+    const name = this.#keyOf(object);
     const known = this.#objects.get(name);
     if (known?.metadata.resourceVersion === resourceVersion && known?.metadata.uid === uid) return;
     if (known && known.metadata.uid !== uid) this.#remove(name);
-    this.#objects.set(name, object);
-    this.#tell(name, object);
+    // Who wrote which field is as large as the rest of a pod, and nobody reads it.
+    const { managedFields: _managedFields, ...metadata } = object.metadata;
+    const whole: T = { ...object, metadata };
+    const kept = (this.#options.reduce?.(whole) ?? whole) as T;
+    this.#objects.set(name, kept);
+    this.#tell(name, kept);
   }
 
   #remove(name: string): void {
@@ -172,8 +182,14 @@ export class ListWatch<T extends KubeObject> {
   }
 
   #selector(): string {
-    const { labelSelector } = this.#options;
-    return labelSelector === undefined ? "" : `labelSelector=${encodeURIComponent(labelSelector)}`;
+    const { labelSelector, fieldSelector } = this.#options;
+    return Object.entries({ labelSelector, fieldSelector })
+      .flatMap(([key, value]) => (value === undefined ? [] : [`${key}=${encodeURIComponent(value)}`]))
+      .join("&");
+  }
+
+  #keyOf({ metadata }: KubeObject): string {
+    return this.#options.isClusterWide === true ? `${metadata.namespace ?? ""}/${metadata.name}` : metadata.name;
   }
 }
 
