@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { S3Storage } from "@drydock/kit";
 import { Versitygw } from "@drydock/kit/versitygw";
 import { createTinyData } from "../../services/worker/test/tiny-model.ts";
-import { ensureWorkerImage, workerImage } from "../cluster/images/worker-image.ts";
+import { ensureWorkerImage, workerImage } from "../cluster/images/service-image.ts";
 import { sharedCluster } from "../cluster/shared-cluster.ts";
 import type { Cluster } from "../cluster/cluster.ts";
 import { Embedded, kill } from "../support/embedded.ts";
@@ -75,7 +75,7 @@ export class ClusterStage implements AsyncDisposable {
       DRYDOCK_WORKER_IMAGE: workerImage,
       DRYDOCK_WORKER_IMAGE_PULL: "Never",
       DRYDOCK_MEMORY_LIMIT: String(1.5 * 2 ** 30),
-      DRYDOCK_WORKER_CPU: "0.1",
+      DRYDOCK_WORKER_CPU: "0.4",
       DRYDOCK_SCRATCH_GIB: "1",
       DRYDOCK_WORKER_THREADS: "1",
       DRYDOCK_NODE_LOSS_SECONDS: "2",

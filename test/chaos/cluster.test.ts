@@ -10,8 +10,8 @@ import { play, type Scene } from "./scene.ts";
 import { playTwoControllers } from "./two-controllers.ts";
 import { report, type Submitted } from "./trial.ts";
 
-/** Of one scene, all its faults and runs. */
-const sceneMs = 300_000;
+/** Of one scene, all its faults and runs; a minute on a quiet computer. */
+const sceneMs = 600_000;
 /** A cancelled run has no pod after its grace and so long (invariant 7). */
 const cancelledWithinMs = 68_000;
 
@@ -33,8 +33,8 @@ function scene(name: string, script: (scene: Scene) => Promise<readonly string[]
 }
 
 scene("a worker is killed, its reports arrive twice, and long after", async (scene) => {
-  const run = await scene.submit({ ranks: 2, seconds: 8 });
-  const other = await scene.submit({ ranks: 1, seconds: 4 });
+  const run = await scene.submit({ ranks: 2, steps: 60 });
+  const other = await scene.submit({ ranks: 1, steps: 40 });
   const undoubled = stage.door.deliverTwice();
   const killed = await scene.strike("kill -9 worker", run, async () => {
     const ranks = (await stage.site.processes()).filter(({ runId }) => runId === run.id);
@@ -50,41 +50,43 @@ scene("a worker is killed, its reports arrive twice, and long after", async (sce
 
 scene("servers of Drydock are killed", async (scene) => {
   const { controller = 0, temporal = 0 } = await stage.drydock.processes();
-  const run = await scene.submit({ ranks: 2, seconds: 30 });
-  await scene.strike("kill -9 api", run, async () => await stage.killProcess("api"));
-  await scene.strike("Temporal stands still for 18 s: it starts the activity of the run again", run, async () => {
+  const run = async (): Promise<Submitted> => await scene.inTraining({ ranks: 2, steps: 100 });
+  await scene.strike("kill -9 api", await run(), async () => await stage.killProcess("api"));
+  const watched = await run();
+  await scene.strike("Temporal stands still for 18 s: it starts the activity of the run again", watched, async () => {
     process.kill(temporal, "SIGSTOP");
     await delay(18_000);
     process.kill(temporal, "SIGCONT");
     await until("the activity is started again", async () =>
-      (await startsOfActivity(stage.drydock, run.id)) > 1 ? true : null,
+      (await startsOfActivity(stage.drydock, watched.id)) > 1 ? true : null,
     );
   });
-  await scene.strike("kill -9 Temporal", run, async () => await stage.killProcess("temporal"));
-  await scene.strike("kill -9 storage, back after 2 s", run, async () => {
+  await scene.strike("kill -9 Temporal", await run(), async () => await stage.killProcess("temporal"));
+  await scene.strike("kill -9 storage, back after 2 s", await run(), async () => {
     await stage.store.kill();
     await delay(2000);
     await stage.store.up();
   });
-  await scene.strike("kill -9 controller", run, async () => kill(controller));
+  await scene.strike("kill -9 controller", await run(), async () => kill(controller));
   return await scene.end();
 });
 
 scene("servers of Kubernetes are killed", async (scene) => {
-  const run = await scene.submit({ ranks: 1, seconds: 20 });
   const { cluster } = stage;
-  await scene.strike("kill -9 API server, back after 2 s", run, async () => {
+  const run = async (): Promise<Submitted> => await scene.inTraining({ ranks: 1, steps: 150 });
+  await scene.strike("kill -9 API server, back after 2 s", await run(), async () => {
     await cluster.component("apiserver").kill9();
-    await scene.submit({ ranks: 1, seconds: 3 });
+    await scene.submit({ ranks: 1, steps: 100 });
     await delay(2000);
     await cluster.component("apiserver").start();
   });
-  await scene.strike("kill -9 etcd", run, async () => {
+  await scene.strike("kill -9 etcd", await run(), async () => {
     await cluster.component("etcd").kill9();
     await cluster.component("etcd").start();
   });
-  await scene.strike("kill -9 kubelet", run, async () => {
-    const node = await nodeOfRun(run);
+  const served = await run();
+  await scene.strike("kill -9 kubelet", served, async () => {
+    const node = await nodeOfRun(served);
     await cluster.component(kubeletOf(node)).kill9();
     await cluster.component(kubeletOf(node)).start();
   });
@@ -95,16 +97,17 @@ scene("answers of the API server fail", async (scene) => {
   const { proxy } = stage;
   const creates = (method: string): boolean => method === "POST";
   const busy = proxy.begin({ kind: "status", status: 429, retryAfterSeconds: 1 }, { matches: creates, most: 3 });
-  const run = await scene.submit({ ranks: 1, seconds: 15 });
+  await scene.submit({ ranks: 1, steps: 100 });
   await until("three creates are refused", async () => (busy.count() === 3 ? true : null));
   busy.end();
   scene.findings("429 with Retry-After while pods are created").times = busy.count();
   const lost = proxy.begin({ kind: "answer-lost" }, { matches: creates, most: 2 });
-  await scene.submit({ ranks: 1, seconds: 3 });
+  await scene.submit({ ranks: 1, steps: 150 });
   await until("two answers are lost", async () => (lost.count() === 2 ? true : null));
   lost.end();
   scene.findings("answers to creates are lost").times = lost.count();
-  await scene.strike("watches are cut", run, async () => {
+  const run = async (): Promise<Submitted> => await scene.inTraining({ ranks: 1, steps: 100 });
+  await scene.strike("watches are cut", await run(), async () => {
     let count = 0;
     for (let times = 0; times < 3; times++) {
       count += proxy.cutWatches();
@@ -115,7 +118,7 @@ scene("answers of the API server fail", async (scene) => {
   for (const how of ["event", "status"] as const)
     await scene.strike(
       `watches are answered with 410 by their ${how === "event" ? "stream" : "status"}`,
-      run,
+      await run(),
       async () => {
         const gone = proxy.begin({ kind: "gone", how }, { matches: () => true, most: 4 });
         proxy.cutWatches();
@@ -125,7 +128,7 @@ scene("answers of the API server fail", async (scene) => {
       },
     );
   const failing = proxy.begin({ kind: "status", status: 500 }, { matches: () => true, most: 20 });
-  await scene.strike("500 to whatever is asked", run, async () => {
+  await scene.strike("500 to whatever is asked", await run(), async () => {
     proxy.cutWatches();
     await until("calls have failed", async () => (failing.count() === 20 ? true : null));
     failing.end();
@@ -143,8 +146,8 @@ scene("nodes are cut off and drained", async (scene) => {
   const { cluster, namespace, drydock } = stage;
   const [first = "", second = ""] = cluster.connection.realNodes;
   await cordon(cluster, second, true);
-  const run = await scene.submit({ ranks: 1, seconds: 12 });
-  const quick = await scene.submit({ ranks: 1, seconds: 8 });
+  const run = await scene.submit({ ranks: 1, steps: 120 });
+  const quick = await scene.submit({ ranks: 1, steps: 80 });
   await drydock.runAtStep(quick.id, 1);
   const cut = await scene.strike("node not ready: its kubelet is gone, and the worker stands still", run, async () => {
     await cordon(cluster, second, false);
@@ -159,6 +162,8 @@ scene("nodes are cut off and drained", async (scene) => {
         const { attempts: now, state } = await drydock.run(run.id);
         return now.length > attempts.length && state === "running" ? true : null;
       });
+      // It is done while its kubelet is away: nobody but itself can say so.
+      await drydock.runIn(quick.id, ["succeeded", "failed"]);
     } finally {
       // The node comes back, and its worker goes on as if nothing had been.
       for (const { pid } of frozen) process.kill(pid, "SIGCONT");
@@ -182,7 +187,6 @@ scene("nodes are cut off and drained", async (scene) => {
       await cordon(cluster, node, false);
     }
   });
-  // It was done while its kubelet was away: nobody but itself could say so.
   await scene.expectUndisturbed(quick, cut);
   return await scene.end();
 });
@@ -190,7 +194,7 @@ scene("nodes are cut off and drained", async (scene) => {
 scene("two controllers, one that stands still, a clock that jumps", playTwoControllers);
 
 scene("a cancel is lost with the controller", async (scene) => {
-  const run = await scene.submit({ ranks: 2, seconds: 60 });
+  const run = await scene.submit({ ranks: 2, steps: 600 });
   const findings = scene.findings("cancel, then kill -9 controller");
   await stage.drydock.runAtStep(run.id, 5);
   await stage.drydock.call("POST", `/v1/runs/${run.id}/cancel`);

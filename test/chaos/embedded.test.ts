@@ -59,6 +59,9 @@ const pause = async (pids: readonly number[], milliseconds: number) => {
   for (const pid of pids) process.kill(pid, "SIGCONT");
 };
 
+const checkpointAt = (id: string, step: number) =>
+  `runs/${id}/checkpoints/step-${String(step).padStart(8, "0")}/manifest.json`;
+
 interface Fault {
   readonly inject: (victim: string) => Promise<void>;
   /** The other run must not notice. */
@@ -85,6 +88,19 @@ const faults: Readonly<Record<string, Fault>> = {
   // Its own silence is not the worker's: nobody is ended as hung when it runs again.
   "controller stopped for 20 s, longer than a heartbeat": {
     inject: async () => await pause([(await drydock.processes())["controller"] ?? 0], 20_000),
+  },
+  // Steps that nobody heard of are in a checkpoint: the next attempt takes them as done, and must tell them.
+  "worker killed after a checkpoint, while the controller stands still": {
+    inject: async (victim) => {
+      const { controller = 0 } = await drydock.processes();
+      process.kill(controller, "SIGSTOP");
+      try {
+        await until("a later checkpoint is saved", async () => await site.storage.head(checkpointAt(victim, 30)));
+        await killWorkerOf(victim);
+      } finally {
+        process.kill(controller, "SIGCONT");
+      }
+    },
   },
   "worker hangs": {
     inject: async (victim) => {

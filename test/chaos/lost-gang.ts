@@ -31,7 +31,7 @@ export class LostGang {
     const nodes = await createNodes(cluster.plane, { prefix: "plain", count: 2, product: null });
     for (const node of realNodes) await cordon(cluster, node, true);
     try {
-      const run = await scene.submit({ ranks: 2, seconds: 5 });
+      const run = await scene.submit({ ranks: 2, steps: 50 });
       const pods = await until("the gang lies on simulated nodes", async () => {
         const found = await site.pods(run.id);
         return found.length === 2 && found.every(isRunning) ? found : null;

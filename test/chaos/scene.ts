@@ -1,5 +1,5 @@
 import { messageOf } from "@drydock/kit";
-import { until } from "../support/embedded.ts";
+import { until, type RunView } from "../support/embedded.ts";
 import type { ClusterStage } from "./cluster-stage.ts";
 import { Findings } from "./invariants.ts";
 import { expectSuccess, judge, slugOf, submit, type Submitted } from "./trial.ts";
@@ -7,12 +7,11 @@ import { WorkerWatch } from "./worker-watch.ts";
 
 export interface RunShape {
   readonly ranks: number;
-  /** At least so long it trains when nothing gets in its way. */
-  readonly seconds: number;
+  readonly steps: number;
 }
 
-/** A LoRA run of the tiny model. */
-function loraSpec(ranks: number, steps: number): object {
+/** A LoRA run of the tiny model: ten steps a second on two quiet cores. */
+function loraSpec({ ranks, steps }: RunShape): object {
   return {
     model: "drydock-tiny-vl",
     dataset: "colours@1",
@@ -26,15 +25,13 @@ function loraSpec(ranks: number, steps: number): object {
   };
 }
 
-/** A step on two quiet cores; slower machines only train for longer. */
-const secondsPerStep = 0.1;
-
-function stepsIn(seconds: number): number {
-  return Math.ceil(seconds / secondsPerStep);
-}
+/** A run with fewer steps left may be done before a fault has struck. */
+const enoughLeft = 30;
 
 /** Steps that a run must take after a fault to count as going on. */
 const goesOnBy = 2;
+/** On a quiet computer it takes half a minute at the most. */
+const goesOnWithinMs = 180_000;
 
 /**
  * Runs under watch, and what happens to them: faults strike one after the other, each is judged by itself where it can be
@@ -71,30 +68,40 @@ export class Scene {
     return findings;
   }
 
-  async submit({ ranks, seconds }: RunShape): Promise<Submitted> {
-    const name = `${this.slug}-${this.runs.length + 1}`;
-    const run = await submit(this.stage.site, name, loraSpec(ranks, stepsIn(seconds)), this.#shared);
+  async submit(shape: RunShape): Promise<Submitted> {
+    const run = await submit(this.stage.site, `${this.slug}-${this.runs.length + 1}`, loraSpec(shape), this.#shared);
     this.runs.push(run);
     return run;
   }
 
-  /** Strikes in the middle of training, and waits until the run goes on beyond the step of the fault. */
-  async strike(fault: string, run: Submitted, inject: () => Promise<number | void>): Promise<Findings> {
-    const findings = this.findings(fault);
-    const before = (await this.stage.drydock.runAtStep(run.id, (await this.stepOf(run)) + 1)).progress.step;
-    await this.stage.site.noteSecrets();
-    findings.times = (await inject()) ?? 1;
-    const step = await until(`run ${run.id} goes on after: ${fault}`, async () => {
-      const now = await this.stepOf(run).catch(() => 0);
-      return now >= before + goesOnBy ? now : null;
-    }).catch(() => null);
-    findings.expect(6, step !== null, `run ${run.id} stays at step ${before} after: ${fault}`);
-    await run.again(findings);
-    return findings;
+  /** The newest run while it trains and has steps enough left for a fault; else a new one. */
+  async inTraining(shape: RunShape): Promise<Submitted> {
+    const newest = this.runs.at(-1);
+    const known = newest === undefined ? null : await this.stage.drydock.run(newest.id);
+    if (newest && known?.state === "running" && known.progress.totalSteps - known.progress.step > enoughLeft)
+      return newest;
+    const run = await this.submit(shape);
+    await this.stage.drydock.runAtStep(run.id, 1);
+    return run;
   }
 
-  async stepOf({ id }: Submitted): Promise<number> {
-    return (await this.stage.drydock.run(id)).progress.step;
+  /** Strikes in the middle of training, and waits until the run goes on beyond the step of the fault, or is done. */
+  async strike(fault: string, run: Submitted, inject: () => Promise<number | void>): Promise<Findings> {
+    const { drydock, site } = this.stage;
+    const findings = this.findings(fault);
+    const before = await drydock.runAtStep(run.id, 1);
+    if (before.state !== "running") throw new Error(`run ${run.id} is ${before.state}, too early for: ${fault}`);
+    await site.noteSecrets();
+    findings.times = (await inject()) ?? 1;
+    const wanted = (await drydock.run(run.id).catch(() => before)).progress.step + goesOnBy;
+    const goesOn = async (): Promise<RunView | null> => {
+      const now = await drydock.run(run.id).catch(() => null);
+      return now && (now.state === "succeeded" || now.progress.step >= wanted) ? now : null;
+    };
+    const after = await until(`run ${run.id} goes on after: ${fault}`, goesOn, goesOnWithinMs).catch(() => null);
+    findings.expect(6, after !== null, `run ${run.id} does not get to step ${wanted} after: ${fault}`);
+    await run.again(findings);
+    return findings;
   }
 
   /** A run that no fault was meant for has not noticed any. */
@@ -104,9 +111,10 @@ export class Scene {
     findings.expect(9, attempts.length === 1, `the other run ${id} has ${attempts.length} attempts`);
   }
 
-  /** Ends the watch also of a scene that broke off; its rows say so. */
+  /** Ends a scene that broke off: its rows say so, and its runs are in nobody's way. */
   async breakOff(why: string): Promise<void> {
     await this.#watch.stop();
+    for (const { id } of this.runs) await this.stage.drydock.request("POST", `/v1/runs/${id}/cancel`);
     for (const findings of this.#own) findings.expect(6, false, why);
   }
 

@@ -4,6 +4,7 @@ import { until } from "../support/embedded.ts";
 import type { ClusterStage } from "./cluster-stage.ts";
 import { FalseClock } from "./false-clock.ts";
 import type { Scene } from "./scene.ts";
+import type { Submitted } from "./trial.ts";
 import { anotherLeads, leaderOf, leaseOf, SecondController } from "./second-controller.ts";
 
 /** One controller waits while the other leads; each takes over from the other once, and in between the leader's clock goes wrong. */
@@ -11,15 +12,15 @@ export async function playTwoControllers(scene: Scene): Promise<readonly string[
   const { stage } = scene;
   const clock = await FalseClock.create(stage.scratch);
   const { ports } = await stage.settings();
-  const run = await scene.submit({ ranks: 1, seconds: 45 });
+  const run = async (): Promise<Submitted> => await scene.inTraining({ ranks: 1, steps: 150 });
   const first = await leaderOf(stage);
   const second = await SecondController.start(stage, clock.environment);
   try {
-    await scene.strike("two controllers at once", run, async () => {
+    await scene.strike("two controllers at once", await run(), async () => {
       await delay(3000);
       expect([await leaderOf(stage), await second.leads()]).toEqual([first, false]);
     });
-    await scene.strike("the leader stands still for longer than its lease, then goes on", run, async () => {
+    await scene.strike("the leader stands still for longer than its lease, then goes on", await run(), async () => {
       const { controller = 0 } = await stage.drydock.processes();
       process.kill(controller, "SIGSTOP");
       const next = await anotherLeads(stage, first);
@@ -35,11 +36,11 @@ export async function playTwoControllers(scene: Scene): Promise<readonly string[
       ["an hour ahead", 3600],
       ["two hours back", -3600],
     ] as const)
-      await scene.strike(`the leader's clock jumps ${how}`, run, async () => {
+      await scene.strike(`the leader's clock jumps ${how}`, await run(), async () => {
         await clock.jump(seconds);
         await until("the leader writes wrong times", async () => ((await isOffBy(stage, seconds)) ? true : null));
       });
-    await scene.strike("the leader is asked to end, the other takes over", run, async () => {
+    await scene.strike("the leader is asked to end, the other takes over", await run(), async () => {
       const last = await leaderOf(stage);
       await second.stop();
       await anotherLeads(stage, last);

@@ -7,7 +7,7 @@ export interface DoubleLaunch {
   readonly epochs: readonly number[];
 }
 
-const lookMs = 150;
+const lookMs = 250;
 
 /** Looks at the workers again and again, from start to stop. */
 export class WorkerWatch {
