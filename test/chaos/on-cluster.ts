@@ -32,6 +32,8 @@ export class OnCluster implements Site {
   readonly #options: OnClusterOptions;
   /** Values of every Secret that was ever seen. */
   readonly #tokens = new Set<string>();
+  /** A look that is under way. */
+  #look: Promise<LiveWorker[]> | null = null;
 
   constructor(options: OnClusterOptions) {
     this.#options = options;
@@ -39,8 +41,15 @@ export class OnCluster implements Site {
     this.storage = options.storage;
   }
 
-  /** Pods that wait or run, and processes of workers. While the API server is away, the processes alone. */
+  /** Pods that wait or run, and processes of workers. While the API server is away, the processes alone. Scenes at the same time look once. */
   async liveWorkers(): Promise<LiveWorker[]> {
+    const look = (this.#look ??= this.#lookAtWorkers());
+    const found = await look;
+    if (this.#look === look) this.#look = null;
+    return found;
+  }
+
+  async #lookAtWorkers(): Promise<LiveWorker[]> {
     const pods = await this.pods().catch(() => []);
     return [...pods.filter(isAlive).map(workerOfPod), ...(await this.processes())];
   }

@@ -166,6 +166,8 @@ function kubeletConfiguration({ folder, socket, cgroup, address, healthPort, pla
 }
 
 const cgroupRoot = "/sys/fs/cgroup";
+/** Of the processor, against 1024 of each process outside: else all pods of a node together get as much as one test does. */
+const nodeCpuShares = 4096;
 
 /** A group of the node's own in every hierarchy: two kubelets in one group would end each other's pods. */
 async function createCgroup(name: string): Promise<void> {
@@ -173,6 +175,7 @@ async function createCgroup(name: string): Promise<void> {
     if (!entry.isDirectory()) continue;
     const group = join(cgroupRoot, entry.name, name);
     await mkdir(group, { recursive: true });
+    if (entry.name === "cpu") await writeFile(join(group, "cpu.shares"), String(nodeCpuShares));
     if (entry.name !== "cpuset") continue;
     for (const file of ["cpuset.cpus", "cpuset.mems"])
       await writeFile(join(group, file), await readFile(join(cgroupRoot, entry.name, file), "utf8"));
