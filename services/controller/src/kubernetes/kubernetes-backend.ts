@@ -43,6 +43,10 @@ export class KubernetesBackend implements ClusterBackend {
   /** Gangs that had no pod when they were last looked at. */
   #podless = new Set<string>();
   #isAsking = false;
+  /** Names of gangs whose Job is being made. */
+  readonly #starting = new Set<string>();
+  /** Gangs whose Job was not known when they were last looked at. */
+  #jobless = new Set<string>();
   readonly #logs: PodLogs;
   #timer: NodeJS.Timeout | null = null;
 
@@ -116,6 +120,7 @@ export class KubernetesBackend implements ClusterBackend {
     const name = jobName(spec.name);
     const manifests = gangManifests(spec, this.#options.settings);
     const gang = this.#gangs.get(name) ?? this.#track(spec, name);
+    this.#starting.add(name);
     try {
       const job = await this.#createOrFind(spec, manifests.job);
       await this.#createSecret(ownedBy(job, manifests.secret));
@@ -123,6 +128,8 @@ export class KubernetesBackend implements ClusterBackend {
     } catch (error) {
       this.#gangs.delete(name);
       throw asConfigError(error);
+    } finally {
+      this.#starting.delete(name);
     }
   }
 
@@ -204,10 +211,10 @@ export class KubernetesBackend implements ClusterBackend {
   }
 
   async #deletePods(job: string, graceSeconds: number | null): Promise<void> {
-    const found = this.#podsByJob.of(job);
-    const isWaiting = found.every(({ status }) => status?.phase === "Pending");
-    // Pods that never ran have nothing to save, and a Job that waits has none.
-    if (isWaiting) {
+    // Pods that never ran have nothing to save, and a Job that waits has none; the watch may be behind, so they are asked for.
+    const known = this.#podsByJob.of(job);
+    const found = isWaiting(known) ? await this.#podsNow(job) : known;
+    if (isWaiting(found)) {
       await this.#deleteJob(job);
       return;
     }
@@ -235,12 +242,16 @@ export class KubernetesBackend implements ClusterBackend {
   /** The Job's end may be seen before that of its pods: they are asked before it counts. */
   async #concludeFromPods(gang: KubernetesGang, job: JobObject): Promise<void> {
     try {
-      const selector = encodeURIComponent(`${labels.job}=${gang.jobName}`);
-      const { items } = await this.#options.api.list(this.#path("v1", "pods"), `labelSelector=${selector}`);
-      for (const pod of items) gang.seePod(pod as PodObject, performance.now());
+      for (const pod of await this.#podsNow(gang.jobName)) gang.seePod(pod, performance.now());
     } finally {
       gang.seeJob(job);
     }
+  }
+
+  async #podsNow(job: string): Promise<PodObject[]> {
+    const selector = encodeURIComponent(`${labels.job}=${job}`);
+    const { items } = await this.#options.api.list(this.#path("v1", "pods"), `labelSelector=${selector}`);
+    return items as PodObject[];
   }
 
   #podChanged(name: string, pod: PodObject | null): void {
@@ -261,6 +272,7 @@ export class KubernetesBackend implements ClusterBackend {
     if (this.#isAsking) return;
     this.#isAsking = true;
     try {
+      await this.#findLostJobs(gangs);
       await this.#explain(gangs.filter(([, gang]) => !gang.isOver && !gang.hasRun));
       for (const [name, gang] of gangs)
         if (!gang.isOver && gang.hasRun) await this.#logs.copy(name, this.#jobs.get(name), this.#podsByJob.of(name));
@@ -268,6 +280,18 @@ export class KubernetesBackend implements ClusterBackend {
       this.#options.logger.warn({ error: messageOf(error) }, "cannot look at gangs");
     } finally {
       this.#isAsking = false;
+    }
+  }
+
+  /** A Job that was made and deleted while the watch was away is never told of: it is asked for by name. */
+  async #findLostJobs(gangs: readonly (readonly [string, KubernetesGang])[]): Promise<void> {
+    const isJobless = (name: string): boolean => !this.#jobs.get(name) && !this.#starting.has(name);
+    const jobless = gangs.map(([name]) => name).filter(isJobless);
+    const overdue = jobless.filter((name) => this.#jobless.has(name));
+    this.#jobless = new Set(jobless);
+    for (const name of overdue) {
+      const found = await this.#options.api.find(`${this.#path("batch/v1", "jobs")}/${name}`);
+      if (found === null && isJobless(name)) this.#jobChanged(name, null);
     }
   }
 
@@ -345,6 +369,10 @@ const CreationFailure = z.object({ involvedObject: z.object({ uid: z.string() })
 
 function isOver(job: JobObject): boolean {
   return Boolean(conditionOf(job, "Complete") ?? conditionOf(job, "Failed"));
+}
+
+function isWaiting(pods: readonly PodObject[]): boolean {
+  return pods.every(({ status }) => status?.phase === "Pending");
 }
 
 /** Makes an object belong to a Job: it goes when the Job goes. */
