@@ -30,6 +30,9 @@ export const leftOut: readonly string[] = [
   "onnxruntime-node/bin/napi-v6/win32",
   `onnxruntime-node/bin/napi-v6/linux/${process.arch === "arm64" ? "x64" : "arm64"}`,
   "koffi-linux-*/musl_*",
+  "core-bridge/releases/*-darwin",
+  "core-bridge/releases/*-msvc",
+  `core-bridge/releases/${process.arch === "arm64" ? "x86_64" : "aarch64"}-unknown-linux-gnu`,
   "packages/*/test",
   "packages/*/scripts",
   "services/*/test",
@@ -38,8 +41,8 @@ export const leftOut: readonly string[] = [
 
 /** Folders beside `src` that a service reads when it runs. */
 const besideSource: Readonly<Record<Service, readonly string[]>> = {
-  api: ["services/api/migrations", "services/api/openapi.json"],
-  controller: [],
+  api: ["services/api/migrations", "services/api/openapi.json", "models/drydock-tiny-vl"],
+  controller: ["models/drydock-tiny-vl"],
   worker: [],
 };
 

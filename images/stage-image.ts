@@ -8,6 +8,7 @@ import { execFile } from "node:child_process";
 import { mkdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { promisify } from "node:util";
+import { writeWorkflowBundle } from "../services/controller/src/workflow-code.ts";
 import { imageFiles, leftOut, type Service } from "./image-files.ts";
 
 const run = promisify(execFile);
@@ -25,6 +26,7 @@ export async function stageImage(service: Service, target: string): Promise<void
     await run("tar", ["-C", folder, "-xf", archive]);
     await rm(archive);
   }
+  if (service === "controller") await writeWorkflowBundle(join(target, "own", "workflows", "bundle.cjs"));
 }
 
 if (import.meta.main) {

@@ -4,7 +4,7 @@ import type { AddressInfo } from "node:net";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { Cluster } from "./cluster.ts";
 import { smallImage } from "./images/small-images.ts";
-import { ensureWorkerImage, workerImage } from "./images/worker-image.ts";
+import { ensureWorkerImage, workerImage } from "./images/service-image.ts";
 import { jobOf, succeeds, type JobShape } from "./job-fixtures.ts";
 import type { KubeObject } from "./kube-client.ts";
 import { realNodesMissing, sharedCluster } from "./shared-cluster.ts";

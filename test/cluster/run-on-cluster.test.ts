@@ -9,7 +9,7 @@ import { Versitygw } from "@drydock/kit/versitygw";
 import { createTinyData } from "../../services/worker/test/tiny-model.ts";
 import { Embedded, kill, until, type RunView } from "../support/embedded.ts";
 import type { Cluster } from "./cluster.ts";
-import { ensureWorkerImage, workerImage } from "./images/worker-image.ts";
+import { ensureWorkerImage, workerImage } from "./images/service-image.ts";
 import type { KubeObject } from "./kube-client.ts";
 import { sharedCluster } from "./shared-cluster.ts";
 

@@ -18,6 +18,14 @@ export class Embedded {
     this.#environment = environment;
   }
 
+  /** One that somebody else started. */
+  static at(url: string, key: string): Embedded {
+    const found = new Embedded("");
+    found.url = url;
+    found.#key = key;
+    return found;
+  }
+
   async up(): Promise<void> {
     const child = spawn(process.execPath, [resolve(import.meta.dirname, "run-up.ts"), this.stateDirectory], {
       stdio: ["ignore", "pipe", "pipe"],

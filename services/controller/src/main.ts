@@ -4,7 +4,7 @@ import { fileURLToPath } from "node:url";
 import { setTimeout as delay } from "node:timers/promises";
 import { NativeConnection, Runtime, Worker } from "@temporalio/worker";
 import { createLogger, isDrydockError, messageOf, openStorage, RetryingStorage } from "@drydock/kit";
-import { temporalNames, type ClusterNode } from "@drydock/spec";
+import { temporalNames } from "@drydock/spec";
 import { createDatasetActivities } from "./activities/dataset-activities.ts";
 import { createEvaluationActivities } from "./activities/evaluation-activities.ts";
 import { createRunActivities } from "./activities/run-activities.ts";
@@ -12,23 +12,22 @@ import { AttemptFiles } from "./attempts/attempt-files.ts";
 import { AttemptObjects } from "./attempts/attempt-objects.ts";
 import { AttemptHost } from "./attempts/attempt-host.ts";
 import { AttemptRegistry } from "./attempts/attempt-registry.ts";
-import { Capacity, type Admission } from "./attempts/capacity.ts";
+import { Capacity } from "./attempts/capacity.ts";
 import { ClusterCapacity } from "./attempts/cluster-capacity.ts";
 import { serveWorkers } from "./attempts/worker-server.ts";
 import { LocalBackend } from "./backend/local-backend.ts";
 import { accountForWorkers } from "./account-for-workers.ts";
 import { ClusterReporter } from "./cluster-report/cluster-reporter.ts";
-import { KubernetesFacts } from "./cluster-report/kubernetes-facts.ts";
+import { followCluster } from "./cluster-report/follow-cluster.ts";
 import { LocalFacts } from "./cluster-report/local-facts.ts";
 import { stopWorkers, type ControllerParts } from "./close-controller.ts";
 import { readConfig, type ControllerConfig } from "./config.ts";
-import { gangSettings } from "./kubernetes/gang-settings.ts";
 import { openKubernetes, type KubernetesConfig, type OpenCluster } from "./kubernetes/open-kubernetes.ts";
 import { InternalApi } from "./internal-api.ts";
 import { ModelLocator } from "./models/model-locator.ts";
 import { temporalLogger } from "./temporal-logger.ts";
+import { workflowCode } from "./workflow-code.ts";
 
-const workflowsPath = fileURLToPath(import.meta.resolve("@drydock/workflows"));
 const workerProgram = fileURLToPath(new URL("../../worker/src/main.ts", import.meta.url));
 /** Storage that is away is waited for so long within one call; after that the activity is tried again. */
 const storageBudgetMs = 120_000;
@@ -48,7 +47,7 @@ async function run(config: ControllerConfig): Promise<void> {
   let worker: Worker | null = null;
   const cluster = config.kubernetes === null ? null : await openCluster(config, config.kubernetes);
   const slots = new Capacity(cluster?.usesKueue === true ? Number.MAX_SAFE_INTEGER : config.slots);
-  const pools = cluster !== null && !cluster.usesKueue ? new ClusterCapacity() : null;
+  const pools = cluster !== null && !cluster.usesKueue ? new ClusterCapacity(config.kubernetes?.queueQuotas) : null;
   const parts: ControllerParts = {
     // Kueue decides who runs; without it we do.
     capacity: pools ?? slots,
@@ -60,7 +59,8 @@ async function run(config: ControllerConfig): Promise<void> {
   const closing = closeOnSignals(config, parts, cluster, () => worker);
   await cluster?.election.lead(closing);
   await cluster?.backend.connect();
-  const nodes = cluster === null ? null : await followNodes(cluster, config, parts.capacity, pools);
+  const followed =
+    cluster === null ? null : await followCluster(cluster, config.kubernetes?.namespace ?? "", pools, logger);
   const api = new InternalApi(config.apiUrl, config.internalKey);
   await accountForWorkers(parts, api);
   const { server, port } = await serveWorkers(parts.registry, config.port, logger, config.host);
@@ -71,7 +71,7 @@ async function run(config: ControllerConfig): Promise<void> {
     connection,
     namespace: config.temporalNamespace,
     taskQueue: temporalNames.taskQueue,
-    workflowsPath,
+    ...(await workflowCode()),
     activities: await activitiesOf(config, parts, api, url),
     maxConcurrentActivityTaskExecutions: 5e3,
     maxConcurrentLocalActivityExecutions: 50,
@@ -81,32 +81,17 @@ async function run(config: ControllerConfig): Promise<void> {
     shutdownGraceTime: "1 second",
     shutdownForceTime: "10 seconds",
   });
-  const reporter = new ClusterReporter(nodes ?? new LocalFacts(slots), api, logger);
+  const reporter = new ClusterReporter(followed?.facts ?? new LocalFacts(slots), api, logger);
   reporter.start();
   process.stdout.write(`${JSON.stringify({ ready: true, url })}\n`);
   await worker.run();
   reporter.stop();
-  await nodes?.close();
+  await followed?.close();
   server.close();
   server.closeAllConnections();
   await connection.close();
   await cluster?.backend.close();
   await cluster?.election.release();
-}
-
-/** What is told to the api of a cluster's nodes. */
-async function followNodes(
-  { api, backend }: OpenCluster,
-  { kubernetes }: ControllerConfig,
-  capacity: Admission,
-  pools: ClusterCapacity | null,
-): Promise<KubernetesFacts> {
-  const { productLabels } = gangSettings({ namespace: kubernetes?.namespace ?? "", image: kubernetes?.image ?? "" });
-  const onNodes = (found: readonly ClusterNode[]): void => pools?.resize(found);
-  const facts = new KubernetesFacts({ api, pods: () => backend.pods(), productLabels, capacity, onNodes, logger });
-  await facts.connect();
-  await facts.nodes();
-  return facts;
 }
 
 /** The cluster, with a controller that ends at once when another one may lead: two must never act. */

@@ -175,7 +175,7 @@ async function createCgroup(name: string): Promise<void> {
     if (!entry.isDirectory()) continue;
     const group = join(cgroupRoot, entry.name, name);
     await mkdir(group, { recursive: true });
-    if (entry.name === "cpu") await writeFile(join(group, "cpu.shares"), String(nodeCpuShares));
+    if (entry.name.split(",").includes("cpu")) await writeFile(join(group, "cpu.shares"), String(nodeCpuShares));
     if (entry.name !== "cpuset") continue;
     for (const file of ["cpuset.cpus", "cpuset.mems"])
       await writeFile(join(group, file), await readFile(join(cgroupRoot, entry.name, file), "utf8"));

@@ -5,38 +5,51 @@ import { join, resolve } from "node:path";
 import { promisify } from "node:util";
 import { toolCache } from "../../../services/cli/src/up/temporal-server.ts";
 import { containerSettings } from "../../../images/containerfile.ts";
-import { imageFiles, leftOut } from "../../../images/image-files.ts";
+import { imageFiles, leftOut, type Service } from "../../../images/image-files.ts";
+import { writeWorkflowBundle } from "../../../services/controller/src/workflow-code.ts";
 import { withFileLock } from "../build/file-lock.ts";
 import { writeOciImage, type LayerPart } from "./oci-image.ts";
 
 const run = promisify(execFile);
 const root = resolve(import.meta.dirname, "..", "..", "..");
 
-/** The worker as pods of the test cluster name it; with `imagePullPolicy: Never`. */
-export const workerImage = "drydock.local/worker:test";
+/** A service's image as pods of the test cluster name it; with `imagePullPolicy: Never`. */
+export function imageName(service: Service): string {
+  return `drydock.local/${service}:test`;
+}
+export const workerImage = imageName("worker");
+
+export async function ensureWorkerImage(): Promise<string> {
+  return await ensureServiceImage("worker");
+}
 
 /**
- * The worker's image as an archive, from the same list of files and the same settings as images/worker.Containerfile.
- * Its base is this computer's Node and the libraries that it and the native packages load. Kept by what is in it.
+ * A service's image as an archive, from the same list of files and the same settings as its Containerfile. Its base is
+ * this computer's Node and the libraries that it and the native packages load. Kept by what is in it.
  */
-export async function ensureWorkerImage(): Promise<string> {
-  const folder = join(toolCache(), "worker-image");
-  const archive = join(folder, `${await digestOfContents()}.tar`);
+export async function ensureServiceImage(service: Service): Promise<string> {
+  const folder = join(toolCache(), `${service}-image`);
+  const archive = join(folder, `${await digestOfContents(service)}.tar`);
   if (await exists(archive)) return archive;
   await mkdir(folder, { recursive: true });
   await withFileLock(join(folder, "lock"), async () => {
     if (await exists(archive)) return;
-    const { dependencies, own } = imageFiles("worker");
-    const settings = containerSettings("worker");
+    const { dependencies, own } = imageFiles(service);
+    const settings = containerSettings(service);
     const app = settings.workingDirectory.slice(1);
     const exclude = leftOut;
+    const extra: LayerPart[] = [];
+    if (service === "controller") {
+      await writeWorkflowBundle(join(folder, "bundle.cjs"));
+      extra.push({ from: folder, paths: ["bundle.cjs"], into: `${app}/workflows` });
+    }
     await writeOciImage(
       {
-        name: workerImage,
+        name: imageName(service),
         layers: [
           await baseLayer(),
           [{ from: root, paths: dependencies, into: app, exclude }],
-          [{ from: root, paths: own, into: app, exclude }],
+          [{ from: root, paths: own, into: app, exclude }, ...extra],
         ],
         entrypoint: settings.entrypoint,
         environment: ["PATH=/usr/local/bin:/usr/bin:/bin", ...settings.environment],
@@ -53,8 +66,24 @@ export async function ensureWorkerImage(): Promise<string> {
 /** Node as `node`, with each library that it or a native package loads. */
 async function baseLayer(): Promise<LayerPart[]> {
   const node = process.execPath;
-  const places = ["onnxruntime-node/bin", "@img", "@koromix"].map((name) => join(root, "node_modules", name));
-  const filters = ["-path", "*linux*", "-name", "*.node", "-not", "-path", "*musl*", "-not", "-path", "*arm64*"];
+  const places = ["onnxruntime-node/bin", "@img", "@koromix", "@temporalio/core-bridge/releases", "@swc"].map((name) =>
+    join(root, "node_modules", name),
+  );
+  const filters = [
+    "-path",
+    "*linux*",
+    "-name",
+    "*.node",
+    "-not",
+    "-path",
+    "*musl*",
+    "-not",
+    "-path",
+    "*aarch64*",
+    "-not",
+    "-path",
+    "*arm64*",
+  ];
   const native = (await run("find", ["-L", ...places, ...filters])).stdout.split("\n").filter(Boolean);
   const libraries = new Set<string>();
   for (const program of [node, ...native])
@@ -67,10 +96,10 @@ async function baseLayer(): Promise<LayerPart[]> {
 }
 
 /** Changes with any file that goes in: names, sizes and times of installed packages, bytes of our own. */
-async function digestOfContents(): Promise<string> {
-  const { dependencies, own } = imageFiles("worker");
+async function digestOfContents(service: Service): Promise<string> {
+  const { dependencies, own } = imageFiles(service);
   const hash = createHash("sha256").update(JSON.stringify({ dependencies, own, leftOut }));
-  hash.update(process.version).update(await readFile(join(root, "images", "worker.Containerfile")));
+  hash.update(process.version).update(await readFile(join(root, "images", `${service}.Containerfile`)));
   hash.update(await readFile(join(root, "package-lock.json")));
   for (const path of own) {
     if (path.startsWith("node_modules/")) continue;
