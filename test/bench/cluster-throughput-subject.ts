@@ -28,8 +28,10 @@ const capacity = new ClusterCapacity();
 const nodes = new KubernetesFacts({
   api,
   pods: () => backend.pods(),
+  otherPods: () => [],
   productLabels: settings.productLabels,
-  capacity,
+  prioritise: (runId, priority) => capacity.prioritise(runId, priority),
+  queues: capacity,
   onNodes: (found) => capacity.resize(found),
   logger,
 });

@@ -107,7 +107,7 @@ export function createServices(options: ServiceOptions, closing: AbortSignal): S
       datasets,
       models: modelDirectory,
       supply,
-      waitOf: async (plan, spec) => await forecasts.waitOfPlan(plan, spec),
+      queueOf: async (plan, spec) => await forecasts.queueOfPlan(plan, spec),
     }),
     limits: {
       ...defaultLimits,

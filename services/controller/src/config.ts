@@ -4,6 +4,20 @@ import { z } from "zod";
 import type { Patience } from "./attempts/watch-gang.ts";
 import type { KubernetesConfig } from "./kubernetes/open-kubernetes.ts";
 
+const QueueQuotas = z.record(z.string().min(1), z.record(z.string().min(1), z.int().nonnegative()));
+const quotasShape =
+  'must be JSON with a whole number of GPUs by queue and accelerator, such as {"default":{"nvidia-h100-80gb":16}}';
+
+/** Null for what is no such JSON. */
+function quotasIn(text: string): z.infer<typeof QueueQuotas> | null {
+  try {
+    return QueueQuotas.parse(JSON.parse(text));
+  } catch (error) {
+    if (error instanceof SyntaxError || error instanceof z.ZodError) return null;
+    throw error;
+  }
+}
+
 const Environment = z.object({
   TEMPORAL_ADDRESS: z.string().min(1),
   TEMPORAL_NAMESPACE: z.string().min(1).default("default"),
@@ -36,6 +50,11 @@ const Environment = z.object({
   DRYDOCK_WORKER_IMAGE_SECRET: z.string().min(1).optional(),
   /** Whether Kueue decides on queues, quotas and preemption; `auto`: when the cluster has it. */
   DRYDOCK_KUEUE: z.enum(["auto", "on", "off"]).default("auto"),
+  /** Without Kueue: GPUs that a queue may use, by queue and accelerator: `{"default":{"nvidia-h100-80gb":16}}`. */
+  DRYDOCK_QUEUE_QUOTAS: z
+    .string()
+    .default("{}")
+    .transform((text, context) => quotasIn(text) ?? (context.addIssue(quotasShape), z.NEVER)),
   /** A node may be away for so long before its pods are given up. */
   DRYDOCK_NODE_LOSS_SECONDS: z.coerce.number().int().min(1).default(60),
   /** A finished Job is kept for so long, with its pods and its Secret. */
@@ -137,6 +156,7 @@ function kubernetesOf(data: z.infer<typeof Environment>): KubernetesConfig {
     keepFinishedSeconds: data.DRYDOCK_KEEP_FINISHED_SECONDS,
     memoryPerRankBytes: data.DRYDOCK_MEMORY_LIMIT ?? null,
     cpuPerRank: data.DRYDOCK_WORKER_CPU ?? null,
+    queueQuotas: data.DRYDOCK_QUEUE_QUOTAS,
     scratchBytes: data.DRYDOCK_SCRATCH_GIB === undefined ? null : data.DRYDOCK_SCRATCH_GIB * 2 ** 30,
   };
 }

@@ -17,6 +17,8 @@ export const ClusterNode = z
     /** Name of the accelerator's catalogue entry, `cpu` for a computer without GPUs, null when the label says nothing we know. */
     accelerator: z.string().nullable(),
     gpus: z.object({ total: z.int().nonnegative(), free: z.int().nonnegative() }),
+    /** GPUs of pods that are no runs of ours, as far as the controller may see them. They are not free. */
+    heldByOthers: z.int().nonnegative().default(0),
     rack: z.string().nullable(),
     block: z.string().nullable(),
     taints: z.array(NodeTaint),
@@ -36,9 +38,29 @@ export const QueueQuota = z
     /** GPUs that it may borrow from other queues beyond its own; null: as many as are free. */
     mayBorrow: z.int().nonnegative().nullable(),
     used: z.int().nonnegative(),
+    /** Of `used`: beyond its own. */
+    borrowed: z.int().nonnegative().default(0),
+    /** Bound that the operator set to borrowing; null: what the others lend is the only one. */
+    borrowingLimit: z.int().nonnegative().nullable().default(null),
   })
   .meta({ id: "QueueQuota" });
 export type QueueQuota = z.infer<typeof QueueQuota>;
+
+/** Kueue's ClusterQueue behind a queue. It may serve several queues and namespaces, and so work that is not ours. */
+export const ClusterQueueFacts = z
+  .object({
+    name: z.string(),
+    /** Queues of one cohort lend each other what they do not use; null: it shares with nobody. */
+    cohort: z.string().nullable(),
+    pendingWorkloads: z.int().nonnegative(),
+    admittedWorkloads: z.int().nonnegative(),
+    /** Weight in fair sharing: who has twice as much may borrow twice as much before it is first to give back. */
+    fairShareWeight: z.number().nonnegative(),
+    /** What it borrows against its weight, in thousandths of what the cohort lends; null: fair sharing is off. */
+    weightedShare: z.number().nullable(),
+  })
+  .meta({ id: "ClusterQueueFacts" });
+export type ClusterQueueFacts = z.infer<typeof ClusterQueueFacts>;
 
 /** What the cluster says of one queue. */
 export const QueueFacts = z
@@ -50,6 +72,8 @@ export const QueueFacts = z
     stopped: z.string().nullable(),
     /** Runs in the order in which the queue will admit them, as far as the cluster says; empty: priority, then age. */
     order: z.array(z.string()),
+    /** Null without Kueue. */
+    clusterQueue: ClusterQueueFacts.nullable().default(null),
   })
   .meta({ id: "QueueFacts" });
 export type QueueFacts = z.infer<typeof QueueFacts>;
@@ -59,6 +83,8 @@ export const ClusterReport = z.strictObject({
   backend: z.enum(["local", "kubernetes"]),
   nodes: z.array(ClusterNode).max(20_000),
   queues: z.array(QueueFacts).max(10_000),
+  /** A sentence that says why a queue that is not among these admits nobody; null: any name is a queue. */
+  unlistedQueues: z.string().nullable().default(null),
 });
 export type ClusterReport = z.infer<typeof ClusterReport>;
 
@@ -82,6 +108,8 @@ export const AcceleratorCapacity = z
       free: z.int(),
       /** The most that are free on one node. */
       freeOnOneNode: z.int(),
+      /** On nodes where something may be started, by pods that are no runs of ours. */
+      heldByOthers: z.int(),
     }),
     waiting: z.object({ runs: z.int(), gpus: z.int() }),
   })
@@ -106,6 +134,8 @@ export const Queue = z
     byState: z.record(z.string(), z.int()),
     quotas: z.array(QueueQuota),
     stopped: z.string().nullable(),
+    /** Null without Kueue. */
+    clusterQueue: ClusterQueueFacts.nullable(),
     /** The oldest first; at most 100. */
     running: z.array(QueuedWork.extend({ secondsLeft: Range.nullable(), basis: z.string() })),
     /** In the order in which they are started, the next one first; at most 100. */

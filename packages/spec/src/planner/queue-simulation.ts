@@ -56,10 +56,10 @@ export function fitsOnEmptyNodes(nodes: readonly ClusterNode[], demand: Demand):
   return rooms.reduce((pods, { gpus }) => pods + Math.floor(gpus.total / demand.gpusPerPod), 0) >= demand.pods;
 }
 
-/** The most GPUs of an accelerator that a queue may ever use; `Infinity` without a limit. */
+/** The most GPUs of an accelerator that a queue may ever use; `Infinity` without a limit. Quotas count GPUs alone. */
 export function quotaLimit(queues: readonly QueueFacts[], queue: string, accelerator: string): number {
   const facts = queues.find(({ name }) => name === queue);
-  if (facts === undefined || facts.quotas.length === 0) return Infinity;
+  if (facts === undefined || facts.quotas.length === 0 || accelerator === "cpu") return Infinity;
   const quota = facts.quotas.find((candidate) => candidate.accelerator === accelerator);
   if (quota === undefined) return 0;
   return quota.mayBorrow === null ? Infinity : quota.gpus + quota.mayBorrow;
@@ -75,12 +75,12 @@ class Simulation {
     this.#queues = queues;
     const unattributed = new Map<Room, number>();
     const held = new Map<string, { room: Room; gpus: number }[]>();
-    for (const { name, accelerator, gpus, unusable, runs } of nodes) {
+    for (const { name, accelerator, gpus, heldByOthers, unusable, runs } of nodes) {
       if (accelerator === null) continue;
       const room: Room = { name, isUsable: unusable === null, total: gpus.total, free: gpus.free };
       this.#rooms.set(accelerator, [...(this.#rooms.get(accelerator) ?? []), room]);
       for (const run of runs) held.set(run.runId, [...(held.get(run.runId) ?? []), { room, gpus: run.gpus }]);
-      unattributed.set(room, gpus.total - gpus.free - runs.reduce((sum, run) => sum + run.gpus, 0));
+      unattributed.set(room, gpus.total - gpus.free - heldByOthers - runs.reduce((sum, run) => sum + run.gpus, 0));
     }
     for (const demand of running) {
       const placement = held.get(demand.runId) ?? this.#placeRunning(demand, unattributed);

@@ -7,7 +7,7 @@ const now = new Date("2026-11-23T14:00:00Z");
 
 function node(name: string, total: number, free: number, changes: Partial<ClusterNode> = {}): ClusterNode {
   const facts = { isReady: true, accelerator: h100, rack: null, block: null, taints: [], unusable: null, runs: [] };
-  return { name, gpus: { total, free }, ...facts, ...changes };
+  return { name, gpus: { total, free }, heldByOthers: 0, ...facts, ...changes };
 }
 
 function work(runId: string, gpus: number, minutes: number | null, changes: Partial<OpenWork> = {}): OpenWork {
@@ -26,11 +26,20 @@ function work(runId: string, gpus: number, minutes: number | null, changes: Part
 }
 
 const cluster = (nodes: ClusterNode[], queues: QueueFacts[] = []) => ({ nodes, queues });
+const quota = (gpus: number, mayBorrow: number, used: number) => ({
+  accelerator: h100,
+  gpus,
+  mayBorrow,
+  used,
+  borrowed: 0,
+  borrowingLimit: null,
+});
 const queue = (changes: Partial<QueueFacts>): QueueFacts => ({
   name: "default",
   quotas: [],
   stopped: null,
   order: [],
+  clusterQueue: null,
   ...changes,
 });
 
@@ -125,7 +134,7 @@ test("nobody overtakes a larger run that waits for the same accelerator, but run
 });
 
 test("a queue whose quota is used up waits for its own runs and lets other queues by", () => {
-  const quotas = [{ accelerator: h100, gpus: 4, mayBorrow: 0, used: 4 }];
+  const quotas = [quota(4, 0, 4)];
   const forecast = forecastWaits({
     cluster: cluster([node("a", 16, 12)], [queue({ name: "small", quotas })]),
     running: [work("run_1", 4, 30, { queue: "small" })],
@@ -167,7 +176,7 @@ test.each<[string, ReturnType<typeof cluster> | null, OpenWork[], OpenWork, stri
   ],
   [
     "the quota can never fit it",
-    cluster([node("a", 8, 8)], [queue({ quotas: [{ accelerator: h100, gpus: 2, mayBorrow: 2, used: 0 }] })]),
+    cluster([node("a", 8, 8)], [queue({ quotas: [quota(2, 2, 0)] })]),
     [],
     work("run_2", 8, 10),
     'queue "default" may use 4 NVIDIA H100 80 GB at most, borrowed ones included, and the run needs 8: raise the quota or resize the run',

@@ -1,6 +1,6 @@
 import { findAccelerator } from "../accelerators/accelerators.ts";
 import type { ClusterNode, ClusterReport, QueueFacts } from "../contract/cluster.ts";
-import type { Plan } from "../contract/plan.ts";
+import type { Plan, PlanNote } from "../contract/plan.ts";
 import type { RunSpec } from "../contract/run-spec.ts";
 import { formatSeconds, plural } from "./format.ts";
 import type { SecondsRange, TimeLeft } from "./pace.ts";
@@ -15,7 +15,7 @@ export interface OpenWork extends Demand {
 
 export interface ForecastInput {
   /** Null until a controller has said what there is. */
-  readonly cluster: Pick<ClusterReport, "nodes" | "queues"> | null;
+  readonly cluster: (Pick<ClusterReport, "nodes" | "queues"> & Partial<Pick<ClusterReport, "unlistedQueues">>) | null;
   /** Why there is no cluster to look at, when there is none. */
   readonly whyUnknown?: string;
   readonly running: readonly OpenWork[];
@@ -118,12 +118,9 @@ function startOf(
 
 /** Why the run can never start on this cluster as it is; null when it can. */
 function neverFits(cluster: NonNullable<ForecastInput["cluster"]>, work: OpenWork): string | null {
-  const { accelerator, queue, pods, gpusPerPod } = work;
-  const stopped = cluster.queues.find(({ name }) => name === queue)?.stopped ?? null;
-  if (stopped !== null) return `queue "${queue}" admits nobody: ${stopped}`;
-  const limit = quotaLimit(cluster.queues, queue, accelerator);
-  if (pods * gpusPerPod > limit)
-    return `queue "${queue}" may use ${limit} ${titleOf(accelerator)} at most, borrowed ones included, and the run needs ${pods * gpusPerPod}: raise the quota or resize the run`;
+  const { accelerator } = work;
+  const byQueue = queueNote(cluster, work);
+  if (byQueue !== null) return byQueue.note.message;
   if (fitsOnEmptyNodes(cluster.nodes, work)) return null;
   const nodes = cluster.nodes.filter((node) => node.accelerator === accelerator);
   if (cluster.nodes.every((node) => node.accelerator === null))
@@ -133,6 +130,41 @@ function neverFits(cluster: NonNullable<ForecastInput["cluster"]>, work: OpenWor
   const unusable = nodes.filter((node) => node.unusable !== null);
   const why = unusable[0] === undefined ? "" : `; ${unusable[0].name}: ${unusable[0].unusable}`;
   return `the ${plural(nodes.length - unusable.length, "usable node")} with ${titleOf(accelerator)} cannot hold ${describeGpus(work)} even when empty${why}`;
+}
+
+/** What the queue of a run makes of it: refused when waiting alone does not mend it. */
+interface QueueNote {
+  readonly isRefused: boolean;
+  readonly note: PlanNote;
+}
+
+function queueNote(
+  { queues, unlistedQueues }: NonNullable<ForecastInput["cluster"]>,
+  work: OpenWork,
+): QueueNote | null {
+  const { accelerator, queue, pods, gpusPerPod } = work;
+  const facts = queues.find(({ name }) => name === queue);
+  const noted = (isRefused: boolean, code: string, path: string, message: string): QueueNote => ({
+    isRefused,
+    note: { code, path, message },
+  });
+  const nobody = (why: string): string => `queue "${queue}" admits nobody: ${why}`;
+  if (facts === undefined && unlistedQueues) return noted(true, "queue_not_there", "queue", nobody(unlistedQueues));
+  if (facts && facts.stopped !== null) return noted(false, "queue_stopped", "queue", nobody(facts.stopped));
+  const limit = quotaLimit(queues, queue, accelerator);
+  if (pods * gpusPerPod <= limit) return null;
+  const most = `queue "${queue}" may use ${limit} ${titleOf(accelerator)} at most, borrowed ones included`;
+  const remedy = `and the run needs ${pods * gpusPerPod}: raise the quota or resize the run`;
+  return noted(true, "quota_never_fits", "resources", `${most}, ${remedy}`);
+}
+
+/** What the plan of a run that is not submitted yet must say of its queue: nothing while the cluster is not known. */
+export function queueNotes(work: OpenWork, cluster: ForecastInput["cluster"]): Pick<Plan, "warnings" | "refusals"> {
+  const found = cluster === null ? null : queueNote(cluster, work);
+  return {
+    warnings: found === null || found.isRefused ? [] : [found.note],
+    refusals: found?.isRefused === true ? [found.note] : [],
+  };
 }
 
 function unknownEnd(work: OpenWork, works: ReadonlyMap<string, OpenWork>): string {

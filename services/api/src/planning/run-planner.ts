@@ -18,8 +18,8 @@ export interface RunPlannerOptions {
   readonly models: ModelDirectory;
   /** What the cluster has. Undefined: any accelerator of the table. */
   readonly supply: readonly AcceleratorSupply[] | undefined;
-  /** How long a run of this plan would wait in its queue now. */
-  readonly waitOf: (plan: Plan, spec: RunSpec) => Promise<Plan["queueWait"]>;
+  /** What its queue makes of a run of this plan: how long it would wait there now, and what speaks against it. */
+  readonly queueOf: (plan: Plan, spec: RunSpec) => Promise<Pick<Plan, "queueWait" | "warnings" | "refusals">>;
 }
 
 /** A plan with what it was made from: the spec with the number of its data-set version filled in. */
@@ -53,7 +53,8 @@ export class RunPlanner {
   async planToRun(spec: RunSpec): Promise<PlannedRun> {
     const dataset = await this.#options.datasets.resolve(spec.dataset);
     const numbered = withVersion(spec, dataset);
-    return { spec: numbered, dataset, plan: await this.#plan(numbered, dataset, this.#options.supply) };
+    const planned = await this.#plan(numbered, dataset, this.#options.supply);
+    return { spec: numbered, dataset, plan: await this.#queued(planned, numbered) };
   }
 
   /**
@@ -88,9 +89,9 @@ export class RunPlanner {
         path: "resources.accelerator",
         message: `There is no ${known.name} here: this plan shows what the run would need there, but it cannot be submitted here.`,
       });
-    if (warnings.length === 0) return advice;
+    if (warnings.length === 0) return await this.#queued(advice, spec);
     const content = { ...advice, warnings: [...warnings, ...advice.warnings] };
-    return { ...content, digest: planDigest(content) };
+    return await this.#queued({ ...content, digest: planDigest(content) }, spec);
   }
 
   async #plan(
@@ -102,9 +103,18 @@ export class RunPlanner {
     const model = await this.#options.models.find(spec.model);
     const statistics = dataset === null ? null : await this.#statisticsOf(dataset.versionId);
     const systemPrompt = effectiveSystemPrompt(spec, model?.boxConvention);
-    const planned = await this.#inTurn(() => plan({ spec, model, statistics, supply, systemPrompt }));
-    // Not part of the digest: it changes by the minute without changing what the run does.
-    return { ...planned, queueWait: await this.#options.waitOf(planned, spec) };
+    return await this.#inTurn(() => plan({ spec, model, statistics, supply, systemPrompt }));
+  }
+
+  /** What the queue says is not part of the digest: it changes by the minute without changing what the run does. */
+  async #queued(planned: Plan, spec: RunSpec): Promise<Plan> {
+    const { queueWait, warnings, refusals } = await this.#options.queueOf(planned, spec);
+    return {
+      ...planned,
+      queueWait,
+      warnings: [...planned.warnings, ...warnings],
+      refusals: [...planned.refusals, ...refusals],
+    };
   }
 
   /**

@@ -12,6 +12,7 @@ function node(name: string, changes: Partial<ClusterNode> = {}): ClusterNode {
     isReady: true,
     accelerator: h100,
     gpus: { total: 8, free: 8 },
+    heldByOthers: 0,
     rack: "rack-1",
     block: null,
     taints: [],
@@ -80,7 +81,7 @@ onEachDatabase("nodes, queues and who waits", (location) => {
     const cordoned = { taints: [{ key: "node.kubernetes.io/unschedulable", value: null, effect: "NoSchedule" }] };
     await report([node("old")]);
     await report([
-      node("b", { gpus: { total: 8, free: 3 } }),
+      node("b", { gpus: { total: 8, free: 3 }, heldByOthers: 2 }),
       node("a", { ...cordoned, unusable: "it is cordoned" }),
       node("l", { accelerator: "nvidia-l4-24gb", gpus: { total: 4, free: 4 } }),
     ]);
@@ -99,7 +100,7 @@ onEachDatabase("nodes, queues and who waits", (location) => {
       accelerator: h100,
       nodes: 2,
       usableNodes: 1,
-      gpus: { total: 16, usable: 8, free: 3, freeOnOneNode: 3 },
+      gpus: { total: 16, usable: 8, free: 3, freeOnOneNode: 3, heldByOthers: 2 },
       waiting: { runs: 0, gpus: 0 },
     });
   });
@@ -170,16 +171,92 @@ onEachDatabase("nodes, queues and who waits", (location) => {
     await end(id);
   });
 
-  test("a quota that can never fit is said, with what to do", async () => {
-    const quotas = [{ accelerator: h100, gpus: 4, mayBorrow: 0, used: 0 }];
-    await report([node("a")], [{ name: "small", quotas, stopped: null, order: [] }]);
+  const quota = (gpus: number, used = 0) => [
+    { accelerator: h100, gpus, mayBorrow: 0, used, borrowed: 0, borrowingLimit: null },
+  ];
+  const queueNamed = (name: string, changes: object = {}) => ({
+    name,
+    quotas: [],
+    stopped: null,
+    order: [],
+    ...changes,
+  });
+
+  test("a run that its queue's quota can never hold is refused, and one that is there already says so", async () => {
+    await report([node("a")], [queueNamed("small", { quotas: quota(8) })]);
     const id = await submitTo("queued", { queue: "small" });
-    const run = await api().ok<Run>("GET", `/v1/runs/${id}`);
-    expect(run.waiting?.sentence).toContain(
-      'queue "small" may use 4 NVIDIA H100 80 GB at most, borrowed ones included, and the run needs 8: raise the quota or resize the run',
-    );
+    await report([node("a")], [queueNamed("small", { quotas: quota(4) })]);
+    api().services.forecasts.forget();
+    const never =
+      'queue "small" may use 4 NVIDIA H100 80 GB at most, borrowed ones included, and the run needs 8: raise the quota or resize the run';
+    const { waiting, spec } = await api().ok<Run>("GET", `/v1/runs/${id}`);
+    expect(waiting?.sentence).toContain(never);
+    const again = aSpec({ dataset: spec.dataset, resources, queue: "small" });
+    const plan = await api().ok<Plan>("POST", "/v1/plans", again);
+    expect(plan.refusals).toEqual([{ code: "quota_never_fits", path: "resources", message: never }]);
+    expect(await api().refused("POST", "/v1/runs", { body: again })).toMatchObject({
+      status: 422,
+      code: "plan_refused",
+      detail: `resources: ${never}`,
+    });
     const { items } = await api().ok<{ items: Queue[] }>("GET", "/v1/queues");
-    expect(items.find(({ name }) => name === "small")?.quotas).toEqual(quotas);
+    expect(items.find(({ name }) => name === "small")?.quotas).toEqual(quota(4));
+    await end(id);
+  });
+
+  test("a queue of Kueue tells its ClusterQueue; one that is stopped warns, one that is not there refuses", async () => {
+    const clusterQueue = {
+      name: "drydock-default",
+      cohort: "drydock",
+      pendingWorkloads: 2,
+      admittedWorkloads: 1,
+      fairShareWeight: 1,
+      weightedShare: null,
+    };
+    const listed = queueNamed("default", { quotas: quota(8, 8), clusterQueue, stopped: "its LocalQueue is on hold" });
+    const unlistedQueues = "there is no LocalQueue of its name in namespace runs: make one, or use default";
+    await api().ok("PUT", "/internal/v1/cluster", {
+      backend: "kubernetes",
+      nodes: [node("a")],
+      queues: [listed],
+      unlistedQueues,
+    });
+    api().services.forecasts.forget();
+    const { items } = await api().ok<{ items: Queue[] }>("GET", "/v1/queues");
+    expect(items.find(({ name }) => name === "default")).toMatchObject({
+      clusterQueue,
+      stopped: "its LocalQueue is on hold",
+    });
+    const planIn = async (queue: string) => await api().ok<Plan>("POST", "/v1/plans", aSpec({ resources, queue }));
+    expect((await planIn("default")).warnings).toContainEqual({
+      code: "queue_stopped",
+      path: "queue",
+      message: 'queue "default" admits nobody: its LocalQueue is on hold',
+    });
+    expect((await planIn("nobody")).refusals).toContainEqual({
+      code: "queue_not_there",
+      path: "queue",
+      message: `queue "nobody" admits nobody: ${unlistedQueues}`,
+    });
+    await report([node("a")]);
+    api().services.forecasts.forget();
+  });
+
+  test("a run that the cluster holds back says in the cluster's words why, and its priority may be changed", async () => {
+    await report([node("a", { gpus: { total: 8, free: 0 } })]);
+    const id = await submitTo("queued");
+    await api().ok("POST", `/internal/v1/runs/${id}/transitions`, {
+      key: "1-waiting",
+      to: "scheduling",
+      reason: "waiting-in-queue",
+      message: "waits in its queue: insufficient unused quota",
+    });
+    api().services.forecasts.forget();
+    const { waiting } = await api().ok<Run>("GET", `/v1/runs/${id}`);
+    expect(waiting?.sentence).toContain("; the cluster says: it waits in its queue: insufficient unused quota");
+    const changed = await api().send("PATCH", `/v1/runs/${id}`, { body: { priority: "high" } });
+    expect(changed.json<Run>()).toMatchObject({ spec: { priority: "high" }, state: "scheduling" });
+    expect((await report([node("a")])).waiting).toEqual([{ runId: id, queue: "default", priority: "high" }]);
     await end(id);
   });
 

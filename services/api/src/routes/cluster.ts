@@ -84,6 +84,7 @@ function capacityOf(nodes: ClusterReport["nodes"], waiting: readonly OpenWork[])
         usable: sum(usable.map(({ gpus }) => gpus.total)),
         free: sum(usable.map(({ gpus }) => gpus.free)),
         freeOnOneNode: Math.max(0, ...usable.map(({ gpus }) => gpus.free)),
+        heldByOthers: sum(usable.map(({ heldByOthers }) => heldByOthers)),
       },
       waiting: { runs: wanting.length, gpus: sum(wanting.map(({ pods, gpusPerPod }) => pods * gpusPerPod)) },
     };

@@ -76,7 +76,8 @@ function queueOf(name: string, { input, works, rows, waiting }: QueueForecast): 
     depth: 0,
     byState: {},
     quotas: facts?.quotas ?? [],
-    stopped: facts?.stopped ?? null,
+    stopped: facts === undefined ? (input.cluster?.unlistedQueues ?? null) : facts.stopped,
+    clusterQueue: facts?.clusterQueue ?? null,
     running: input.running
       .filter(({ runId }) => isHere(runId))
       .slice(0, shownRuns)

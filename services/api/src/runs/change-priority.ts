@@ -4,12 +4,12 @@ import type { Database } from "../store/database.ts";
 import { RunStore } from "../store/run-store.ts";
 import { isTerminal } from "./run-state-machine.ts";
 
-/** States in which a priority still decides something. */
+/** States in which a priority still decides something; beside them, a run whose Job waits in the cluster's queue. */
 const waitingStates: readonly RunState[] = ["validating", "queued", "paused"];
 
 /**
  * Changes the priority of a run that has not started, or waits to go on, in the caller's transaction. The controller's
- * admission hears of it with the answer to its next cluster report, within seconds.
+ * admission, or the Job that waits in Kueue, hears of it with the answer to its next cluster report, within seconds.
  *
  * @throws NotFoundError `run_not_found`
  * @throws ConflictError `run_is_over`, `run_not_waiting`
@@ -28,10 +28,11 @@ export async function changePriority(
   const runs = new RunStore(tx);
   await runs.checkUnchanged(runId, ifMatch);
   const before = await runs.get(runId);
-  const { state } = before;
+  const { state, reason } = before;
   if (isTerminal(state))
     throw new ConflictError("run_is_over", `run ${runId} has ${state === "cancelled" ? "been cancelled" : state}`);
-  if (!waitingStates.includes(state))
+  const isHeldByCluster = state === "scheduling" && reason === "waiting-in-queue";
+  if (!waitingStates.includes(state) && !isHeldByCluster)
     throw new ConflictError(
       "run_not_waiting",
       `run ${runId} is ${state}, and a priority decides who starts first: pause the run, change its priority, and resume it`,

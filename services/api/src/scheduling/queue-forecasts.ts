@@ -3,6 +3,7 @@ import {
   explainWait,
   forecastWaits,
   plannedWait,
+  queueNotes,
   type ClusterReport,
   type ForecastInput,
   type OpenWork,
@@ -77,11 +78,12 @@ export class QueueForecasts {
     return withWaiting(run, waiting.get(run.id) ?? null);
   }
 
-  /** The wait that a plan's run would have if it were submitted now. */
-  async waitOfPlan(plan: Plan, spec: RunSpec): Promise<Plan["queueWait"]> {
+  /** What the queue of a plan's run would make of it if it were submitted now. */
+  async queueOfPlan(plan: Plan, spec: RunSpec): Promise<Pick<Plan, "queueWait" | "warnings" | "refusals">> {
     const { input, cluster } = await this.current();
     const work = workOfPlan(plan, spec, cluster);
-    return work === null ? plan.queueWait : plannedWait(work, input);
+    if (work === null) return { queueWait: plan.queueWait, warnings: [], refusals: [] };
+    return { queueWait: plannedWait(work, input), ...queueNotes(work, input.cluster) };
   }
 
   async #make(): Promise<QueueForecast> {
@@ -109,12 +111,13 @@ export class QueueForecasts {
         ? {}
         : { whyUnknown: `no controller has said since ${stored.receivedAt.toISOString()} what the cluster has` }),
     };
+    const clusterSays = new Map(rows.flatMap(clusterWords));
     const waiting = new Map<string, RunWaiting>();
     for (const [runId, forecast] of forecastWaits(input)) {
       const work = works.get(runId)!;
       waiting.set(runId, {
         since: (since.get(runId) ?? now).toISOString(),
-        sentence: explainWait(work, forecast, cluster, now),
+        sentence: `${explainWait(work, forecast, cluster, now)}${clusterSays.get(runId) ?? ""}`,
         ahead: forecast.ahead.map(({ runId: id, name, priority }) => ({ runId: id, name, priority })),
         aheadTotal: forecast.aheadTotal,
         estimate: { startsAt: startsAt(forecast.seconds, now), basis: forecast.basis },
@@ -129,6 +132,12 @@ export class QueueForecasts {
       rows: new Map(rows.map((row) => [row.id, row])),
     };
   }
+}
+
+/** What the cluster itself says of a run whose pods it holds back. */
+function clusterWords({ id, state, reason, message }: OpenRunRow): [string, string][] {
+  const isHeld = state === "scheduling" && reason === "waiting-in-queue" && message !== "";
+  return isHeld ? [[id, `; the cluster says: it ${message}`]] : [];
 }
 
 /** Times to the minute: nothing here is known better. */

@@ -1,4 +1,4 @@
-import type { ClusterNode, Queue } from "@drydock/spec";
+import type { ClusterNode, Queue, QueueQuota } from "@drydock/spec";
 import type { Command } from "commander";
 import { formatDuration } from "../output/quantities.ts";
 import { table } from "../output/table.ts";
@@ -31,10 +31,10 @@ export function addClusterCommands(program: Command): void {
         client().listCapacity(),
       ]);
       output.answer({ nodes, capacity }, () => [
-        ...table(["node", "accelerator", "free", "gpus", "rack", "block", "state"], nodes.map(nodeRow)),
+        ...table(["node", "accelerator", "free", "gpus", "others", "rack", "block", "state"], nodes.map(nodeRow)),
         "",
         ...table(
-          ["accelerator", "nodes", "usable", "gpus", "free", "on one node", "runs waiting"],
+          ["accelerator", "nodes", "usable", "gpus", "free", "on one node", "held by others", "runs waiting"],
           capacity.map((item) => [
             item.accelerator,
             item.nodes,
@@ -42,6 +42,7 @@ export function addClusterCommands(program: Command): void {
             item.gpus.total,
             item.gpus.free,
             item.gpus.freeOnOneNode,
+            item.gpus.heldByOthers,
             item.waiting.runs,
           ]),
         ),
@@ -49,15 +50,13 @@ export function addClusterCommands(program: Command): void {
     });
 }
 
-function nodeRow({ name, accelerator, gpus, rack, block, unusable }: ClusterNode): (string | number | null)[] {
-  return [name, accelerator, gpus.free, gpus.total, rack, block, unusable ?? "ready"];
+function nodeRow(node: ClusterNode): (string | number | null)[] {
+  const { name, accelerator, gpus, heldByOthers, rack, block, unusable } = node;
+  return [name, accelerator, gpus.free, gpus.total, heldByOthers, rack, block, unusable ?? "ready"];
 }
 
 function describeQueue(queue: Queue): string[] {
-  const quotas = queue.quotas.map(
-    ({ accelerator, used, gpus, mayBorrow }) =>
-      `${used} of ${gpus} ${accelerator} used${mayBorrow === 0 ? "" : mayBorrow === null ? ", borrows what is free" : `, may borrow ${mayBorrow}`}`,
-  );
+  const quotas = queue.quotas.map(describeQuota);
   const states = Object.entries(queue.byState).map(([state, runs]) => `${runs} ${state}`);
   const rows = [
     ...queue.running.map(({ runId, name, priority, state, gpus, accelerator, secondsLeft, basis }) => [
@@ -80,12 +79,25 @@ function describeQueue(queue: Queue): string[] {
     ]),
   ];
   return [
-    `queue ${queue.name}: ${[queue.stopped, ...quotas, ...states].filter((part) => part !== null).join("; ") || "empty"}`,
+    `queue ${queue.name}: ${[queue.stopped, ...quotas, describeClusterQueue(queue.clusterQueue), ...states].filter((part) => part !== null).join("; ") || "empty"}`,
     ...(rows.length === 0
       ? []
       : table(["place", "run", "name", "priority", "state", "gpus", "time left, or why it waits"], rows)),
     "",
   ];
+}
+
+function describeQuota({ accelerator, used, gpus, mayBorrow, borrowed }: QueueQuota): string {
+  const more = mayBorrow === 0 ? "" : mayBorrow === null ? ", borrows what is free" : `, may borrow ${mayBorrow}`;
+  return `${used} of ${gpus} ${accelerator} used${more}${borrowed === 0 ? "" : ` (${borrowed} borrowed)`}`;
+}
+
+function describeClusterQueue(clusterQueue: Queue["clusterQueue"]): string | null {
+  if (clusterQueue === null) return null;
+  const { name, cohort, pendingWorkloads, admittedWorkloads, fairShareWeight, weightedShare } = clusterQueue;
+  const share = weightedShare === null ? "" : `, fair share ${weightedShare} at weight ${fairShareWeight}`;
+  const lends = cohort === null ? "" : ` in cohort ${cohort}`;
+  return `ClusterQueue ${name}${lends}: ${admittedWorkloads} admitted, ${pendingWorkloads} pending${share}`;
 }
 
 function gpusOf(gpus: number, accelerator: string | null): string {

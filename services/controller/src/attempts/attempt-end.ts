@@ -24,9 +24,12 @@ export function classifyEnd(
   const reported = outcomes[cause.rank] ?? null;
   const seen = reported ? fromReport(reported) : fromOutside(cause, outcomes, hungBecause);
   const isOneOfSeveral = outcomes.length > 1 && seen.kind === "failed" && !/^(rank \d|the ranks )/.test(seen.message);
+  const message = isOneOfSeveral ? `rank ${cause.rank}: ${seen.message}` : seen.message;
+  // Who made it stop is known to the cluster alone.
+  const isTold = cause.message !== null && seen.kind === "stopped" && cause.reason === "preempted";
   return {
     ...seen,
-    message: isOneOfSeveral ? `rank ${cause.rank}: ${seen.message}` : seen.message,
+    message: isTold ? `${message}; ${cause.message}` : message,
     exitCode: reported?.exitCode ?? cause.exitCode,
   };
 }

@@ -38,6 +38,9 @@ export interface CapacityWords {
   state(busy: number, slots: number): string;
 }
 
+/** Slots that each queue may take of these; `Infinity`: as many as there are. */
+export type QueueLimit = (queue: string) => number;
+
 const workerSlots: CapacityWords = {
   needs: (slots) => `${slots === 1 ? "a worker slot" : `${slots} worker slots`} on this computer`,
   state: (busy, slots) => `${busy} of ${slots} ${slots === 1 ? "slot is" : "slots are"} busy`,
@@ -45,11 +48,14 @@ const workerSlots: CapacityWords = {
 
 /**
  * Slots for workers on this computer, one for each rank: by priority, then age, all ranks of an attempt or none. Whoever is
- * first keeps its place until there is room, so that a large one is not passed for ever. Everyone who waits is told why.
+ * first keeps its place until there is room, so that a large one is not passed for ever; who waits for its queue's quota
+ * alone holds up that queue and no other. Everyone who waits is told why.
  */
 export class Capacity {
   #slots: number;
   readonly #words: CapacityWords;
+  readonly #limitOf: QueueLimit;
+  readonly #usedBy = new Map<string, number>();
   readonly #waiting: Waiter[] = [];
   #busy = 0;
   #isClosed = false;
@@ -58,11 +64,12 @@ export class Capacity {
    * @param words  null: slots are those of this computer; a claim for more than there are counts as one for all
    * @throws InvalidError for less than one slot on this computer
    */
-  constructor(slots: number, words: CapacityWords | null = null) {
+  constructor(slots: number, words: CapacityWords | null = null, limitOf: QueueLimit = () => Infinity) {
     if (slots < 1 && words === null)
       throw new InvalidError("no_worker_slots", `a controller needs at least one worker slot, not ${slots}`);
     this.#slots = slots;
     this.#words = words ?? workerSlots;
+    this.#limitOf = limitOf;
   }
 
   /** There are more slots or fewer from now on; what runs goes on. */
@@ -73,19 +80,28 @@ export class Capacity {
   }
 
   /** Takes slots for workers that run already, even when none is free. Answers the function that gives them back. */
-  occupy(slots = 1): () => void {
-    const release = this.#take(slots);
+  occupy(slots = 1, queue = ""): () => void {
+    const release = this.#take(slots, queue);
     this.#explain();
     return release;
   }
 
-  #take(slots: number): () => void {
-    this.#busy += slots;
+  /** Slots that the runs of a queue hold. */
+  usedBy(queue: string): number {
+    return this.#usedBy.get(queue) ?? 0;
+  }
+
+  #take(slots: number, queue: string): () => void {
+    const count = (change: number): void => {
+      this.#busy += change;
+      this.#usedBy.set(queue, this.usedBy(queue) + change);
+    };
+    count(slots);
     let isHeld = true;
     return () => {
       if (!isHeld) return;
       isHeld = false;
-      this.#busy -= slots;
+      count(-slots);
       this.#admit();
     };
   }
@@ -116,7 +132,7 @@ export class Capacity {
       // Mostly the newest of many thousand: it goes to its place without all of them being sorted.
       const before = this.#waiting.findLastIndex((other) => byPriorityThenAge(other, waiter) < 0);
       this.#waiting.splice(before + 1, 0, waiter);
-      if (this.#fitsNow(this.#waiting[0])) this.#admit();
+      if (this.#next() !== null) this.#admit();
       else this.#explain(before + 1);
     });
   }
@@ -142,7 +158,7 @@ export class Capacity {
 
   /** Takes slots for ranks that run already, even when none is free, for as long as they live. */
   occupyWhile(gang: Gang, slots: number = gang.ranks): void {
-    this.#releaseAtEnd(gang, this.occupy(slots));
+    this.#releaseAtEnd(gang, this.occupy(slots, gang.placement?.queue));
   }
 
   #releaseAtEnd({ ended }: Gang, release: () => void): void {
@@ -169,17 +185,26 @@ export class Capacity {
   }
 
   #admit(): void {
-    while (!this.#isClosed) {
-      const next = this.#waiting[0];
-      if (!next || !this.#fitsNow(next)) break;
-      this.#waiting.shift();
-      next.admit(this.#take(this.#needed(next)));
+    for (let next = this.#next(); next !== null; next = this.#next()) {
+      const [waiter] = this.#waiting.splice(next, 1);
+      if (waiter) waiter.admit(this.#take(this.#needed(waiter), waiter.claim.queue));
     }
     this.#explain();
   }
 
-  #fitsNow(waiter: Waiter | undefined): boolean {
-    return waiter !== undefined && !this.#isClosed && this.#busy + this.#needed(waiter) <= this.#slots;
+  /** The place in the line of the next one that may start now; null when nobody may. */
+  #next(): number | null {
+    if (this.#isClosed) return null;
+    const full = new Set<string>();
+    for (const [index, waiter] of this.#waiting.entries()) {
+      const { queue } = waiter.claim;
+      const needed = this.#needed(waiter);
+      const limit = this.#limitOf(queue);
+      if (full.has(queue) || needed > limit) continue;
+      if (this.usedBy(queue) + needed > limit) full.add(queue);
+      else return this.#busy + needed <= this.#slots ? index : null;
+    }
+    return null;
   }
 
   #needed({ claim }: Waiter): number {
@@ -195,11 +220,22 @@ export class Capacity {
       const ahead = aheadIn.get(claim.queue) ?? 0;
       aheadIn.set(claim.queue, ahead + 1);
       if (index < from) continue;
-      const why = `needs ${this.#words.needs(this.#needed(waiter))}; ${state}; ${ahead} ${ahead === 1 ? "run" : "runs"} ahead in queue "${claim.queue}"`;
+      const why = `needs ${this.#words.needs(this.#needed(waiter))}; ${state}${this.#quotaOf(waiter)}; ${ahead} ${ahead === 1 ? "run" : "runs"} ahead in queue "${claim.queue}"`;
       if (why === waiter.told) continue;
       waiter.told = why;
       claim.tell(why);
     }
+  }
+
+  /** What the quota of its queue does to one that waits; empty when that is not what it waits for. */
+  #quotaOf(waiter: Waiter): string {
+    const { queue } = waiter.claim;
+    const needed = this.#needed(waiter);
+    const limit = this.#limitOf(queue);
+    if (needed > limit)
+      return `; it can never start: queue "${queue}" may use ${this.#words.needs(limit)} at most: raise its quota or resize the run`;
+    const used = this.usedBy(queue);
+    return used + needed > limit ? `; queue "${queue}" uses ${used} of its quota of ${limit}` : "";
   }
 }
 

@@ -68,7 +68,7 @@ export interface Gang {
   /** How many ranks run. */
   readonly ranks: number;
   /** What its ranks hold, where that is counted by accelerator. */
-  readonly placement?: Pick<Placement, "accelerator" | "gpusPerRank">;
+  readonly placement?: Pick<Placement, "accelerator" | "gpusPerRank" | "queue">;
   /** Resolves when every rank has ended, however it did. */
   readonly ended: Promise<GangEnd>;
   /** Asks all ranks to stop after a checkpoint (SIGTERM). */

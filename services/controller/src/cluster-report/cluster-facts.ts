@@ -7,6 +7,8 @@ export interface ClusterFacts {
   nodes(): Promise<ClusterNode[]>;
   /** Queues with quotas or an order of their own; others are known from the runs. */
   queues(): Promise<QueueFacts[]>;
+  /** Why a queue that is not among these admits nobody; null: any name is a queue. */
+  unlistedQueues(): string | null;
   /** Hears which runs wait and with which priority now, after each report. */
   onWaiting(waiting: ClusterReportAnswer["waiting"]): void;
 }

@@ -43,6 +43,7 @@ test("what did not change is said once, a change at the next look", async () => 
       return await local.nodes();
     },
     queues: async () => [],
+    unlistedQueues: () => null,
     onWaiting: () => undefined,
   };
   const reporter = new ClusterReporter(counting, api, logger, quick);

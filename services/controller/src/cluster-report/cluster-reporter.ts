@@ -54,7 +54,12 @@ export class ClusterReporter {
   async #look(): Promise<void> {
     try {
       const [nodes, queues] = await Promise.all([this.#facts.nodes(), this.#facts.queues()]);
-      const report: ClusterReport = { backend: this.#facts.backend, nodes, queues };
+      const report: ClusterReport = {
+        backend: this.#facts.backend,
+        nodes,
+        queues,
+        unlistedQueues: this.#facts.unlistedQueues(),
+      };
       const text = JSON.stringify(report);
       if (text === this.#lastText && performance.now() - this.#lastMs < this.#timing.repeatMs) return;
       const { waiting } = await this.#api.reportCluster(report);

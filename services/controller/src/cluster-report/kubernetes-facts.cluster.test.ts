@@ -15,7 +15,9 @@ beforeAll(async () => {
     api: new KubeApi(await connectToCluster(await cluster.controllerKubeconfig())),
     pods: () => [],
     productLabels: gangSettings({ namespace: "drydock-runs", image: "drydock.test/worker:1" }).productLabels,
-    capacity: { prioritise: () => undefined },
+    otherPods: () => [],
+    prioritise: () => undefined,
+    queues: { queues: () => [], unlistedQueues: () => null },
     logger: createLogger("controller", { DRYDOCK_LOG_LEVEL: "silent" }),
   });
   await facts.connect();

@@ -33,6 +33,7 @@ test("a node has what pods that are not over leave free, and says whose they are
       isReady: true,
       accelerator: "nvidia-h100-80gb",
       gpus: { total: 8, free: 3 },
+      heldByOthers: 0,
       rack: "r1",
       block: null,
       taints: [{ key: "nvidia.com/gpu", value: "present", effect: "NoSchedule" }],
@@ -40,6 +41,14 @@ test("a node has what pods that are not over leave free, and says whose they are
       runs: [{ runId: "run_1", gpus: 5 }],
     },
   ]);
+});
+
+test("GPUs of pods that are no runs of ours are not free, and told as theirs", () => {
+  const [found] = nodesWithGpus([node("a")], [pod("run_1", "a", 3)], products, [
+    pod("team-x", "a", 2),
+    pod("y", "b", 8),
+  ]);
+  expect(found).toMatchObject({ gpus: { total: 8, free: 3 }, heldByOthers: 2, runs: [{ runId: "run_1", gpus: 3 }] });
 });
 
 test("a node without GPUs is no place for a worker", () => {

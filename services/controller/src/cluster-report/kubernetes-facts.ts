@@ -1,6 +1,5 @@
 import { isDrydockError, type Logger } from "@drydock/kit";
-import type { ClusterNode, ClusterReportAnswer, QueueFacts } from "@drydock/spec";
-import type { Admission } from "../attempts/capacity.ts";
+import type { ClusterNode, ClusterReportAnswer, QueueFacts, RunSpec } from "@drydock/spec";
 import type { KubeApi } from "../kubernetes/kube-api.ts";
 import type { KubeObject, PodObject } from "../kubernetes/kube-objects.ts";
 import { ListWatch } from "../kubernetes/list-watch.ts";
@@ -23,13 +22,24 @@ export interface KubernetesFactsOptions {
   readonly api: KubeApi;
   /** Pods of workers that are known now, from the back end's own watch. */
   readonly pods: () => readonly PodObject[];
+  /** Pods that are not of our runs, as far as we may see them. */
+  readonly otherPods: () => readonly PodObject[];
   /** Labels of nodes by accelerator of the catalogue, as the back end places by. */
   readonly productLabels: Readonly<Record<string, readonly string[]>>;
-  /** Our own admission, where there is no Kueue. */
-  readonly capacity: Pick<Admission, "prioritise">;
+  /** Told which priority a run that waits has now: our own admission, and Jobs that wait in Kueue. */
+  readonly prioritise: (runId: string, priority: RunSpec["priority"]) => void;
+  /** Who knows the queues: Kueue's, or our own quotas. */
+  readonly queues: QueueSource;
   /** Told of the nodes whenever they are looked at. */
   readonly onNodes?: (nodes: readonly ClusterNode[]) => void;
   readonly logger: Logger;
+}
+
+/** Who knows what queues may use. */
+export interface QueueSource {
+  queues(): QueueFacts[];
+  /** Why a queue that it does not know admits nobody; null: any name is a queue. */
+  unlistedQueues(): string | null;
 }
 
 const gpuResource = "nvidia.com/gpu";
@@ -39,10 +49,7 @@ const blockLabels = ["topology.kubernetes.io/block", "cloud.google.com/gce-topol
 /** Every worker tolerates these. */
 const toleratedTaints = [gpuResource];
 
-/**
- * Nodes of a cluster with their GPUs. What pods of others hold is not seen: the controller may read pods in its own
- * namespaces only, so GPUs count as free that somebody else holds. The scheduler's word stays the last one.
- */
+/** Nodes of a cluster with their GPUs, and its queues. */
 export class KubernetesFacts implements ClusterFacts {
   readonly backend = "kubernetes";
   readonly #options: KubernetesFactsOptions;
@@ -68,29 +75,34 @@ export class KubernetesFacts implements ClusterFacts {
   }
 
   async nodes(): Promise<ClusterNode[]> {
-    const { pods, productLabels, onNodes } = this.#options;
-    const nodes = nodesWithGpus(this.#nodes.list(), pods(), productLabels);
+    const { pods, otherPods, productLabels, onNodes } = this.#options;
+    const nodes = nodesWithGpus(this.#nodes.list(), pods(), productLabels, otherPods());
     onNodes?.(nodes);
     return nodes;
   }
 
   async queues(): Promise<QueueFacts[]> {
-    return [];
+    return this.#options.queues.queues();
   }
 
-  /** Heard by our own admission. A Job that waits in Kueue already keeps the priority that its run had when it was made. */
+  unlistedQueues(): string | null {
+    return this.#options.queues.unlistedQueues();
+  }
+
   onWaiting(waiting: ClusterReportAnswer["waiting"]): void {
-    for (const { runId, priority } of waiting) this.#options.capacity.prioritise(runId, priority);
+    for (const { runId, priority } of waiting) this.#options.prioritise(runId, priority);
   }
 }
 
-/** The nodes that have GPUs, with what our pods leave free of them. Pure. */
+/** The nodes that have GPUs, with what pods leave free of them. Pure. */
 export function nodesWithGpus(
   nodes: readonly NodeObject[],
   pods: readonly PodObject[],
   productLabels: Readonly<Record<string, readonly string[]>>,
+  otherPods: readonly PodObject[] = [],
 ): ClusterNode[] {
   const held = gpusByNode(pods);
+  const heldByOthers = gpusOfOthers(otherPods);
   return nodes.flatMap((node) => {
     const total = Number(node.status?.allocatable?.[gpuResource] ?? 0);
     if (total === 0) return [];
@@ -99,13 +111,15 @@ export function nodesWithGpus(
     const runs = [...(held.get(name) ?? [])].map(([runId, gpus]) => ({ runId, gpus }));
     const taints = (node.spec?.taints ?? []).map(({ key, value = null, effect }) => ({ key, value, effect }));
     const known = Object.entries(productLabels).find(([, products]) => products.includes(product ?? ""));
-    const used = runs.reduce((sum, { gpus }) => sum + gpus, 0);
+    const others = Math.min(total, heldByOthers.get(name) ?? 0);
+    const used = others + runs.reduce((sum, { gpus }) => sum + gpus, 0);
     return [
       {
         name,
         isReady: readiness(node) === null,
         accelerator: known?.[0] ?? null,
         gpus: { total, free: Math.max(0, total - used) },
+        heldByOthers: others,
         rack: firstLabel(node, rackLabels),
         block: firstLabel(node, blockLabels),
         taints,
@@ -146,6 +160,15 @@ function gpusByNode(pods: readonly PodObject[]): Map<string, Map<string, number>
     const onNode = held.get(nodeName) ?? new Map<string, number>();
     onNode.set(runId, (onNode.get(runId) ?? 0) + gpus);
     held.set(nodeName, onNode);
+  }
+  return held;
+}
+
+function gpusOfOthers(pods: readonly PodObject[]): Map<string, number> {
+  const held = new Map<string, number>();
+  for (const pod of pods) {
+    const { nodeName } = pod.spec ?? {};
+    if (nodeName !== undefined) held.set(nodeName, (held.get(nodeName) ?? 0) + gpusOf(pod));
   }
   return held;
 }

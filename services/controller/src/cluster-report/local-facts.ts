@@ -20,6 +20,7 @@ export class LocalFacts implements ClusterFacts {
         isReady: !isClosed,
         accelerator: "cpu",
         gpus: { total: slots, free: Math.max(0, slots - busy) },
+        heldByOthers: 0,
         rack: null,
         block: null,
         taints: [],
@@ -31,6 +32,10 @@ export class LocalFacts implements ClusterFacts {
 
   async queues(): Promise<QueueFacts[]> {
     return [];
+  }
+
+  unlistedQueues(): null {
+    return null;
   }
 
   onWaiting(waiting: ClusterReportAnswer["waiting"]): void {

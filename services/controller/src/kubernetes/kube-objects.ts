@@ -62,6 +62,8 @@ export interface JobObject extends KubeObject {
   readonly status?: {
     readonly conditions?: readonly Condition[];
     readonly active?: number;
+    /** Pods that are to end and have not yet. */
+    readonly terminating?: number;
     readonly failed?: number;
     readonly succeeded?: number;
     readonly ready?: number;

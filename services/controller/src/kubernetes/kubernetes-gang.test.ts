@@ -1,4 +1,5 @@
 import { expect, test } from "vitest";
+import { classifyEnd } from "../attempts/attempt-end.ts";
 import type { PodObject } from "./kube-objects.ts";
 import { KubernetesGang } from "./kubernetes-gang.ts";
 import { labels } from "./names.ts";
@@ -6,11 +7,12 @@ import { labels } from "./names.ts";
 function aGang() {
   const deletedJobs: string[] = [];
   const gang = new KubernetesGang(
-    { name: "run_1-a1", ranks: 2, placement: { accelerator: null, gpusPerRank: 0 } },
+    { name: "run_1-a1", ranks: 2, placement: { accelerator: null, gpusPerRank: 0, queue: "default" } },
     "dd-run-1-a1",
     {
       hopelessAfterMs: 20_000,
       nodeLossMs: 60_000,
+      whyEvicted: () => "its GPUs went to run run_2 (priority high): it goes first in their queue",
       deletePods: () => undefined,
       deleteJob: (name) => deletedJobs.push(name),
     },
@@ -42,3 +44,27 @@ test("a pod that was to end long ago, and of which its node says nothing, ends i
   });
   expect(deletedJobs).toEqual(["dd-run-1-a1"]);
 });
+
+test("a preempted gang has ended when its pods have: their checkpoints are waited for, and it says who took its GPUs", async () => {
+  const { gang, deletedJobs } = aGang();
+  const job = (status: object) => ({ metadata: { name: "dd-run-1-a1" }, spec: { suspend: true }, status });
+  for (const rank of [0, 1]) gang.seePod(aPod(rank), 0);
+  gang.seeJob(job({ active: 0, terminating: 2 }));
+  expect(gang.isOver).toBe(false);
+  for (const rank of [0, 1]) gang.losePod(stopped(aPod(rank)));
+  gang.seeJob(job({ active: 0, terminating: 0 }));
+  const end = await gang.ended;
+  expect(end.cause).toMatchObject({ exitCode: 143, reason: "preempted" });
+  expect(classifyEnd(end, [], null)).toMatchObject({
+    kind: "stopped",
+    reason: "preempted",
+    message:
+      "the worker was stopped from outside after a checkpoint; its GPUs went to run run_2 (priority high): it goes first in their queue",
+  });
+  expect(deletedJobs).toEqual(["dd-run-1-a1"]);
+});
+
+function stopped(pod: PodObject): PodObject {
+  const state = { terminated: { exitCode: 143, reason: "Error" } };
+  return { ...pod, status: { phase: "Failed", containerStatuses: [{ name: "worker", state }] } };
+}

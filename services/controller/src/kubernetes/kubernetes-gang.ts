@@ -12,6 +12,8 @@ export interface GangControl {
   readonly hopelessAfterMs: number;
   /** A pod that was to end is waited for so long beyond its grace: then its node counts as lost. */
   readonly nodeLossMs: number;
+  /** Who took the GPUs of a Job that was suspended, in a sentence. */
+  whyEvicted(name: string): string;
   /** Deletes the pods: SIGTERM, and SIGKILL after the grace period (null: that of the pod). */
   deletePods(name: string, graceSeconds: number | null): void;
   /** Deletes the Job with all that belongs to it. */
@@ -26,7 +28,7 @@ export class KubernetesGang implements Gang {
   readonly name: string;
   readonly jobName: string;
   readonly ended: Promise<GangEnd>;
-  readonly placement: Pick<Placement, "accelerator" | "gpusPerRank">;
+  readonly placement: Pick<Placement, "accelerator" | "gpusPerRank" | "queue">;
   readonly #control: GangControl;
   readonly ranks: number;
   readonly #ends = new Map<number, RankEnd>();
@@ -128,9 +130,15 @@ export class KubernetesGang implements Gang {
     const failed = conditionOf(job, "Failed");
     if (failed)
       return this.#conclude(failed.reason === "DeadlineExceeded" ? "deadline" : "vanished", failed.message ?? null);
-    // Whoever owns the queue took the GPUs back: the pods get SIGTERM, and the gang starts anew from its checkpoint.
-    if (job.spec?.suspend === true && this.#hasRun && (job.status?.active ?? 0) === 0)
-      this.#endFor("preempted", "the queue took its GPUs back", 0);
+    // Whoever owns the queue took the GPUs back. The pods got SIGTERM and write their checkpoints: the gang has ended when
+    // they have, and starts anew from there.
+    const { active = 0, terminating = 0 } = job.status ?? {};
+    if (job.spec?.suspend !== true || !this.#hasRun || active + terminating > 0) return;
+    const why = this.#control.whyEvicted(this.jobName);
+    for (const [index, end] of this.#order.entries())
+      if (end.reason === "exited" && end.exitCode !== 0)
+        this.#order[index] = { ...end, reason: "preempted", message: why };
+    this.#endFor("preempted", why, 0);
   }
 
   /** Ends the gang for a reason that no pod tells. */

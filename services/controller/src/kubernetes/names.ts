@@ -17,6 +17,7 @@ export const annotations = {
   gang: "drydock.dev/gang",
   accelerator: "drydock.dev/accelerator",
   gpusPerRank: "drydock.dev/gpus-per-rank",
+  queue: "drydock.dev/queue",
   logKeys: "drydock.dev/log-keys",
 } as const;
 

@@ -1,5 +1,6 @@
 import { hostname } from "node:os";
 import { InvalidError, type Logger, type ObjectStorage } from "@drydock/kit";
+import type { QueueQuotas } from "../attempts/cluster-capacity.ts";
 import { checkAccess } from "./check-access.ts";
 import { gangSettings } from "./gang-settings.ts";
 import { KubeApi } from "./kube-api.ts";
@@ -25,6 +26,8 @@ export interface KubernetesConfig {
   readonly memoryPerRankBytes: number | null;
   readonly cpuPerRank: number | null;
   readonly scratchBytes: number | null;
+  /** GPUs that queues may use, where there is no Kueue. */
+  readonly queueQuotas: QueueQuotas;
 }
 
 /** A cluster that is ready to start gangs. */
@@ -72,6 +75,11 @@ export async function openKubernetes(
       `DRYDOCK_KUEUE is on, but the cluster at ${api.server} has no API kueue.x-k8s.io/v1beta2: install Kueue 0.18 or later, or set DRYDOCK_KUEUE=off`,
     );
   const usesKueue = config.kueue === "auto" ? hasKueue : config.kueue === "on";
+  if (usesKueue && Object.keys(config.queueQuotas).length > 0)
+    throw new InvalidError(
+      "quotas_are_kueues",
+      "DRYDOCK_QUEUE_QUOTAS is set, but this cluster's queues are Kueue's: set the quotas in its ClusterQueues (k8s/queues/cluster-queues.yaml), or set DRYDOCK_KUEUE=off",
+    );
   await checkAccess(api, config.namespace, usesKueue);
   const settings = gangSettings({
     namespace: config.namespace,
