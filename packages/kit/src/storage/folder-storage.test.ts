@@ -45,3 +45,23 @@ test("unfinished objects are not listed", async () => {
   const storage = new FolderStorage(join(root, "tidy"));
   expect((await Array.fromAsync(storage.list(""))).map(({ key }) => key)).toEqual(["x"]);
 });
+
+test("a folder goes with its last object; the root stays", async () => {
+  const folder = join(root, "emptied");
+  const storage = new FolderStorage(folder);
+  for (const key of ["runs/1/a/x", "runs/2/y"]) await storage.put(key, "1");
+  await storage.remove("runs/1/a/x");
+  expect(await readdir(join(folder, "runs"))).toEqual(["2"]);
+  await storage.remove("runs/2/y");
+  await storage.remove("runs/2/y");
+  expect(await readdir(folder)).toEqual([".tmp"]);
+});
+
+test("writers and removers of one folder do not disturb each other", async () => {
+  const storage = new FolderStorage(join(root, "busy"));
+  const work = Array.from({ length: 40 }, async (_, index) => {
+    await storage.put(`a/b/${index}`, "1");
+    await storage.remove(`a/b/${index}`);
+  });
+  await expect(Promise.all(work)).resolves.toHaveLength(40);
+});

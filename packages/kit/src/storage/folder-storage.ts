@@ -1,5 +1,17 @@
 import { createReadStream, type Dirent } from "node:fs";
-import { copyFile, link, mkdir, open, readFile, readdir, rename, rm, stat, unlink } from "node:fs/promises";
+import {
+  copyFile,
+  link,
+  mkdir,
+  open,
+  readFile,
+  readdir,
+  rename,
+  rm,
+  rmdir,
+  stat,
+  type FileHandle,
+} from "node:fs/promises";
 import { randomBytes } from "node:crypto";
 import { dirname, join, resolve, sep } from "node:path";
 import { pathToFileURL } from "node:url";
@@ -10,6 +22,8 @@ import { checkObjectKey, compareKeys } from "./object-key.ts";
 import type { ObjectInfo, ObjectStorage, PutOptions } from "./object-storage.ts";
 
 const temporaryFolder = ".tmp";
+/** A folder may be removed with its last object while a file is placed in it, so many times in a row at most. */
+const placeTries = 100;
 /** A file on its way whose process cannot be looked up (another machine, another container) is left-over after so long. */
 const abandonedAfterMs = 24 * 3_600_000;
 
@@ -101,7 +115,23 @@ export class FolderStorage implements ObjectStorage {
   }
 
   async remove(key: string): Promise<void> {
-    await translate(key, async () => await rm(this.#path(key), { force: true }));
+    await translate(key, async () => {
+      const path = this.#path(key);
+      await rm(path, { force: true });
+      await this.#removeEmptyFolders(dirname(path));
+    });
+  }
+
+  /** Object storage has no folders: one goes with its last object. */
+  async #removeEmptyFolders(folder: string): Promise<void> {
+    for (let path = folder; path.startsWith(this.#root + sep); path = dirname(path)) {
+      try {
+        await rmdir(path);
+      } catch (error) {
+        if (codeOf(error) === "ENOTEMPTY" || codeOf(error) === "EEXIST") return;
+        if (!isMissing(error)) throw error;
+      }
+    }
   }
 
   async #collect(folder: string, keys: string[]): Promise<void> {
@@ -126,15 +156,10 @@ export class FolderStorage implements ObjectStorage {
     await translate(key, async () => {
       await (this.#tidied ??= removeLeftOvers(join(this.#root, temporaryFolder)));
       await mkdir(dirname(temporary), { recursive: true });
-      await mkdir(dirname(path), { recursive: true });
       try {
         await write(temporary);
-        if (options.ifNoneMatch) {
-          await link(temporary, path); // fails with EEXIST when the key is taken: the one atomic "create if absent"
-          await unlink(temporary);
-        } else {
-          await rename(temporary, path);
-        }
+        // `link` fails with EEXIST when the key is taken: the one atomic "create if absent".
+        await inFolder(dirname(path), async () => await (options.ifNoneMatch ? link : rename)(temporary, path));
         await syncFolder(dirname(path));
       } finally {
         await rm(temporary, { force: true });
@@ -175,8 +200,26 @@ async function isOlderThan(path: string, ageMs: number): Promise<boolean> {
   }
 }
 
+/** Makes the folder and places a file in it; again, when the folder went with its last object just then. */
+async function inFolder(folder: string, place: () => Promise<void>): Promise<void> {
+  for (let tries = 1; ; tries++) {
+    await mkdir(folder, { recursive: true });
+    try {
+      return await place();
+    } catch (error) {
+      if (codeOf(error) !== "ENOENT" || tries === placeTries) throw error;
+    }
+  }
+}
+
 async function syncFolder(path: string): Promise<void> {
-  const folder = await open(path, "r");
+  let folder: FileHandle;
+  try {
+    folder = await open(path, "r");
+  } catch (error) {
+    if (isMissing(error)) return; // what was placed was removed already, and its folder with it
+    throw error;
+  }
   try {
     await folder.sync();
   } finally {

@@ -76,6 +76,7 @@ const rendezvousLookMs = 50;
 /** The attempts that may speak. Whoever has another epoch or token is told to stop, and changes nothing. */
 export class AttemptRegistry {
   readonly #sessions = new Map<string, AttemptSession>();
+  #isClosing = false;
 
   add(session: AttemptSession): void {
     this.#sessions.set(session.id, session);
@@ -85,8 +86,9 @@ export class AttemptRegistry {
     if (this.#sessions.get(session.id) === session) this.#sessions.delete(session.id);
   }
 
-  /** Tells every worker to stop after a checkpoint. */
+  /** Tells every worker to stop after a checkpoint. Those that nobody watches by now are told that nobody will. */
   stopAll(): void {
+    this.#isClosing = true;
     for (const session of this.#sessions.values()) session.directive = Directive.CHECKPOINT_AND_STOP;
   }
 
@@ -134,9 +136,15 @@ export class AttemptRegistry {
     return create(ReportResponseSchema, { directive: session.directive });
   }
 
-  /** Null for a stale epoch. @throws ConnectError to be tried again when the attempt is not known (yet), or for a wrong token */
+  /**
+   * Null for a stale epoch.
+   *
+   * @throws ConnectError `unavailable` (try again) when the attempt is not known yet, `aborted` when this controller will never know it, `unauthenticated` for a wrong token
+   */
   #rankOf({ runId, epoch, token, rank }: Identity): { session: AttemptSession; rank: RankSession } | null {
     const session = this.#sessions.get(runId);
+    if (!session && this.#isClosing)
+      throw new ConnectError("the controller is closing and watches no more attempts", Code.Aborted);
     if (!session)
       throw new ConnectError("no controller watches this attempt yet: try again in a moment", Code.Unavailable);
     if (epoch < session.epoch) return null;

@@ -73,6 +73,14 @@ test("an attempt that nobody watches yet is to try again", async () => {
   await expect(client.join(identity)).rejects.toThrow("[unavailable] no controller watches this attempt yet");
 });
 
+test("an attempt that nobody will watch, since the controller closes, is told so; one that is watched is still heard", async () => {
+  const session = anAttempt();
+  registry.stopAll();
+  expect(await client.report(identity)).toMatchObject({ directive: Directive.CHECKPOINT_AND_STOP });
+  registry.remove(session);
+  await expect(client.report(identity)).rejects.toThrow("[aborted] the controller is closing");
+});
+
 test("a report is acknowledged only when it is stored, and carries the directive back", async () => {
   let isAway = true;
   const session = anAttempt({

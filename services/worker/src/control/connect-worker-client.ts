@@ -3,6 +3,7 @@ import { createConnectTransport } from "@connectrpc/connect-node";
 import { InvalidError, UnavailableError } from "@drydock/kit";
 import { Directive as WireDirective, Phase, WorkerService } from "@drydock/proto";
 import type { TrainingPhase } from "../training/training-listener.ts";
+import { ControllerClosingError } from "./controller-closing-error.ts";
 import { StaleAttemptError } from "./stale-attempt-error.ts";
 import type { Directive, JoinAnswer, Report, WorkerClient } from "./worker-client.ts";
 
@@ -90,6 +91,8 @@ async function translate<T>(call: () => Promise<T>): Promise<T> {
       case Code.Unauthenticated:
       case Code.PermissionDenied:
         throw new StaleAttemptError(error);
+      case Code.Aborted:
+        throw new ControllerClosingError(error);
       case Code.InvalidArgument:
       case Code.NotFound:
       case Code.Unimplemented:

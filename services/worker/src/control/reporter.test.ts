@@ -2,6 +2,7 @@ import { createLogger, UnavailableError } from "@drydock/kit";
 import { expect, test } from "vitest";
 import { RunControl } from "../training/run-control.ts";
 import { Reporter } from "./reporter.ts";
+import { ControllerClosingError } from "./controller-closing-error.ts";
 import { StaleAttemptError } from "./stale-attempt-error.ts";
 import type { Directive, Report, WorkerClient } from "./worker-client.ts";
 
@@ -82,6 +83,14 @@ test("everything that happened is told once, in order, the outcome last", async 
   expect(client.received.flatMap(({ checkpoints }) => checkpoints)).toEqual([{ ...checkpoint, isBest: true }]);
   expect(client.received.map(({ sequence }) => sequence)).toEqual(client.received.map((_, index) => index + 1));
   expect(client.received.at(-1)?.outcome).toEqual(done);
+});
+
+test("a worker that was signalled does not wait for a controller that closes and watches nobody", async () => {
+  const client = new ScriptedController(...Array.from({ length: 9 }, () => new ControllerClosingError("closing")));
+  const { control, reporter } = setUp(client);
+  control.askBySignal(143);
+  expect(await reporter.close(done)).toBe(false);
+  expect(client.received).toHaveLength(1);
 });
 
 test("a report without an answer is sent again as it was, and what came meanwhile follows", async () => {

@@ -12,6 +12,7 @@ import type {
   ToldStep,
   WorkerClient,
 } from "./worker-client.ts";
+import { ControllerClosingError } from "./controller-closing-error.ts";
 import { StaleAttemptError } from "./stale-attempt-error.ts";
 
 export interface ReporterOptions {
@@ -179,6 +180,9 @@ export class Reporter implements TrainingListener {
         // Whatever else it is (no answer, an error of its own), a controller that was mended answers later.
         if (tries === 1 || tries % 20 === 0)
           this.#options.logger.warn({ error: messageOf(error), tries }, "controller does not answer, training goes on");
+        // Both end together, as at a Ctrl-C of everything: who waits for us to end would be waited for in vain.
+        if (this.#isClosing && this.#options.control.isSignalled && error instanceof ControllerClosingError)
+          return false;
         if (this.#isClosing) closingSinceMs ??= this.#clock.now();
         if (closingSinceMs !== null && this.#clock.now() - closingSinceMs >= this.#lastReportBudgetMs()) return false;
         await this.#clock.sleep(
