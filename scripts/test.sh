@@ -3,4 +3,4 @@
 set -euo pipefail
 npm run --silent check
 node scripts/ensure-tools.ts
-exec vitest run
+exec node scripts/run-tests.ts

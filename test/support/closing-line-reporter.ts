@@ -16,7 +16,10 @@ export default class ClosingLineReporter implements Reporter {
       process.exitCode = 1;
     }
     const tail = skipped.length > 0 ? `, ${skipped.length} skipped` : "";
-    console.log(`${count("passed")} passed, ${count("failed") + brokenModules} failed${tail}`);
+    // Of several lanes the sum comes last (scripts/run-tests.ts).
+    const lane = process.env["DRYDOCK_TEST_LANE"];
+    const head = lane === undefined ? "" : `${lane}: `;
+    console.log(`${head}${count("passed")} passed, ${count("failed") + brokenModules} failed${tail}`);
   }
 }
 

@@ -47,7 +47,7 @@ export class ValueStore {
 
   /** Lets everything go; answers with the memory, for the next micro-batch. */
   empty(): readonly Float32Array[] {
-    for (const name of [...this.#held.keys()]) this.letGo(name);
+    for (const name of this.#held.keys()) this.letGo(name);
     return this.#letGo;
   }
 }
