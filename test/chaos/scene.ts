@@ -74,12 +74,12 @@ export class Scene {
     return run;
   }
 
-  /** The newest run while it trains and has steps enough left for a fault; else a new one. */
+  /** A run that trains and has steps enough left for a fault; a new one when there is none. */
   async inTraining(shape: RunShape): Promise<Submitted> {
-    const newest = this.runs.at(-1);
-    const known = newest === undefined ? null : await this.stage.drydock.run(newest.id);
-    if (newest && known?.state === "running" && known.progress.totalSteps - known.progress.step > enoughLeft)
-      return newest;
+    for (const run of this.runs.toReversed()) {
+      const { state, progress } = await this.stage.drydock.run(run.id);
+      if (state === "running" && progress.totalSteps - progress.step > enoughLeft) return run;
+    }
     const run = await this.submit(shape);
     await this.stage.drydock.runAtStep(run.id, 1);
     return run;
@@ -111,11 +111,11 @@ export class Scene {
     findings.expect(9, attempts.length === 1, `the other run ${id} has ${attempts.length} attempts`);
   }
 
-  /** Ends a scene that broke off: its rows say so, and its runs are in nobody's way. */
+  /** Ends a scene that broke off: the row of its last fault says so, and its runs are in nobody's way. */
   async breakOff(why: string): Promise<void> {
     await this.#watch.stop();
     for (const { id } of this.runs) await this.stage.drydock.request("POST", `/v1/runs/${id}/cancel`);
-    for (const findings of this.#own) findings.expect(6, false, why);
+    this.#own.at(-1)?.expect(6, false, why);
   }
 
   /** Waits for all ends, asks the oracle, and closes the rows. Answers what did not hold. */
