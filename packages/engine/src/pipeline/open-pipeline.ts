@@ -32,6 +32,25 @@ interface Addresses {
   readonly sameStage: string;
 }
 
+/** A rank's place among the ranks of the attempt. */
+interface Place {
+  readonly rank: number;
+  readonly stage: number;
+  readonly dataRank: number;
+  /** Ranks of the first and the last stage that work on the same rows. */
+  readonly first: number;
+  readonly last: number;
+  /** Of two stages the ends are neighbours. */
+  readonly hasFarEnds: boolean;
+}
+
+/** What others connect to. */
+interface Doors {
+  readonly next: RingListener | null;
+  readonly ends: RingListener | null;
+  readonly sameStage: RingThread | null;
+}
+
 /**
  * Connects the stages of a pipeline, and the ranks of one stage to a ring. Addresses are told over the collective that all
  * ranks have. Every rank calls it.
@@ -39,52 +58,77 @@ interface Addresses {
  * @throws PeerLostError naming the rank that did not come
  */
 export async function openPipeline(options: OpenPipelineOptions): Promise<OpenPipeline> {
-  const { collective, stages, host, epoch, token } = options;
-  const { rank, worldSize } = collective;
-  const stage = rank % stages;
-  const dataRank = Math.floor(rank / stages);
-  const first = dataRank * stages;
-  const last = first + stages - 1;
-  const identity: RingIdentity = { rank, worldSize, epoch, token };
-  const forNext = rank === last ? null : await RingListener.open(host);
-  // Of two stages the ends are neighbours.
-  const forEnds = rank === first && stages > 2 ? await RingListener.open(host) : null;
-  const ring = worldSize > stages ? await RingThread.listen(host) : null;
+  const { collective, stages } = options;
+  const place = placeOf(collective.rank, stages);
+  const doors = await openDoors(place, options);
   try {
     const own: Addresses = {
-      next: forNext?.address ?? "",
-      ends: forEnds?.address ?? "",
-      sameStage: ring?.address ?? "",
+      next: doors.next?.address ?? "",
+      ends: doors.ends?.address ?? "",
+      sameStage: doors.sameStage?.address ?? "",
     };
-    const all = (await exchangeTexts(collective, JSON.stringify(own))).map((text) => JSON.parse(text) as Addresses);
-    const addressOf = (other: number, door: keyof Addresses): string => (all[other] as Addresses)[door];
-    const peers = all.filter((_, other) => other % stages === stage).map(({ sameStage }) => sameStage);
-    const [previous, next, farEnd, sameStage] = await Promise.all([
-      rank === first ? null : StageLink.dial(addressOf(rank - 1, "next"), identity, rank - 1),
-      forNext && StageLink.accept(forNext, identity, rank + 1),
-      rank === last && stages > 2
-        ? StageLink.dial(addressOf(first, "ends"), identity, first)
-        : forEnds && StageLink.accept(forEnds, identity, last),
-      ring && ring.connect({ rank: dataRank, peers, epoch, token }),
-    ]);
-    const ends = stages > 2 ? farEnd : (next ?? previous);
-    return {
-      stage,
-      stages,
-      dataRank,
-      sameStage,
-      previous,
-      next,
-      ends,
-      close: async () => {
-        await Promise.all([previous?.close(), next?.close(), farEnd?.close(), sameStage?.close()]);
-      },
-    };
+    const texts = await exchangeTexts(collective, JSON.stringify(own));
+    return await connectStages(
+      place,
+      doors,
+      texts.map((text) => JSON.parse(text) as Addresses),
+      options,
+    );
   } catch (error) {
-    await ring?.close();
+    await doors.sameStage?.close();
     throw error;
   } finally {
-    forNext?.close();
-    forEnds?.close();
+    doors.next?.close();
+    doors.ends?.close();
   }
+}
+
+function placeOf(rank: number, stages: number): Place {
+  const dataRank = Math.floor(rank / stages);
+  const first = dataRank * stages;
+  return { rank, stage: rank % stages, dataRank, first, last: first + stages - 1, hasFarEnds: stages > 2 };
+}
+
+async function openDoors(
+  { rank, first, last, hasFarEnds }: Place,
+  { host, collective, stages }: OpenPipelineOptions,
+): Promise<Doors> {
+  return {
+    next: rank === last ? null : await RingListener.open(host),
+    ends: rank === first && hasFarEnds ? await RingListener.open(host) : null,
+    sameStage: collective.worldSize > stages ? await RingThread.listen(host) : null,
+  };
+}
+
+async function connectStages(
+  place: Place,
+  doors: Doors,
+  all: readonly Addresses[],
+  { collective, stages, epoch, token }: OpenPipelineOptions,
+): Promise<OpenPipeline> {
+  const { rank, stage, dataRank, first, last } = place;
+  const identity: RingIdentity = { rank, worldSize: collective.worldSize, epoch, token };
+  const dialled = async (other: number, door: "next" | "ends"): Promise<StageLink> =>
+    await StageLink.dial((all[other] as Addresses)[door], identity, other);
+  const peers = all.filter((_, other) => other % stages === stage).map(({ sameStage }) => sameStage);
+  const [previous, next, farEnd, sameStage] = await Promise.all([
+    rank === first ? null : dialled(rank - 1, "next"),
+    doors.next && StageLink.accept(doors.next, identity, rank + 1),
+    rank === last && place.hasFarEnds
+      ? dialled(first, "ends")
+      : doors.ends && StageLink.accept(doors.ends, identity, last),
+    doors.sameStage && doors.sameStage.connect({ rank: dataRank, peers, epoch, token }),
+  ]);
+  return {
+    stage,
+    stages,
+    dataRank,
+    sameStage,
+    previous,
+    next,
+    ends: place.hasFarEnds ? farEnd : (next ?? previous),
+    close: async () => {
+      await Promise.all([previous?.close(), next?.close(), farEnd?.close(), sameStage?.close()]);
+    },
+  };
 }
