@@ -80,8 +80,13 @@ export class PreconditionFailedError extends ConflictError {
 
 /** A dependency does not answer right now: the only retryable kind. */
 export class UnavailableError extends DrydockError {
-  override readonly status = 503;
+  override readonly status: number = 503;
   override readonly isRetryable = true;
+}
+
+/** A disk or a quota is full: a person must make room, then the same call succeeds. */
+export class InsufficientStorageError extends UnavailableError {
+  override readonly status = 507;
 }
 
 /** Recognises a Drydock error across package copies. */

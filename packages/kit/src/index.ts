@@ -2,6 +2,7 @@ export * from "./canonical-json.ts";
 export * from "./errors.ts";
 export * from "./exit-code.ts";
 export * from "./ids.ts";
+export * from "./left-overs.ts";
 export * from "./log.ts";
 export * from "./process-mark.ts";
 export * from "./retry.ts";

@@ -58,6 +58,7 @@ const titles: Readonly<Record<number, string>> = {
   429: "Too Many Requests",
   500: "Internal Server Error",
   503: "Service Unavailable",
+  507: "Insufficient Storage",
 };
 
 interface ProblemInput {
@@ -101,7 +102,7 @@ export function installErrorHandling(app: FastifyInstance, logger: Logger): void
   app.setErrorHandler(async (error: FastifyError, request, reply) => {
     const problem = problemOf(error);
     if (problem.status >= 500) {
-      const level = problem.status === 503 ? "warn" : "error";
+      const level = problem.status === 503 || problem.status === 507 ? "warn" : "error";
       logger[level](
         { err: error, requestId: request.id, method: request.method, route: request.routeOptions.url },
         "request failed",

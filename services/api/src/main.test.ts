@@ -1,5 +1,6 @@
 import { spawn, type ChildProcessWithoutNullStreams } from "node:child_process";
 import { once } from "node:events";
+import { existsSync } from "node:fs";
 import { mkdtemp, rm } from "node:fs/promises";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
@@ -28,7 +29,7 @@ interface Started {
   readonly errors: () => string;
 }
 
-function start(environment: Record<string, string>): Started {
+function start(environment: Record<string, string>, ...nodeOptions: string[]): Started {
   const settings = {
     DRYDOCK_INTERNAL_KEY: "internal-key-of-a-test",
     PGLITE_DIRECTORY: join(folder, "database"),
@@ -36,7 +37,7 @@ function start(environment: Record<string, string>): Started {
     TEMPORAL_ADDRESS: "127.0.0.1:1",
     DRYDOCK_LOG_LEVEL: "warn",
   };
-  const child = spawn(process.execPath, [main], {
+  const child = spawn(process.execPath, [...nodeOptions, main], {
     env: { PATH: process.env["PATH"] ?? "", ...settings, ...environment },
   });
   running.add(child);
@@ -67,6 +68,18 @@ test("the first start makes a key and says so in its one line; the next one keep
   expect((await fetch(`${again.url}/v1/datasets/kept`, { headers })).status).toBe(200);
   second.child.stdin.end();
   expect(await second.ended).toBe(0);
+});
+
+test("a request to end is heard while the server is still loading, and nothing is opened any more", async () => {
+  const askAtOnce = `process.on("newListener", (name) => name === "SIGTERM" && queueMicrotask(() => process.kill(process.pid, "SIGTERM")))`;
+  const database = join(folder, "not-opened");
+  const early = start(
+    { PGLITE_DIRECTORY: database },
+    "--import",
+    `data:text/javascript,${encodeURIComponent(askAtOnce)}`,
+  );
+  expect(await early.ended).toBe(0);
+  expect(existsSync(database)).toBe(false);
 });
 
 test("a port in use is told in a sentence, with exit code 69", async () => {

@@ -17,15 +17,14 @@ import { dirname, join, resolve, sep } from "node:path";
 import { pathToFileURL } from "node:url";
 import { Readable } from "node:stream";
 import { NotFoundError, PreconditionFailedError, UnavailableError, messageOf } from "../errors.ts";
-import { fateOfMark, markOfThisProcess } from "../process-mark.ts";
+import { removeLeftOvers } from "../left-overs.ts";
+import { markOfThisProcess } from "../process-mark.ts";
 import { checkObjectKey, compareKeys } from "./object-key.ts";
 import type { ObjectInfo, ObjectStorage, PutOptions } from "./object-storage.ts";
 
 const temporaryFolder = ".tmp";
 /** A folder may be removed with its last object while a file is placed in it, so many times in a row at most. */
 const placeTries = 100;
-/** A file on its way whose process cannot be looked up (another machine, another container) is left-over after so long. */
-const abandonedAfterMs = 24 * 3_600_000;
 
 /**
  * Object storage in a local folder: the embedded default. Puts are written aside, synced, then renamed into place. What
@@ -154,7 +153,7 @@ export class FolderStorage implements ObjectStorage {
     const path = this.#path(key);
     const temporary = join(this.#root, temporaryFolder, `${markOfThisProcess()}.${randomBytes(12).toString("hex")}`);
     await translate(key, async () => {
-      await (this.#tidied ??= removeLeftOvers(join(this.#root, temporaryFolder)));
+      await (this.#tidied ??= removeLeftOvers(join(this.#root, temporaryFolder), (name) => name.split(".")[0] ?? ""));
       await mkdir(dirname(temporary), { recursive: true });
       try {
         await write(temporary);
@@ -169,34 +168,6 @@ export class FolderStorage implements ObjectStorage {
 
   #path(key: string): string {
     return join(this.#root, checkObjectKey(key).split("/").join(sep));
-  }
-}
-
-/** Removes what processes that are gone left in the folder of files on their way. */
-async function removeLeftOvers(folder: string): Promise<void> {
-  for (const name of await namesIn(folder)) {
-    const path = join(folder, name);
-    const fate = fateOfMark(name.split(".")[0] ?? "");
-    if (fate === "gone" || (fate === "unknown" && (await isOlderThan(path, abandonedAfterMs))))
-      await rm(path, { force: true });
-  }
-}
-
-async function namesIn(folder: string): Promise<string[]> {
-  try {
-    return await readdir(folder);
-  } catch (error) {
-    if (isMissing(error)) return [];
-    throw error;
-  }
-}
-
-async function isOlderThan(path: string, ageMs: number): Promise<boolean> {
-  try {
-    return Date.now() - (await stat(path)).mtimeMs > ageMs;
-  } catch (error) {
-    if (isMissing(error)) return false; // its process put it in place meanwhile
-    throw error;
   }
 }
 

@@ -54,7 +54,7 @@ export const uploadRoutes: FastifyPluginAsyncZod<{ services: Services }> = async
         tags: ["datasets"],
         params: DatasetParams,
         querystring: UploadQuery,
-        response: { 201: Upload, ...problems(404, 413, 415, 422) },
+        response: { 201: Upload, ...problems(404, 413, 415, 422, 507) },
       },
     },
     async (request, reply) => {

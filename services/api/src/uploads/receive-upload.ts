@@ -2,10 +2,20 @@ import { createWriteStream } from "node:fs";
 import { createHash } from "node:crypto";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
-import { Transform, type Readable } from "node:stream";
+import { dirname, join } from "node:path";
+import { Transform, type Readable, type Writable } from "node:stream";
 import { pipeline } from "node:stream/promises";
-import { InvalidError, TooLargeError, UnavailableError, digestOf, type ObjectStorage } from "@drydock/kit";
+import { fileURLToPath } from "node:url";
+import {
+  InsufficientStorageError,
+  InvalidError,
+  TooLargeError,
+  digestOf,
+  isDrydockError,
+  markOfThisProcess,
+  removeLeftOvers,
+  type ObjectStorage,
+} from "@drydock/kit";
 import type { Limits } from "../services.ts";
 
 /** One file as it arrives: its path as the user named it, and its bytes. */
@@ -21,6 +31,25 @@ export interface ReceivedUpload {
   readonly digest: string;
 }
 
+/** Where a file lies until it is complete. */
+export interface Spool {
+  readonly folder: string;
+  /** Opens a new file for writing. */
+  open(path: string): Writable;
+}
+
+const spoolName = "drydock-upload";
+const spoolFile = "file";
+const ownSpool: Spool = { folder: tmpdir(), open: createWriteStream };
+
+/** Removes what processes that were killed while files arrived left behind. */
+export async function removeLeftSpools(folder: string = ownSpool.folder): Promise<void> {
+  await removeLeftOvers(folder, (name) => {
+    const [what, mark] = name.split(".");
+    return what === spoolName ? (mark ?? "") : null;
+  });
+}
+
 /** Prefix of the keys of an upload's files. */
 export function uploadPrefix(uploadId: string): string {
   return `uploads/${uploadId}/`;
@@ -32,15 +61,18 @@ export function uploadPrefix(uploadId: string): string {
  *
  * @throws InvalidError `unsafe_file_name`, `duplicate_file`, `no_files`
  * @throws TooLargeError `file_too_large`, `upload_too_large`, `too_many_files`
- * @throws UnavailableError `disk_full` or those of the storage
+ * @throws InsufficientStorageError `disk_full`, naming the folder; those of the storage
  */
 export async function receiveUpload(
   uploadId: string,
   incoming: AsyncIterable<IncomingFile>,
   storage: ObjectStorage,
   limits: Limits,
+  spool: Spool = ownSpool,
 ): Promise<ReceivedUpload> {
-  const work = await mkdtemp(join(tmpdir(), "drydock-upload-"));
+  const work = await mkdtemp(join(spool.folder, `${spoolName}.${markOfThisProcess()}.`)).catch((error: unknown) => {
+    throw isFull(error) ? diskFull("the upload", spool.folder, error) : error;
+  });
   const received = new Map<string, string>();
   let sizeBytes = 0;
   try {
@@ -54,10 +86,11 @@ export async function receiveUpload(
           `the upload holds more than ${limits.uploadFiles} files: send them as one archive (.zip, .tar, .tar.gz)`,
         );
       const allowed = Math.min(limits.uploadFileBytes, limits.uploadTotalBytes - sizeBytes);
-      const temporary = join(work, "file");
-      const file = await writeAside(path, content, temporary, allowed, limits);
+      const file = await writeAside(path, content, allowed, limits, { folder: work, open: spool.open });
       sizeBytes += file.sizeBytes;
-      await storage.putFile(`${uploadPrefix(uploadId)}${path}`, temporary);
+      await storage.putFile(`${uploadPrefix(uploadId)}${path}`, join(work, spoolFile)).catch((error: unknown) => {
+        throw isFull(error) ? diskFull(`"${path}"`, placeOf(storage), error) : error;
+      });
       received.set(path, file.sha256);
     }
     if (received.size === 0)
@@ -82,9 +115,9 @@ export async function removeUpload(uploadId: string, storage: ObjectStorage): Pr
 async function writeAside(
   name: string,
   content: Readable,
-  path: string,
   allowedBytes: number,
   limits: Limits,
+  { folder, open }: Spool,
 ): Promise<{ sizeBytes: number; sha256: string }> {
   const hash = createHash("sha256");
   let sizeBytes = 0;
@@ -96,17 +129,30 @@ async function writeAside(
     },
   });
   try {
-    await pipeline(content, measure, createWriteStream(path));
+    await pipeline(content, measure, open(join(folder, spoolFile)));
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === "ENOSPC")
-      throw new UnavailableError(
-        "disk_full",
-        `the server's disk is full while "${name}" arrives: free space there and send it again`,
-        { cause: error },
-      );
+    if (isFull(error)) throw diskFull(`"${name}"`, dirname(folder), error);
     throw error;
   }
   return { sizeBytes, sha256: hash.digest("hex") };
+}
+
+/** True for a full disk or a spent quota, whether the system says so or our storage. */
+function isFull(error: unknown): boolean {
+  if (isDrydockError(error)) return error.code === "storage_full";
+  return error instanceof Error && "code" in error && (error.code === "ENOSPC" || error.code === "EDQUOT");
+}
+
+function diskFull(what: string, place: string, cause: unknown): InsufficientStorageError {
+  return new InsufficientStorageError(
+    "disk_full",
+    `the server's disk is full: ${what} does not fit in ${place}. Free space there, then send the upload again`,
+    { cause },
+  );
+}
+
+function placeOf({ url }: ObjectStorage): string {
+  return url.startsWith("file:") ? fileURLToPath(url) : url;
 }
 
 function tooLarge(name: string, sizeBytes: number, limits: Limits): TooLargeError {
