@@ -65,7 +65,12 @@ export function adviseOnData(
         "Every row is in the validation split, so there is nothing to train on. Lower validationShare and import again.",
     });
   return {
-    warnings: [...warnings, ...adviseOnSize(spec, model, parameters, statistics), ...adviseOnValidation(statistics)],
+    warnings: [
+      ...warnings,
+      ...adviseOnSize(spec, model, parameters, statistics),
+      ...adviseOnValidation(statistics),
+      ...adviseOnTask(spec, statistics),
+    ],
     refusals: [...refusals, ...checkBoxes(spec, statistics)],
   };
 }
@@ -95,6 +100,18 @@ function adviseOnValidation(statistics: DatasetStatistics): PlanNote[] {
       code: "validation_small",
       path: "dataset",
       message: `Only ${plural(statistics.validationRows, "row")} to validate on, so scores will jump by chance. Keep at least 10.`,
+    },
+  ];
+}
+
+/** A model that is taught boxes only learns to answer questions with boxes. The reverse has no boxes at all and is refused. */
+function adviseOnTask(spec: RunSpec, { tasks, rows }: DatasetStatistics): PlanNote[] {
+  if (spec.task === "phrase-grounding" || rows === 0 || tasks["phrase-grounding"] !== rows) return [];
+  return [
+    {
+      code: "task_not_in_data",
+      path: "task",
+      message: `Task "${spec.task}" asks for answers in words, but all ${plural(rows, "row")} of the data set are phrases with boxes: the model would learn to answer with boxes. Use task "phrase-grounding", or import rows with questions and answers.`,
     },
   ];
 }

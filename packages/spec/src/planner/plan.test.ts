@@ -324,6 +324,14 @@ describe("data", () => {
     expect(codes(result.warnings)).toContain("data_below_minimum");
   });
 
+  test.each([
+    ["only grounding rows", { "phrase-grounding": 1000 }, true],
+    ["some of both", { "phrase-grounding": 900, vqa: 100 }, false],
+  ])("a vqa run over a data set with %s", (_name, tasks, isWarned) => {
+    const { warnings } = plan({ spec: specOf({ task: "vqa" }), statistics: statisticsOf(1000, { tasks }) });
+    expect(codes(warnings).includes("task_not_in_data")).toBe(isWarned);
+  });
+
   test("grounding without boxes is refused, and NVILA's missing box format is warned about", () => {
     expect(
       codes(
