@@ -105,6 +105,33 @@ test("an import of a path that is not there makes no data set", async () => {
   expect({ code, asked }).toEqual({ code: 64, asked: [] });
 });
 
+test("Ctrl-C while an evaluation is waited for ends with 130 and says that it goes on", async () => {
+  const child: { process?: ReturnType<typeof execFile> } = {};
+  const now = "2026-01-01T00:00:00.000Z";
+  const server = createServer((request, answer) => {
+    const evaluation = { id: "ev_1", phase: "standalone", state: "running", message: "", samples: 0, seconds: null };
+    const rest = { runId: null, step: null, resultsKey: null, createdAt: now, updatedAt: now, scores: null };
+    const spec = { model: "qwen3-vl-4b", dataset: "weld@3", task: "vqa", maxNewTokens: 128, image: {} };
+    answer.writeHead(request.method === "POST" ? 201 : 200, { "content-type": "application/json" });
+    answer.end(JSON.stringify({ ...evaluation, ...rest, spec }));
+    if (request.method === "GET") child.process?.kill("SIGINT");
+  }).listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const { port } = server.address() as AddressInfo;
+  const values = ["evaluate", "create", "--model", "qwen3-vl-4b", "--dataset", "weld@3", "--task", "vqa"];
+  const connection = ["--url", `http://127.0.0.1:${port}`, "--key", "k"];
+  const { promise, resolve } = Promise.withResolvers<string>();
+  const started = execFile(
+    process.execPath,
+    ["--no-warnings", main, ...values, ...connection],
+    (_error, _out, errors) => resolve(errors),
+  );
+  child.process = started;
+  expect(await promise).toContain("Stopped waiting; the evaluation goes on.");
+  expect(started.exitCode).toBe(130);
+  server.close();
+});
+
 test("with --json an error is an object with its code and fields", async () => {
   const { stderr, code } = await drydock("plan", wrong, "--json", "--url", "http://127.0.0.1:9", "--key", "k");
   const { error } = JSON.parse(stderr) as { error: { code: string; details: { path: string }[] } };

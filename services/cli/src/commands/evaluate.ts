@@ -9,6 +9,7 @@ import { formatDuration, formatScores } from "../output/quantities.ts";
 import { fields, table } from "../output/table.ts";
 import { contextOf, oneOf, wholeNumber } from "./context.ts";
 import { everyPage } from "./pages.ts";
+import { pause } from "./watch-runs.ts";
 
 interface EvaluateFlags {
   readonly model: string;
@@ -45,6 +46,10 @@ export function addEvaluateCommands(program: Command): void {
         : created;
       output.answer(evaluation, () => describeEvaluation(evaluation));
       if (evaluation.state === "failed") process.exitCode = cliExitCodes.unsuccessful;
+      if (flags.wait && isOpen(evaluation)) {
+        output.note("Stopped waiting; the evaluation goes on.");
+        process.exitCode = cliExitCodes.interrupted;
+      }
     });
 
   evaluate
@@ -127,12 +132,16 @@ async function waitForEvaluation(
   status: (text: string) => void,
 ): Promise<Evaluation> {
   let current = evaluation;
-  while ((current.state === "queued" || current.state === "running") && !signal.aborted) {
+  while (isOpen(current) && !signal.aborted) {
     status(`evaluation ${current.id}: ${current.state} …`);
-    await new Promise((resolve) => setTimeout(resolve, pollMs));
-    current = await client.getEvaluation(current.id);
+    await pause(pollMs, signal);
+    if (!signal.aborted) current = await client.getEvaluation(current.id);
   }
   return current;
+}
+
+function isOpen({ state }: Evaluation): boolean {
+  return state === "queued" || state === "running";
 }
 
 function describeEvaluation(evaluation: Evaluation): string[] {

@@ -112,7 +112,8 @@ function describeEnd(run: Run): string {
   return `${run.name}: ${run.state}. ${run.message}${run.model === null ? "" : `\n  model:  ${run.model}`}${scores}`;
 }
 
-async function pause(milliseconds: number, signal: AbortSignal): Promise<void> {
+/** Waits, or until the signal fires. */
+export async function pause(milliseconds: number, signal: AbortSignal): Promise<void> {
   const { promise, resolve } = Promise.withResolvers<void>();
   const done = (): void => resolve();
   const timer = setTimeout(done, milliseconds);
