@@ -9,7 +9,11 @@ const needed: readonly { readonly group: string; readonly resource: string; read
   { group: "", resource: "secrets", verbs: ["create"] },
   { group: "", resource: "events", verbs: ["list"] },
 ];
-const neededForKueue = [{ group: "kueue.x-k8s.io", resource: "workloads", verbs: ["list", "watch"] }];
+/** Its queues are told of where we may read them; a Job's Workload says why it waits. */
+const neededForKueue = [
+  { group: "kueue.x-k8s.io", resource: "workloads", verbs: ["list", "watch"] },
+  { group: "batch", resource: "jobs", verbs: ["patch"] },
+];
 
 const Review = z.looseObject({ status: z.looseObject({ allowed: z.boolean() }) });
 
