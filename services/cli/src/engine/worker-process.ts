@@ -13,6 +13,8 @@ export interface WorkerRun {
   /** Called with each line of stderr; without it the worker writes to our stderr itself. */
   readonly onLog?: (line: string) => void;
   readonly environment?: Readonly<Record<string, string>>;
+  /** The program; default the worker. */
+  readonly program?: string;
 }
 
 /** How a worker ended. `lastLog` is its last line of stderr, when `onLog` was given. */
@@ -26,8 +28,17 @@ export interface WorkerExit {
  *
  * @throws UnavailableError when the worker cannot be started at all
  */
-export async function runWorker({ arguments: values, onLine, onLog, environment }: WorkerRun): Promise<WorkerExit> {
-  const child = spawn(process.execPath, ["--no-warnings", workerMain, ...values], {
+export async function runWorker({
+  arguments: values,
+  onLine,
+  onLog,
+  environment,
+  program = workerMain,
+}: WorkerRun): Promise<WorkerExit> {
+  const child = spawn(process.execPath, ["--no-warnings", program, ...values], {
+    // A group of its own: a terminal's Ctrl-C comes to us alone, as a supervisor's signal does, and is passed on once. A
+    // second one would end the worker without its checkpoint.
+    detached: true,
     stdio: ["inherit", onLine ? "pipe" : "inherit", onLog ? "pipe" : "inherit"],
     env: { ...process.env, ...environment },
   });
@@ -43,16 +54,16 @@ export async function runWorker({ arguments: values, onLine, onLog, environment 
         }),
     ),
   ];
-  // A terminal sends Ctrl-C to the whole group; a supervisor sends it to us alone, so pass it on.
   const passOn = (signal: NodeJS.Signals): void => void child.kill(signal);
-  const ignore = (): void => undefined;
-  process.on("SIGINT", ignore).on("SIGTERM", passOn);
+  // The terminal is gone: as when it is asked to end.
+  const end = (): void => passOn("SIGTERM");
+  process.on("SIGINT", passOn).on("SIGTERM", passOn).on("SIGHUP", end);
   try {
     const exitCode = await exitOf(child);
     await Promise.all(reading);
     return { exitCode, lastLog };
   } finally {
-    process.off("SIGINT", ignore).off("SIGTERM", passOn);
+    process.off("SIGINT", passOn).off("SIGTERM", passOn).off("SIGHUP", end);
   }
 }
 
