@@ -3,6 +3,7 @@ import { isDrydockError, messageOf, type Logger, type ObjectStorage } from "@dry
 import type { ReportRequest } from "@drydock/proto";
 import { layoutsOf, type Attempt, type InternalRun, type Layout, type WorkerConfig } from "@drydock/spec";
 import type { AttemptInput, AttemptOutcome } from "@drydock/workflows";
+import { withSteps } from "./attempt-steps.ts";
 import type { AttemptEnd } from "../attempts/attempt-end.ts";
 import type { AttemptHost, HostedAttempt } from "../attempts/attempt-host.ts";
 import type { Admission } from "../attempts/capacity.ts";
@@ -219,9 +220,8 @@ function reportsOf(
       lastTransitionKey = transition.key;
     }
     if (report.rank > 0) return;
-    const lastStep = report.steps.at(-1)?.step;
-    if (lastStep === undefined && isMarkedRunning) return;
-    Object.assign(attempt, { state: "running", lastStep: Math.max(attempt.lastStep, lastStep ?? 0) });
+    if (report.steps.length === 0 && isMarkedRunning) return;
+    Object.assign(attempt, { state: "running", ...withSteps(attempt, report.steps) });
     await hasty.putAttempt(run.id, attempt);
     isMarkedRunning = true;
   };
