@@ -53,19 +53,24 @@ scene("servers of Drydock are killed", async (scene) => {
   const run = async (): Promise<Submitted> => await scene.inTraining({ ranks: 2, steps: 100 });
   await scene.strike("kill -9 api", await run(), async () => await stage.killProcess("api"));
   const watched = await run();
-  await scene.strike("Temporal stands still for 18 s: it starts the activity of the run again", watched, async () => {
-    // Its workers, too, or the run might be over before.
-    const workers = (await stage.site.processes()).filter(({ runId }) => runId === watched.id);
-    const still = [temporal, ...workers.map(({ pid }) => pid)];
-    for (const pid of still) process.kill(pid, "SIGSTOP");
-    await delay(18_000);
-    process.kill(temporal, "SIGCONT");
-    await until("the activity is started again", async () =>
-      (await startsOfActivity(stage.drydock, watched.id)) > 1 ? true : null,
-    ).finally(() => {
-      for (const { pid } of workers) process.kill(pid, "SIGCONT");
-    });
-  });
+  await scene.strike(
+    "kill -9 Temporal, back after 18 s: it starts the activity of the run again",
+    watched,
+    async () => {
+      // Whoever would start it again stands still; so do the workers, or the run might be over before.
+      const workers = (await stage.site.processes()).filter(({ runId }) => runId === watched.id);
+      const still = [stage.drydock.pid, ...workers.map(({ pid }) => pid)];
+      for (const pid of still) process.kill(pid, "SIGSTOP");
+      kill(temporal);
+      await delay(18_000);
+      process.kill(stage.drydock.pid, "SIGCONT");
+      const isStartedAgain = async (): Promise<true | null> =>
+        (await startsOfActivity(stage.drydock, watched.id).catch(() => 0)) > 1 ? true : null;
+      await until("the activity is started again", isStartedAgain).finally(() => {
+        for (const { pid } of workers) process.kill(pid, "SIGCONT");
+      });
+    },
+  );
   await scene.strike("kill -9 Temporal", await run(), async () => await stage.killProcess("temporal"));
   await scene.strike("kill -9 storage, back after 2 s", await run(), async () => {
     await stage.store.kill();
