@@ -69,3 +69,45 @@ test("a controller that is told to end before the Temporal server answers stops 
   expect(await workerEnd).toEqual([null, "SIGTERM"]);
   api.close();
 });
+
+test("a request to end that comes while the controller loads is heard: workers that were found are stopped", async () => {
+  const { api, url } = await startApi();
+  const worker = await leaveWorker("run_1-a1-r0");
+  const workerEnd = once(worker, "exit");
+  const askAtOnce = `process.on("newListener", (name) => name === "SIGTERM" && queueMicrotask(() => process.kill(process.pid, "SIGTERM")))`;
+  const controller = start(
+    process.execPath,
+    ["--import", `data:text/javascript,${encodeURIComponent(askAtOnce)}`, main],
+    environmentOf(url, { STORAGE_URL: pathToFileURL(join(folder, "storage")).href }),
+  );
+  expect(await once(controller, "exit")).toEqual([0, null]);
+  expect(await workerEnd).toEqual([null, "SIGTERM"]);
+  api.close();
+});
+
+test("a controller with wrong settings of object storage says which before it takes work", async () => {
+  const { api, url } = await startApi();
+  const controller = spawn(process.execPath, [main], {
+    stdio: ["ignore", "ignore", "pipe"],
+    env: environmentOf(url, { STORAGE_URL: "s3://bucket", S3_ENDPOINT: "http://127.0.0.1:1", S3_REGION: "eu" }),
+  });
+  running.add(controller);
+  let told = "";
+  controller.stderr.setEncoding("utf8").on("data", (chunk: string) => (told += chunk));
+  expect(await once(controller, "exit")).toEqual([1, null]);
+  expect(told).toMatch(/^drydock controller: .*S3_ACCESS_KEY_ID/);
+  api.close();
+});
+
+function environmentOf(url: string, further: Record<string, string>): Record<string, string> {
+  return {
+    PATH: process.env["PATH"] ?? "",
+    TEMPORAL_ADDRESS: "127.0.0.1:1",
+    DRYDOCK_API_URL: url,
+    DRYDOCK_INTERNAL_KEY: "internal-key-of-a-test",
+    MODELS_DIRECTORY: folder,
+    DRYDOCK_CONTROLLER_STATE: join(folder, "state"),
+    DRYDOCK_LOG_LEVEL: "silent",
+    ...further,
+  };
+}

@@ -112,7 +112,8 @@ function startOf(
   if (high === Infinity) return { seconds: null, basis: unknownEnd(work, works) };
   const seconds = { low, expected: middle, high };
   const freer = works.get(expected.freedBy ?? "");
-  if (freer === undefined) return { seconds, basis: `${describeGpus(work)} are free now` };
+  if (freer === undefined)
+    return { seconds, basis: `${describeGpus(work)} ${work.pods * work.gpusPerPod === 1 ? "is" : "are"} free now` };
   return { seconds, basis: `run ${freer.name} (${freer.runId}) ends then ${freer.left.basis}` };
 }
 
