@@ -50,6 +50,8 @@ const Environment = z.object({
   DRYDOCK_WORKER_IMAGE_SECRET: z.string().min(1).optional(),
   /** Whether Kueue decides on queues, quotas and preemption; `auto`: when the cluster has it. */
   DRYDOCK_KUEUE: z.enum(["auto", "on", "off"]).default("auto"),
+  /** Label of nodes that says in which rack they are: ranks of a run are put near each other by it. */
+  DRYDOCK_RACK_LABEL: z.string().min(1).default("drydock.dev/rack"),
   /** Without Kueue: GPUs that a queue may use, by queue and accelerator: `{"default":{"nvidia-h100-80gb":16}}`. */
   DRYDOCK_QUEUE_QUOTAS: z
     .string()
@@ -156,6 +158,7 @@ function kubernetesOf(data: z.infer<typeof Environment>): KubernetesConfig {
     keepFinishedSeconds: data.DRYDOCK_KEEP_FINISHED_SECONDS,
     memoryPerRankBytes: data.DRYDOCK_MEMORY_LIMIT ?? null,
     cpuPerRank: data.DRYDOCK_WORKER_CPU ?? null,
+    rackLabel: data.DRYDOCK_RACK_LABEL,
     queueQuotas: data.DRYDOCK_QUEUE_QUOTAS,
     scratchBytes: data.DRYDOCK_SCRATCH_GIB === undefined ? null : data.DRYDOCK_SCRATCH_GIB * 2 ** 30,
   };

@@ -1,7 +1,10 @@
+import { createLogger, ForbiddenError } from "@drydock/kit";
 import { expect, test } from "vitest";
+import type { KubeApi } from "../kubernetes/kube-api.ts";
 import type { ClusterQueueObject, KueueState, LocalQueueObject } from "./kueue-objects.ts";
-import { kueueQueueFacts } from "./kueue-queues.ts";
+import { kueueQueueFacts, KueueQueues } from "./kueue-queues.ts";
 import { KueueQuotas } from "./kueue-quotas.ts";
+import { OtherPods } from "./other-pods.ts";
 
 const h100 = "nvidia-h100-80gb";
 const products = { [h100]: ["NVIDIA-H100-80GB-HBM3"] };
@@ -151,4 +154,25 @@ test("runs are told in Kueue's order: priority, then age; those with quota are n
   ];
   const jobs = ["run_1", "run_2", "run_3", "run_4"].map(job);
   expect(kueueQueueFacts(state({}), products, workloads, jobs)[0]?.order).toEqual(["run_3", "run_2", "run_1"]);
+});
+
+test("without the rights to read them nothing is told of queues and of others' pods, and nobody is refused for it", async () => {
+  const api = {
+    list: async () => await Promise.reject(new ForbiddenError("kube_forbidden", "cannot list clusterqueues")),
+  } as unknown as KubeApi;
+  const logger = createLogger("test", { DRYDOCK_LOG_LEVEL: "silent" });
+  const queues = new KueueQueues({
+    api,
+    namespace: "runs",
+    productLabels: products,
+    workloads: () => [],
+    jobs: () => [],
+    logger,
+  });
+  const others = new OtherPods({ api, namespace: "runs", logger });
+  await queues.connect();
+  await others.connect();
+  expect([queues.queues(), queues.unlistedQueues(), others.list()]).toEqual([[], null, []]);
+  await queues.close();
+  await others.close();
 });

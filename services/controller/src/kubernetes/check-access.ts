@@ -22,7 +22,7 @@ const Review = z.looseObject({ status: z.looseObject({ allowed: z.boolean() }) }
  *
  * @throws ForbiddenError naming every verb and resource that is missing, and the file that grants them
  */
-export async function checkAccess(api: KubeApi, namespace: string, usesKueue: boolean): Promise<void> {
+export async function checkAccess(api: Pick<KubeApi, "create">, namespace: string, usesKueue: boolean): Promise<void> {
   const rights = [...needed, ...(usesKueue ? neededForKueue : [])].flatMap(({ group, resource, verbs }) =>
     verbs.map((verb) => ({ group, resource, verb })),
   );
@@ -40,7 +40,7 @@ export async function checkAccess(api: KubeApi, namespace: string, usesKueue: bo
 }
 
 async function isAllowed(
-  api: KubeApi,
+  api: Pick<KubeApi, "create">,
   namespace: string,
   { group, resource, verb }: { readonly group: string; readonly resource: string; readonly verb: string },
 ): Promise<boolean> {

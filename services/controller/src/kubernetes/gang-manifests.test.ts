@@ -83,7 +83,12 @@ test("nodes in use fill up first, so that whole nodes stay free for gangs; the r
       ({ podAffinityTerm }) => podAffinityTerm.topologyKey,
     );
   expect(wishes(1)).toEqual(["kubernetes.io/hostname"]);
-  expect(wishes(4)).toEqual(["kubernetes.io/hostname", "topology.kubernetes.io/zone"]);
+  expect(wishes(4)).toEqual([
+    "kubernetes.io/hostname",
+    "kubernetes.io/hostname",
+    "drydock.dev/rack",
+    "topology.kubernetes.io/zone",
+  ]);
 });
 
 test("a rank tells the others the address of its pod, with no Service", () => {

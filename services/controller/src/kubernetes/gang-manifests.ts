@@ -16,6 +16,8 @@ export interface WorkerPodSettings {
   readonly secrets: Readonly<Record<string, string>>;
   /** GPU feature discovery's product labels, by accelerator of the catalogue. */
   readonly productLabels: Readonly<Record<string, readonly string[]>>;
+  /** Label of nodes that says in which rack they are. */
+  readonly rackLabel: string;
   /** Cores that a rank asks for. */
   readonly cpuPerRank: number;
   /** Memory of a rank for which nothing else says how much. */
@@ -215,7 +217,14 @@ function affinityOf({ placement, ranks }: GangSpec, settings: WorkerPodSettings,
       preferredDuringSchedulingIgnoredDuringExecution: [
         // Nodes that are in use fill up first: a gang needs whole nodes, and the scheduler's own way is to spread.
         near({ [labels.managedBy]: managedBy }, "kubernetes.io/hostname", 50),
-        ...(ranks === 1 ? [] : [near({ [labels.job]: name }, "topology.kubernetes.io/zone", 100)]),
+        // Ranks talk to each other at every step: on one node if they fit, else in one rack, else in one zone.
+        ...(ranks === 1
+          ? []
+          : [
+              near({ [labels.job]: name }, "kubernetes.io/hostname", 100),
+              near({ [labels.job]: name }, settings.rackLabel, 80),
+              near({ [labels.job]: name }, "topology.kubernetes.io/zone", 60),
+            ]),
       ],
     },
   };

@@ -23,6 +23,7 @@ const defaults: Omit<WorkerPodSettings, "namespace" | "image"> = {
   environment: {},
   secrets: {},
   productLabels,
+  rackLabel: "drydock.dev/rack",
   cpuPerRank: 1,
   memoryPerRankBytes: 16 * gibibyte,
   sharedMemoryBytes: gibibyte,

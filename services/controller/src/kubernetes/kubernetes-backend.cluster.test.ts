@@ -211,6 +211,34 @@ test("a Job of the same name that is not ours is left alone, and the sentence na
   );
 });
 
+test("a Job of an attempt that was asked for with other resources is told apart, and goes on", async () => {
+  const asked = aGang();
+  const gang = await (await shared()).start(asked);
+  const name = `dd-${asked.name.replaceAll("_", "-")}`;
+  await expect((await shared()).start({ ...asked, ranks: 3 })).rejects.toThrow(
+    `a Job ${name} is in namespace ${namespace} already, and is of an attempt with other resources: delete or rename it, then submit the run again`,
+  );
+  await running(gang);
+  gang.kill();
+  expect((await gang.ended).ranks).toHaveLength(2);
+});
+
+test("ranks that fit on one node are put on one, larger ones into one rack", async () => {
+  const nodesOf = async (ranks: number, gpusPerRank: number): Promise<string[]> => {
+    const gang = await (await shared()).start(aGang({ ranks, placement: { ...aGang().placement, gpusPerRank } }));
+    const pods = await running(gang);
+    gang.kill();
+    await gang.ended;
+    return [...new Set(pods.map(({ spec }) => (spec as { nodeName: string }).nodeName))].toSorted();
+  };
+  expect(await nodesOf(4, 1)).toHaveLength(1);
+  // Racks of two nodes.
+  expect([
+    ["h100-0", "h100-1"],
+    ["h100-2", "h100-3"],
+  ]).toContainEqual(await nodesOf(2, 8));
+});
+
 test("a wish to stop ends every pod; its Job goes without a trace of a retry", async () => {
   const gang = await (await shared()).start(aGang());
   await running(gang);

@@ -119,14 +119,16 @@ export class KubernetesBackend implements ClusterBackend {
   async start(spec: GangSpec): Promise<Gang> {
     const name = jobName(spec.name);
     const manifests = gangManifests(spec, this.#options.settings);
-    const gang = this.#gangs.get(name) ?? this.#track(spec, name);
+    const known = this.#gangs.get(name);
+    const gang = known ?? this.#track(spec, name);
     this.#starting.add(name);
     try {
       const job = await this.#createOrFind(spec, manifests.job);
       await this.#createSecret(ownedBy(job, manifests.secret));
       return gang;
     } catch (error) {
-      this.#gangs.delete(name);
+      // One that runs goes on, whatever else was asked for under its name.
+      if (!known) this.#gangs.delete(name);
       throw asConfigError(error);
     } finally {
       this.#starting.delete(name);

@@ -26,6 +26,7 @@ export interface KubernetesConfig {
   readonly memoryPerRankBytes: number | null;
   readonly cpuPerRank: number | null;
   readonly scratchBytes: number | null;
+  readonly rackLabel: string;
   /** GPUs that queues may use, where there is no Kueue. */
   readonly queueQuotas: QueueQuotas;
 }
@@ -89,6 +90,7 @@ export async function openKubernetes(
     nodeLossSeconds: config.nodeLossSeconds,
     keepFinishedSeconds: config.keepFinishedSeconds,
     usesKueue,
+    rackLabel: config.rackLabel,
     environment: picked(environment, storageVariables),
     secrets: picked(environment, storageSecrets),
     ...(config.memoryPerRankBytes === null ? {} : { memoryPerRankBytes: config.memoryPerRankBytes }),
