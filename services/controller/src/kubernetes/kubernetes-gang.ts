@@ -130,10 +130,16 @@ export class KubernetesGang implements Gang {
     const failed = conditionOf(job, "Failed");
     if (failed)
       return this.#conclude(failed.reason === "DeadlineExceeded" ? "deadline" : "vanished", failed.message ?? null);
-    // Whoever owns the queue took the GPUs back. The pods got SIGTERM and write their checkpoints: the gang has ended when
-    // they have, and starts anew from there.
-    const { active = 0, terminating = 0 } = job.status ?? {};
-    if (job.spec?.suspend !== true || !this.#hasRun || active + terminating > 0) return;
+    if (job.spec?.suspend === true && this.#hasRun) this.#seeSuspended(job);
+  }
+
+  /**
+   * Whoever owns the queue took the GPUs back. The pods got SIGTERM and write their checkpoints: the gang has ended when they
+   * have, and starts anew from there.
+   */
+  #seeSuspended({ status }: JobObject): void {
+    const { active = 0, terminating = 0 } = status ?? {};
+    if (active + terminating > 0) return;
     const why = this.#control.whyEvicted(this.jobName);
     for (const [index, end] of this.#order.entries())
       if (end.reason === "exited" && end.exitCode !== 0)

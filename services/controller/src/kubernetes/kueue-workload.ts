@@ -27,21 +27,28 @@ const neverFits = /insufficient quota for (\S+) in .*current podset request \((\
 
 /** Why a workload waits in its queue, from its conditions; null: Kueue has not made one yet. Pure. */
 export function whyKueueHolds(workload: WorkloadObject | null): string {
-  const evicted = workload === null ? undefined : find(workload, "Evicted", "True");
-  if (workload?.spec?.active === false)
+  if (workload === null) return "waits in its queue for Kueue to look at it";
+  const evicted = find(workload, "Evicted", "True");
+  if (workload.spec?.active === false)
     return `Kueue has deactivated its Workload ${workload.metadata.name}${because(evicted)}: set .spec.active to true to let it wait again, or cancel the run`;
-  const { requeueAt, count = 0 } = workload?.status?.requeueState ?? {};
+  const { requeueAt, count = 0 } = workload.status?.requeueState ?? {};
   if (evicted && requeueAt !== undefined)
     return `was taken out of its queue's quota${because(evicted)}; Kueue tries it again at ${requeueAt}, after ${count} ${count === 1 ? "try" : "tries"}`;
-  const waiting = workload === null ? undefined : find(workload, "QuotaReserved", "False");
-  if (waiting) {
-    const [, resource = "", asked, most] = neverFits.exec(waiting.message ?? "") ?? [];
-    if (asked !== undefined && most !== undefined)
-      return `asks for ${asked} × ${resource}, and its queue can never have more than ${most}: ask for fewer, or have the quota raised (Kueue: ${waiting.message})`;
-    return `waits in its queue: ${waiting.message ?? waiting.reason ?? "no quota yet"}`;
-  }
-  if (evicted) return `was taken out of its queue's quota: ${evicted.message ?? evicted.reason ?? "evicted"}`;
+  const waiting = find(workload, "QuotaReserved", "False");
+  if (waiting) return withoutQuota(waiting);
+  if (evicted) return `was taken out of its queue's quota: ${wordsOf(evicted)}`;
   return "waits in its queue for Kueue to look at it";
+}
+
+function withoutQuota(waiting: Condition): string {
+  const [, resource = "", asked, most] = neverFits.exec(waiting.message ?? "") ?? [];
+  if (asked === undefined || most === undefined) return `waits in its queue: ${wordsOf(waiting)}`;
+  return `asks for ${asked} × ${resource}, and its queue can never have more than ${most}: ask for fewer, or have the quota raised (Kueue: ${waiting.message})`;
+}
+
+/** What a condition says: its sentence, or at least its reason. */
+function wordsOf({ message, reason, type }: Condition): string {
+  return message ?? reason ?? type;
 }
 
 const preemptedBecause: Readonly<Record<string, string>> = {
@@ -70,17 +77,16 @@ export function whyEvicted(workload: WorkloadObject | null, nameOf: (jobUid: str
   const evicted = workload === null ? undefined : find(workload, "Evicted", "True");
   if (preempted && (evicted === undefined || evicted.reason === "Preempted")) {
     const [, uid = ""] = /JobUID: ([^)\s]+)/.exec(preempted.message ?? "") ?? [];
-    const reason = preemptedBecause[preempted.reason ?? ""] ?? preempted.message ?? preempted.reason;
+    const reason = preemptedBecause[preempted.reason ?? ""] ?? wordsOf(preempted);
     return `its GPUs went to ${nameOf(uid) ?? `work that is not Drydock's (Job ${uid === "" ? "unknown" : uid})`}: ${reason}`;
   }
-  const reason = evictedBecause[evicted?.reason ?? ""];
-  if (evicted) return `Kueue took its GPUs back: ${reason ?? evicted.message ?? evicted.reason ?? "no reason given"}`;
+  if (evicted) return `Kueue took its GPUs back: ${evictedBecause[evicted.reason ?? ""] ?? wordsOf(evicted)}`;
   return "the queue took its GPUs back";
 }
 
 function because(condition: Condition | undefined): string {
   if (condition === undefined) return "";
-  return `, because ${evictedBecause[condition.reason ?? ""] ?? condition.message ?? condition.reason ?? "it says no reason"}`;
+  return `, because ${evictedBecause[condition.reason ?? ""] ?? wordsOf(condition)}`;
 }
 
 function find(workload: WorkloadObject, type: string, status: string): Condition | undefined {
