@@ -136,7 +136,7 @@ class Attempt {
   lossesOf(rank: number): number[] {
     return this.controller.reports
       .filter((report) => report.rank === rank)
-      .flatMap(({ steps }) => steps.map(({ loss }) => loss));
+      .flatMap(({ steps, epoch }) => steps.filter(({ attempt }) => attempt === epoch).map(({ loss }) => loss));
   }
 
   lastOf(rank: number): ReportRequest | undefined {
