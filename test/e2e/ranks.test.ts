@@ -105,7 +105,7 @@ test.each([0, 1])(
   "one of two ranks killed with SIGKILL: attempt 2 resumes and ends with the same bytes",
   async (victim) => {
     const id = await submit(`killed-${victim}`, 2);
-    await drydock.runAtStep(id, 8);
+    await drydock.runAtStep(id, 15); // past the first checkpoint
     const workers = await drydock.workers();
     kill(workers[victim] ?? 0);
     const run = await finished(id);
