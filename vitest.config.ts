@@ -13,6 +13,8 @@ export default defineConfig({
         test: {
           name: "unit",
           pool: "forks",
+          // Vitest leaves one core free, which of two is half.
+          maxWorkers: 2,
           include: [...unitTests, "test/*.test.ts", "test/golden/**/*.test.ts"],
           exclude: [...exclude, ...clusterTests],
           testTimeout: 60_000,

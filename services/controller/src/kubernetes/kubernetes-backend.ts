@@ -269,7 +269,10 @@ export class KubernetesBackend implements ClusterBackend {
   async #look(): Promise<void> {
     const gangs = [...this.#gangs].filter(([, gang]) => !gang.isOver);
     const nowMs = performance.now();
-    for (const [name, gang] of gangs) for (const pod of this.#podsByJob.of(name)) gang.seePod(pod, nowMs);
+    for (const [name, gang] of gangs) {
+      for (const pod of this.#podsByJob.of(name)) gang.seePod(pod, nowMs);
+      gang.look(nowMs);
+    }
     // Asking the cluster may take long, with thousands of gangs or when it does not answer: it is asked once at a time.
     if (this.#isAsking) return;
     this.#isAsking = true;

@@ -45,6 +45,19 @@ test("a pod that was to end long ago, and of which its node says nothing, ends i
   expect(deletedJobs).toEqual(["dd-run-1-a1"]);
 });
 
+test("a gang whose ranks have all ended is over also when the Job controller never says so", async () => {
+  const { gang, deletedJobs } = aGang();
+  gang.seePod(stopped(aPod(0)), 0);
+  gang.look(60_000);
+  gang.seePod(stopped(aPod(1)), 60_000);
+  gang.look(60_000);
+  gang.look(69_999);
+  expect(gang.isOver).toBe(false);
+  gang.look(70_000);
+  expect((await gang.ended).ranks.map(({ exitCode }) => exitCode)).toEqual([143, 143]);
+  expect(deletedJobs).toEqual([]);
+});
+
 test("a preempted gang has ended when its pods have: their checkpoints are waited for, and it says who took its GPUs", async () => {
   const { gang, deletedJobs } = aGang();
   const job = (status: object) => ({ metadata: { name: "dd-run-1-a1" }, spec: { suspend: true }, status });

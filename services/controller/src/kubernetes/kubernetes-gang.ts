@@ -6,6 +6,9 @@ import { hopelessBecause, rankEndOf, rankOf } from "./rank-end.ts";
 /** Kubernetes' own. */
 const defaultGraceSeconds = 30;
 
+/** All ranks have ended, and the Job does not say so: it is waited for so long. */
+const jobPatienceMs = 10_000;
+
 /** What a gang may ask of the cluster. */
 export interface GangControl {
   /** Pods that cannot start as they stand are waited for so long. */
@@ -41,6 +44,7 @@ export class KubernetesGang implements Gang {
   #hopelessSinceMs: number | null = null;
   /** When each pod that is to end was first seen so; by rank. */
   readonly #leavingSinceMs = new Map<number, number>();
+  #allEndedSinceMs: number | null = null;
   #why = "";
   #resolve: (end: GangEnd) => void = () => undefined;
 
@@ -114,6 +118,17 @@ export class KubernetesGang implements Gang {
     if (nowMs - sinceMs <= graceSeconds * 1000 + nodeLossMs) return;
     const late = `${Math.round(nodeLossMs / 1000)} s later its node has not said that it did`;
     this.#endFor("node-lost", `its pod ${pod.metadata.name} was to end within ${graceSeconds} s, and ${late}`, rank);
+  }
+
+  /**
+   * Time has passed. A Job whose ranks have all ended is over in an instant, unless the Job controller is behind: after a
+   * restart of the API server it sometimes counts the pods that failed and never says that the Job has.
+   */
+  look(nowMs: number): void {
+    if (this.#isOver || this.#ends.size < this.ranks) return;
+    this.#allEndedSinceMs ??= nowMs;
+    if (nowMs - this.#allEndedSinceMs >= jobPatienceMs)
+      this.#conclude(this.#order.some(isFailure) ? "vanished" : "exited", null);
   }
 
   /** A pod is gone from the cluster; one whose end nobody saw counts as vanished. */
