@@ -83,6 +83,19 @@ export class Cluster implements AsyncDisposable {
   }
 
   static async start(options: ClusterOptions = {}): Promise<Cluster> {
+    for (let tries = 1; ; tries++) {
+      try {
+        return await Cluster.#startOnce(options);
+      } catch (error) {
+        // A port that was free a moment ago may be taken by now.
+        const isServerLost = error instanceof Error && error.message.includes(" ended:\n");
+        if (!isServerLost || tries === 3) throw error;
+        options.tell?.(`${error.message.split("\n")[0]} starting anew`);
+      }
+    }
+  }
+
+  static async #startOnce(options: ClusterOptions): Promise<Cluster> {
     const ownFolder = options.folder === undefined ? await mkdtemp(join(tmpdir(), "drydock-cluster-")) : null;
     const folder = options.folder ?? ownFolder ?? "";
     await mkdir(folder, { recursive: true, mode: 0o700 });

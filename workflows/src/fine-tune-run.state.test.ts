@@ -49,6 +49,13 @@ test.each<[string, AttemptOutcome, Request, Progress, object]>([
     { kind: "retry", delayMs: 0, reason: "resize-requested", progress: { failures: 0, losses: maxLosses } },
   ],
   [
+    "out of memory while a resize was asked for: the new layout is tried",
+    failed("out-of-memory"),
+    "resize",
+    { ...fresh, layout: 3 },
+    { kind: "retry", reason: "resize-requested" },
+  ],
+  [
     "a worker lost while a resize was asked for is a lost worker",
     failed("worker-lost"),
     "resize",

@@ -56,6 +56,15 @@ export function decide(
     if (request === "pause") return { kind: "pause" };
     return request === "resize" ? resized(outcome, progress) : lost(outcome, progress);
   }
+  // The new layout that was asked for is tried before the old plan is given up.
+  if (request === "resize" && outcome.reason === "out-of-memory")
+    return {
+      kind: "retry",
+      progress,
+      delayMs: 0,
+      reason: "resize-requested",
+      remedy: `memory ran out while a resize was asked for: going on from the last checkpoint with the new layout (${outcome.message})`,
+    };
   return remedyOf(outcome, progress, facts);
 }
 

@@ -47,10 +47,12 @@ export async function runAttempt(
   }
   const ended = run.attempts.findLast(({ epoch }) => epoch > afterEpoch);
   if (ended) return await outcomeOfEnded(host, runId, ended);
+  // A plan that was replaced just now may have fewer layouts than the one that the workflow knows.
+  const layouts = layoutsOf(run.plan);
+  const layout = layouts[layoutIndex] ?? layouts[0];
+  if (!layout) throw new Error(`run ${run.id} has a plan without a layout`);
   const release = await waitForSlot(dependencies, run, signals, tells);
   if (!release) return notStarted(run, "stopped", "preempted", "stopped while waiting for a worker");
-  const layout = layoutsOf(run.plan)[layoutIndex];
-  if (!layout) throw new Error(`run ${run.id} has a plan without layout ${layoutIndex}`);
   const attempt = nextAttempt(run, layout);
   const hosted = await capacity.holdFor(release, async () => {
     const config = await configOrReason(dependencies, run, layout);
