@@ -1,3 +1,4 @@
+import { randomBytes } from "node:crypto";
 import { execFile } from "node:child_process";
 import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
@@ -54,7 +55,16 @@ export class CertificateAuthority {
     await run("openssl", ["req", "-new", "-key", key, "-subj", subject, "-out", request]);
     const names = alternativeNames.length === 0 ? "" : `subjectAltName=${alternativeNames.join(",")}\n`;
     await writeFile(extensions, `${names}extendedKeyUsage=serverAuth,clientAuth\n`);
-    const signing = ["-CA", this.certificate, "-CAkey", this.#key, "-CAcreateserial", "-days", "3650"];
+    const signing = [
+      "-CA",
+      this.certificate,
+      "-CAkey",
+      this.#key,
+      "-set_serial",
+      `0x${randomBytes(15).toString("hex")}`,
+      "-days",
+      "3650",
+    ];
     await run("openssl", ["x509", "-req", "-in", request, ...signing, "-extfile", extensions, "-out", certificate]);
     return { certificate, key };
   }
