@@ -1,6 +1,8 @@
 import {
+  loadImageProcessor,
+  type ImageProcessor,
+  type Model,
   ConversationEncoder,
-  ImageProcessor,
   partsOf,
   TextTokenizer,
   type EncodedRow,
@@ -36,27 +38,27 @@ export class Classroom {
   readonly #images: ImageProcessor;
   readonly #names: readonly string[];
   readonly #words: readonly string[];
-  readonly #imageTokenId: number;
+  readonly #model: Model;
 
   private constructor(
     concepts: readonly DrawnConcept[],
     tokenizer: TextTokenizer,
     images: ImageProcessor,
-    imageTokenId: number,
+    model: Model,
   ) {
     this.#concepts = concepts;
     this.#tokenizer = tokenizer;
     this.#images = images;
-    this.#imageTokenId = imageTokenId;
-    this.#encoder = new ConversationEncoder(tokenizer, { imageTokenId, contextWindow: 4096 });
+    this.#model = model;
+    this.#encoder = new ConversationEncoder(tokenizer, model);
     this.#names = concepts.map(({ name }) => name);
     this.#words = [...this.#names, ...domainConcepts.map(nameOf)];
   }
 
-  static async open(directory: string, imageTokenId: number, concepts: readonly DrawnConcept[]): Promise<Classroom> {
+  static async open(directory: string, model: Model, concepts: readonly DrawnConcept[]): Promise<Classroom> {
     // Cards are smaller than any picture that the model is otherwise shown.
-    const images = await ImageProcessor.load(directory, { minPixels: stampSize ** 2 });
-    return new Classroom(concepts, await TextTokenizer.load(directory), images, imageTokenId);
+    const images = await loadImageProcessor(model, directory, { minPixels: stampSize ** 2 });
+    return new Classroom(concepts, await TextTokenizer.load(directory), images, model);
   }
 
   /** The rows of one step, short ones first, so that micro-batches need little padding. */
@@ -93,7 +95,7 @@ export class Classroom {
     const image = this.#process(scene);
     const inputIds = [
       this.#tokenizer.idOf("<|vision_start|>"),
-      ...Array.from({ length: image.tokens }, () => this.#imageTokenId),
+      ...Array.from({ length: image.tokens }, () => this.#model.imageTokenId),
       this.#tokenizer.idOf("<|vision_end|>"),
     ];
     const targets = inputIds.map(() => -100);
@@ -103,7 +105,13 @@ export class Classroom {
       inputIds.push(...before, ...after);
       targets.push(...before.map(() => -100), ...after);
     }
-    return { name: "card", inputIds, labels: [...targets.slice(1), -100], images: [image], imageStarts: [1] };
+    return {
+      name: "card",
+      inputIds,
+      labels: [...targets.slice(1), -100],
+      images: [image],
+      imagePositions: [Array.from({ length: image.tokens }, (_, token) => 1 + token)],
+    };
   }
 
   #lesson(counts: readonly number[], system: string | null, random: Random): EncodedRow {

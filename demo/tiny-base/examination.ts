@@ -37,7 +37,7 @@ export async function examine(
       const rows = questions
         .slice(start, start + batchSize)
         .map((question) => classroom.encode([{ role: "user", content: textOf(question) }], question.scene, true));
-      const ids = await generator.answers(collate(rows, trainer.config.vision.mergeSize), {
+      const ids = await generator.answers(collate(rows, trainer.model), {
         maxNewTokens: 20,
         stopTokenIds: classroom.stopTokenIds,
       });

@@ -112,17 +112,14 @@ async function runStage(stage: Stage, from: string, drawn: readonly DrawnConcept
     seed,
     threads,
   });
-  const classroom = await Classroom.open(from, trainer.config.imageTokenId, drawn);
+  const classroom = await Classroom.open(from, trainer.model, drawn);
   const random = createRandom(seed + stages.indexOf(stage) + 1);
   const startedMs = performance.now();
   let lossSum = 0;
   for (let step = 1; step <= stage.steps; step += 1) {
     const rows = classroom.rows(stage.matter, stage.batchSize, stage.objects, random);
     const batches = Array.from({ length: Math.ceil(rows.length / stage.microBatchSize) }, (_, index) =>
-      collate(
-        rows.slice(index * stage.microBatchSize, (index + 1) * stage.microBatchSize),
-        trainer.config.vision.mergeSize,
-      ),
+      collate(rows.slice(index * stage.microBatchSize, (index + 1) * stage.microBatchSize), trainer.model),
     );
     const { loss, learningRate, gradientNorm } = await trainer.step(batches);
     lossSum += loss;

@@ -10,6 +10,7 @@ export async function readTrainBatch(path: string): Promise<ModelBatch> {
   const kinds = await integers("mm_token_type_ids");
   const targets = await integers("labels");
   const grids = await integers("image_grid_thw");
+  const visual = [...kinds.keys()].filter((index) => kinds[index] === 1n);
   const isLast = (index: number): boolean => index % sequenceLength === sequenceLength - 1;
   return {
     batchSize,
@@ -19,11 +20,16 @@ export async function readTrainBatch(path: string): Promise<ModelBatch> {
     positionIds: Int32Array.from(await integers("position_ids"), Number),
     labels: Int32Array.from(targets, (_, index) => (isLast(index) ? -100 : Number(targets[index + 1]))),
     pixelPatches: (await readFloatTensors(header, ["pixel_values"])).get("pixel_values") as Float32Array,
-    imageGrids: Array.from({ length: grids.length / 3 }, (_, index) => ({
-      time: Number(grids[3 * index]),
-      height: Number(grids[3 * index + 1]),
-      width: Number(grids[3 * index + 2]),
+    // One picture a row.
+    pictures: Array.from({ length: grids.length / 3 }, (_, row) => ({
+      grid: {
+        time: Number(grids[3 * row]),
+        height: Number(grids[3 * row + 1]),
+        width: Number(grids[3 * row + 2]),
+      },
+      tokens: visual.length / (grids.length / 3),
+      row,
     })),
-    imageRows: Int32Array.from([...kinds.keys()].filter((index) => kinds[index] === 1n)),
+    imageRows: Int32Array.from(visual),
   };
 }

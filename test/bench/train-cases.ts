@@ -1,5 +1,5 @@
 import { join } from "node:path";
-import { SeededRandom, createRandomModel, ropePositions, writeSafetensors } from "@drydock/engine";
+import { SeededRandom, createRandomModel, gridPositions, writeSafetensors } from "@drydock/engine";
 
 /** A model and a batch of the training benchmark. Random weights, random tokens: only the sizes matter. */
 export interface TrainCase {
@@ -119,9 +119,9 @@ async function writeBatch({ text, vision, pixels, rows, textTokens }: TrainCase,
         resized: { width: pixels, height: pixels },
       },
     ],
-    imageStarts: [1],
+    imagePositions: [Array.from({ length: visible }, (_, token) => 1 + token)],
   };
-  const positions = ropePositions(row, mergeSize);
+  const positions = gridPositions(row, mergeSize);
   const shape = [rows, tokens];
   await writeSafetensors(path, [
     { name: "input_ids", shape, data: ids },

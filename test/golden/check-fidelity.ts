@@ -39,14 +39,14 @@ async function train(sample: GoldenSample, mode: Mode, directory: string): Promi
 }
 
 async function writeLogits(path: string, batch: ModelBatch, logits: Float32Array): Promise<void> {
-  const { batchSize, sequenceLength, imageGrids, pixelPatches } = batch;
-  const patches = imageGrids.reduce((sum, { time, height, width }) => sum + time * height * width, 0);
+  const { batchSize, sequenceLength, pictures, pixelPatches } = batch;
+  const patches = pictures.reduce((sum, { grid: { time, height, width } }) => sum + time * height * width, 0);
   const shape = [batchSize, sequenceLength];
-  const grids = imageGrids.flatMap(({ time, height, width }) => [time, height, width]);
+  const grids = pictures.flatMap(({ grid: { time, height, width } }) => [time, height, width]);
   await writeSafetensors(path, [
     { name: "input_ids", shape, data: batch.inputIds },
     { name: "attention_mask", shape, data: BigInt64Array.from(batch.attentionMask, BigInt) },
-    { name: "image_grid_thw", shape: [imageGrids.length, 3], data: BigInt64Array.from(grids, BigInt) },
+    { name: "image_grid_thw", shape: [pictures.length, 3], data: BigInt64Array.from(grids, BigInt) },
     { name: "pixel_values", shape: [patches, pixelPatches.length / patches], data: pixelPatches },
     { name: "logits", shape: [...shape, logits.length / (batchSize * sequenceLength)], data: logits },
   ]);

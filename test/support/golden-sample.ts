@@ -43,11 +43,10 @@ export async function goldenSample(shape: string): Promise<GoldenSample> {
       (index + 1) % sequenceLength === 0 ? -100 : (labels[index + 1] as number),
     ),
     pixelPatches: floats.get("pixel_values") as Float32Array,
-    imageGrids: [0, 3].map((start) => ({
-      time: grids[start] as number,
-      height: grids[start + 1] as number,
-      width: grids[start + 2] as number,
-    })),
+    pictures: [0, 3].map((start, row) => {
+      const [time = 0, height = 0, width = 0] = grids.slice(start);
+      return { grid: { time, height, width }, tokens: (time * height * width) / 4, row };
+    }),
     imageRows: Int32Array.from(inputIds.flatMap((id, row) => (id === config.image_token_id ? [row] : []))),
   };
   const rows = Array.from({ length: batchSize }, (_, row) => rowOf(batch, row));
@@ -67,11 +66,11 @@ function rowOf(batch: ModelBatch, row: number): ModelBatch {
   const { sequenceLength } = batch;
   const start = row * sequenceLength;
   const length = batch.attentionMask.subarray(start, start + sequenceLength).reduce((sum, bit) => sum + bit, 0);
-  const picture = batch.imageGrids[row];
-  const patchesBefore = batch.imageGrids.slice(0, row).reduce((sum, grid) => sum + grid.height * grid.width, 0);
-  const patches = picture ? picture.height * picture.width : 0;
+  const picture = batch.pictures[row];
+  const patchesBefore = batch.pictures.slice(0, row).reduce((sum, { grid }) => sum + grid.height * grid.width, 0);
+  const patches = picture ? picture.grid.height * picture.grid.width : 0;
   const patchSize =
-    batch.pixelPatches.length / batch.imageGrids.reduce((sum, grid) => sum + grid.height * grid.width, 0);
+    batch.pixelPatches.length / batch.pictures.reduce((sum, { grid }) => sum + grid.height * grid.width, 0);
   return {
     batchSize: 1,
     sequenceLength: length,
@@ -84,7 +83,7 @@ function rowOf(batch: ModelBatch, row: number): ModelBatch {
     ),
     labels: batch.labels.slice(start, start + length),
     pixelPatches: batch.pixelPatches.slice(patchesBefore * patchSize, (patchesBefore + patches) * patchSize),
-    imageGrids: picture ? [picture] : [],
+    pictures: picture ? [{ ...picture, row: 0 }] : [],
     imageRows: batch.imageRows
       .filter((position) => position >= start && position < start + sequenceLength)
       .map((position) => position - start),

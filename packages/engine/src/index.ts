@@ -1,8 +1,8 @@
 export { placeLora, readAdapter, type LoraOptions } from "./adapters/lora.ts";
 export { BatchStream } from "./batch/batch-stream.ts";
-export { collate, ropePositions } from "./batch/collate.ts";
+export { collate } from "./batch/collate.ts";
 export { ConversationEncoder, type EncodedRow } from "./batch/conversation-encoder.ts";
-export type { ModelBatch } from "./batch/model-batch.ts";
+export type { BatchPicture, ModelBatch } from "./batch/model-batch.ts";
 export { RowOrder } from "./batch/row-order.ts";
 export { PeerLostError, shardOf, type Collective, type NumberArray, type Shard } from "./collectives/collective.ts";
 export { exchangeTexts } from "./collectives/exchange-texts.ts";
@@ -11,10 +11,14 @@ export { TcpRing, type RingOptions, type Traffic } from "./collectives/tcp-ring.
 export { RingThread, type ThreadedRing } from "./collectives/threaded-ring.ts";
 export { AnswerGenerator, type GenerationOptions } from "./generation/answer-generator.ts";
 export { decodeImage, maxDecodedPixels, type RgbImage } from "./image/decode-image.ts";
-export { ImageProcessor, type PixelBounds, type ProcessedImage } from "./image/image-processor.ts";
+export type { ImageProcessor, PixelBounds, PixelSize, ProcessedImage } from "./image/image-processor.ts";
+export { QwenImageProcessor } from "./image/qwen-image-processor.ts";
 export { resizeBicubic, type PassOrder } from "./image/resize-bicubic.ts";
 export { loadModel, type LoadedModel } from "./models/load-model.ts";
-export { parseQwen3VlConfig, type Qwen3VlConfig } from "./models/qwen3-vl/config.ts";
+export { openModel } from "./models/families.ts";
+export { loadImageProcessor } from "./models/load-image-processor.ts";
+export { chatMl, type Model } from "./models/model.ts";
+export { gridPositions } from "./models/parts/grid-positions.ts";
 export { createRandomModel } from "./models/random-model.ts";
 export { openPipeline, type OpenPipeline } from "./pipeline/open-pipeline.ts";
 export type { PipelineStage, StageChannel, Way } from "./pipeline/pipeline-stage.ts";

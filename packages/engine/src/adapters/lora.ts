@@ -3,7 +3,8 @@ import { join } from "node:path";
 import { InvalidError, messageOf } from "@drydock/kit";
 import { z } from "zod";
 import type { LoraPlacement } from "../models/variables.ts";
-import type { Qwen3VlConfig } from "../models/qwen3-vl/config.ts";
+import { wholeForward, type Model } from "../models/model.ts";
+import { decoderPath } from "../models/parts/text-decoder.ts";
 import { SeededRandom } from "../training/random.ts";
 import {
   readFloatTensors,
@@ -29,13 +30,13 @@ export interface Adapter {
   readonly tensors: ReadonlyMap<string, Float32Array>;
 }
 
-const attentionLeaves = ["q_proj", "k_proj", "v_proj", "o_proj"];
-const mlpLeaves = ["gate_proj", "up_proj", "down_proj"];
-const leaves = [...attentionLeaves, ...mlpLeaves];
 const keyPrefix = "base_model.model.";
 
-/** Module paths that carry an adapter. @throws InvalidError for a target that no layer has */
-export function placeLora(config: Qwen3VlConfig["text"], options: LoraOptions): LoraPlacement {
+/** Module paths that carry an adapter. @throws InvalidError for a target that no layer has, or a model that takes none */
+export function placeLora(model: Model, options: LoraOptions): LoraPlacement {
+  if (model.loraRefusal !== null) throw new InvalidError("no_lora", model.loraRefusal);
+  const paths = [...wholeForward(model).variables.linears.keys()].filter((path) => path.startsWith(decoderPath));
+  const leaves = [...new Set(paths.map(leafOf))];
   const chosen = options.targets === "all-linear" ? leaves : options.targets;
   const unknown = chosen.find((leaf) => !leaves.includes(leaf));
   if (unknown !== undefined)
@@ -43,14 +44,12 @@ export function placeLora(config: Qwen3VlConfig["text"], options: LoraOptions): 
       "unknown_lora_target",
       `training.lora.targets: the language model has no linear layer "${unknown}"; it has ${leaves.join(", ")}`,
     );
-  const modules = new Set<string>();
-  for (let layer = 0; layer < config.layers; layer++) {
-    for (const leaf of chosen)
-      modules.add(
-        `model.language_model.layers.${layer}.${attentionLeaves.includes(leaf) ? "self_attn" : "mlp"}.${leaf}`,
-      );
-  }
+  const modules = new Set(paths.filter((path) => chosen.includes(leafOf(path))));
   return { rank: options.rank, scale: options.alpha / options.rank, dropout: options.dropout, modules };
+}
+
+function leafOf(path: string): string {
+  return path.slice(path.lastIndexOf(".") + 1);
 }
 
 /** First values of an adapter tensor: A uniform in ±1/√in (Kaiming with a = √5, as PEFT), B zero. */
@@ -72,7 +71,7 @@ export async function writeAdapter(
   tensors: readonly WritableTensor[],
 ): Promise<void> {
   await mkdir(directory, { recursive: true });
-  const chosen = options.targets === "all-linear" ? leaves : options.targets;
+  const adapted = tensors.map(({ name }) => leafOf(name.replace(/\.lora_[AB]\.weight$/, "")));
   const config = {
     peft_type: "LORA",
     task_type: null,
@@ -81,7 +80,7 @@ export async function writeAdapter(
     lora_alpha: options.alpha,
     lora_dropout: options.dropout,
     // One expression, because bare leaf names would match the vision tower of some families too.
-    target_modules: `.*language_model.*\\.(${chosen.join("|")})`,
+    target_modules: `.*language_model.*\\.(${[...new Set(adapted)].join("|")})`,
     bias: "none",
     fan_in_fan_out: false,
     inference_mode: true,

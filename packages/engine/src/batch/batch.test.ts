@@ -3,11 +3,14 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import sharp from "sharp";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { ImageProcessor, type ProcessedImage } from "../image/image-processor.ts";
+import type { ProcessedImage } from "../image/image-processor.ts";
+import { QwenImageProcessor } from "../image/qwen-image-processor.ts";
+import { chatMl } from "../models/model.ts";
+import { gridPositions } from "../models/parts/grid-positions.ts";
 import { partsOf, type ChatMessage } from "../text/chat-template.ts";
 import { TextTokenizer } from "../text/tokenizer.ts";
 import { trainByteLevelBpe } from "../text/train-tokenizer.ts";
-import { collate, ropePositions } from "./collate.ts";
+import { collate } from "./collate.ts";
 import { ConversationEncoder } from "./conversation-encoder.ts";
 import { RowOrder } from "./row-order.ts";
 
@@ -30,11 +33,17 @@ beforeAll(async () => {
   await writeFile(join(directory, "tokenizer.json"), JSON.stringify(trainByteLevelBpe(texts, 400, specials)));
   await writeFile(join(directory, "tokenizer_config.json"), JSON.stringify({ chat_template: template }));
   tokenizer = await TextTokenizer.load(directory);
-  encoder = new ConversationEncoder(tokenizer, { imageTokenId: tokenizer.idOf("<|image_pad|>"), contextWindow: 120 });
+  const imageTokenId = tokenizer.idOf("<|image_pad|>");
+  encoder = new ConversationEncoder(tokenizer, {
+    imageTokenId,
+    contextWindow: 120,
+    turns: chatMl,
+    placeholders: ({ tokens }) => Array.from({ length: tokens }, () => imageTokenId),
+  });
   const png = await sharp({ create: { width: 40, height: 25, channels: 3, background: "#ff8000" } })
     .png()
     .toBuffer();
-  image = await new ImageProcessor({ patch_size: 8, merge_size: 2, min_pixels: 256, max_pixels: 9216 }).process(
+  image = await new QwenImageProcessor({ patch_size: 8, merge_size: 2, min_pixels: 256, max_pixels: 9216 }).process(
     png,
     "a.png",
   );
@@ -112,10 +121,12 @@ test("several pictures of one row keep their places", async () => {
   const png = await sharp({ create: { width: 25, height: 40, channels: 3, background: "#0080ff" } })
     .png()
     .toBuffer();
-  const second = await new ImageProcessor({ patch_size: 8, merge_size: 2, min_pixels: 256, max_pixels: 9216 }).process(
-    png,
-    "b.png",
-  );
+  const second = await new QwenImageProcessor({
+    patch_size: 8,
+    merge_size: 2,
+    min_pixels: 256,
+    max_pixels: 9216,
+  }).process(png, "b.png");
   const row = encoder.encode(
     "row 6",
     [turn("user", "a <image> b <image> c"), turn("assistant", "d")],
@@ -123,7 +134,7 @@ test("several pictures of one row keep their places", async () => {
     { forAnswer: false },
   );
   const pad = tokenizer.idOf("<|image_pad|>");
-  row.imageStarts.forEach((start, index) => {
+  row.imagePositions.forEach(([start = 0], index) => {
     const tokens = row.images[index]?.tokens ?? 0;
     expect(row.inputIds.slice(start, start + tokens)).toEqual(Array.from({ length: tokens }, () => pad));
     expect(row.inputIds[start - 1]).toBe(tokenizer.idOf("<|vision_start|>"));
@@ -133,8 +144,8 @@ test("several pictures of one row keep their places", async () => {
 
 test("positions follow the picture's grid and go on at its longer side", () => {
   const picture = { ...image, grid: { time: 1, height: 4, width: 6 }, tokens: 6 };
-  const [time, height, width] = ropePositions(
-    { inputIds: [9, 9, 5, 5, 5, 5, 5, 5, 9, 9], images: [picture], imageStarts: [2] },
+  const [time, height, width] = gridPositions(
+    { inputIds: [9, 9, 5, 5, 5, 5, 5, 5, 9, 9], images: [picture], imagePositions: [[2, 3, 4, 5, 6, 7]] },
     2,
   );
   expect(time).toEqual([0, 1, 2, 2, 2, 2, 2, 2, 5, 6]);
@@ -145,7 +156,7 @@ test("positions follow the picture's grid and go on at its longer side", () => {
 test("padding is masked and never trained", () => {
   const long = encoder.encode("long", conversation, [image], { forAnswer: false });
   const short = encoder.encode("short", conversation.slice(2), [], { forAnswer: false });
-  const batch = collate([long, short], 2);
+  const batch = collate([long, short], { positions: (row) => gridPositions(row, 2) });
   const tail = batch.sequenceLength + short.inputIds.length;
   expect([...batch.attentionMask.subarray(tail)].every((bit) => bit === 0)).toBe(true);
   expect([...batch.labels.subarray(tail)].every((label) => label === -100)).toBe(true);

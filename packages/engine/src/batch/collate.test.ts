@@ -2,6 +2,7 @@ import { readFile } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { describe, expect, test } from "vitest";
 import type { ProcessedImage } from "../image/image-processor.ts";
+import { gridPositions } from "../models/parts/grid-positions.ts";
 import { readFloatTensors, readSafetensorsHeader, readTensorBytes } from "../weights/safetensors.ts";
 import { collate } from "./collate.ts";
 import type { EncodedRow } from "./conversation-encoder.ts";
@@ -42,7 +43,7 @@ async function goldenRows(shape: string) {
       inputIds,
       labels: own.map((_label, position) => own[position + 1] ?? -100),
       images,
-      imageStarts: start >= 0 ? [start] : [],
+      imagePositions: images.map(({ tokens }) => Array.from({ length: tokens }, (_, token) => start + token)),
     };
   });
   return { rows, ids, mask, positions, pixels, labels, imageTokenId: config.image_token_id };
@@ -51,7 +52,7 @@ async function goldenRows(shape: string) {
 describe.each(["tied", "untied"])("the %s golden batch, put together from its rows", (shape) => {
   test("has the ids, mask, targets and patches of the reference", async () => {
     const { rows, ids, mask, pixels, labels, imageTokenId } = await goldenRows(shape);
-    const batch = collate(rows, 2);
+    const batch = collate(rows, { positions: (row) => gridPositions(row, 2) });
     expect([...batch.inputIds].map(Number)).toEqual(ids);
     expect([...batch.attentionMask]).toEqual(mask);
     const targets = labels.map((_, index) => ((index + 1) % batch.sequenceLength === 0 ? -100 : labels[index + 1]));
@@ -62,7 +63,7 @@ describe.each(["tied", "untied"])("the %s golden batch, put together from its ro
 
   test("has the positions of the reference wherever there is a token", async () => {
     const { rows, mask, positions } = await goldenRows(shape);
-    const batch = collate(rows, 2);
+    const batch = collate(rows, { positions: (row) => gridPositions(row, 2) });
     const whereTokens = (values: ArrayLike<number>): number[] =>
       Array.from(values).filter((_, index) => mask[index % mask.length] === 1);
     expect(whereTokens(batch.positionIds)).toEqual(whereTokens(positions));

@@ -1,5 +1,6 @@
 import { InvalidError } from "@drydock/kit";
 import type { ProcessedImage } from "../image/image-processor.ts";
+import type { Model } from "../models/model.ts";
 import { ChatTemplate, type ChatMessage } from "../text/chat-template.ts";
 import type { TextTokenizer } from "../text/tokenizer.ts";
 
@@ -11,9 +12,12 @@ export interface EncodedRow {
   /** Target predicted at each position, −100 = not trained. */
   readonly labels: readonly number[];
   readonly images: readonly ProcessedImage[];
-  /** Index of the first visual token of each picture. */
-  readonly imageStarts: readonly number[];
+  /** Indices of the visual tokens of each picture. */
+  readonly imagePositions: readonly (readonly number[])[];
 }
+
+/** What the encoder asks of a model. */
+export type EncodedModel = Pick<Model, "imageTokenId" | "contextWindow" | "turns" | "placeholders">;
 
 /** Tokens within which the newline of a turn's header must come; byte-sized tokens included. */
 const longestHeader = 24;
@@ -22,18 +26,16 @@ const longestHeader = 24;
 export class ConversationEncoder {
   readonly #tokenizer: TextTokenizer;
   readonly #template: ChatTemplate;
-  readonly #imageTokenId: number;
-  readonly #contextWindow: number;
+  readonly #model: EncodedModel;
   readonly #turnStart: number;
   readonly #turnEnd: number;
 
-  constructor(tokenizer: TextTokenizer, model: { readonly imageTokenId: number; readonly contextWindow: number }) {
+  constructor(tokenizer: TextTokenizer, model: EncodedModel) {
     this.#tokenizer = tokenizer;
     this.#template = new ChatTemplate(tokenizer.chatTemplate);
-    this.#imageTokenId = model.imageTokenId;
-    this.#contextWindow = model.contextWindow;
-    this.#turnStart = tokenizer.idOf("<|im_start|>");
-    this.#turnEnd = tokenizer.idOf("<|im_end|>");
+    this.#model = model;
+    this.#turnStart = tokenizer.idOf(model.turns.start);
+    this.#turnEnd = tokenizer.idOf(model.turns.end);
   }
 
   /** Tokens that end an answer. */
@@ -61,21 +63,21 @@ export class ConversationEncoder {
         "image_count_mismatch",
         `${name}: the conversation has ${marks} picture marks but ${images.length} pictures; write one <image> for each picture`,
       );
-    const { inputIds, imageStarts } = this.#tokens(name, messages, images, options.forAnswer);
+    const { inputIds, imagePositions } = this.#tokens(name, messages, images, options.forAnswer);
     this.#refuseOverlong(name, inputIds.length, options.reserve ?? 0, images);
     const labels = options.forAnswer ? inputIds.map(() => -100) : this.#labels(name, inputIds, messages);
-    return { name, inputIds, labels, images, imageStarts };
+    return { name, inputIds, labels, images, imagePositions };
   }
 
   #refuseOverlong(name: string, tokens: number, reserve: number, images: readonly ProcessedImage[]): void {
-    if (tokens + reserve <= this.#contextWindow) return;
+    if (tokens + reserve <= this.#model.contextWindow) return;
     const forPictures = images.reduce((sum, image) => sum + image.tokens, 0);
     const share = forPictures > 0 ? `, ${forPictures} of them for pictures,` : "";
     const answer = reserve > 0 ? ` and ${reserve} for the answer` : "";
     const remedy = forPictures > 0 ? "shorten the text or lower image.maxPixels" : "shorten the text";
     throw new InvalidError(
       "over_context_window",
-      `${name}: ${tokens} tokens${share}${answer} do not fit the context window of ${this.#contextWindow}; ${remedy}`,
+      `${name}: ${tokens} tokens${share}${answer} do not fit the context window of ${this.#model.contextWindow}; ${remedy}`,
     );
   }
 
@@ -99,24 +101,29 @@ export class ConversationEncoder {
     messages: readonly ChatMessage[],
     images: readonly ProcessedImage[],
     forAnswer: boolean,
-  ): { readonly inputIds: number[]; readonly imageStarts: number[] } {
+  ): { readonly inputIds: number[]; readonly imagePositions: number[][] } {
+    const { imageTokenId } = this.#model;
     const inputIds: number[] = [];
-    const imageStarts: number[] = [];
+    const imagePositions: number[][] = [];
     for (const id of this.#tokenizer.encode(this.#template.render(messages, forAnswer))) {
-      if (id !== this.#imageTokenId) {
+      if (id !== imageTokenId) {
         inputIds.push(id);
         continue;
       }
-      const tokens = images[imageStarts.length]?.tokens ?? 0;
-      imageStarts.push(inputIds.length);
-      for (let token = 0; token < tokens; token++) inputIds.push(id);
+      const image = images[imagePositions.length];
+      const places: number[] = [];
+      for (const token of image ? this.#model.placeholders(image, this.#tokenizer) : []) {
+        if (token === imageTokenId) places.push(inputIds.length);
+        inputIds.push(token);
+      }
+      imagePositions.push(places);
     }
-    if (imageStarts.length !== images.length)
+    if (imagePositions.length !== images.length)
       throw new InvalidError(
         "image_count_mismatch",
-        `${name}: the chat template wrote ${imageStarts.length} picture marks for ${images.length} pictures; use the template that came with the model`,
+        `${name}: the chat template wrote ${imagePositions.length} picture marks for ${images.length} pictures; use the template that came with the model`,
       );
-    return { inputIds, imageStarts };
+    return { inputIds, imagePositions };
   }
 
   /** Trains the content of assistant turns and the token that ends each; everything else is −100. */
@@ -142,7 +149,7 @@ export class ConversationEncoder {
     if (answers !== expected)
       throw new InvalidError(
         "bad_chat_template",
-        `${name}: the chat template wrote ${answers} answers for ${expected} assistant messages; only templates with <|im_start|>assistant turns can be trained`,
+        `${name}: the chat template wrote ${answers} answers for ${expected} assistant messages; only templates whose answers begin with ${JSON.stringify(this.#model.turns.start + this.#model.turns.answerHeader)} can be trained`,
       );
     return labels;
   }
@@ -151,7 +158,7 @@ export class ConversationEncoder {
   #contentStart(ids: readonly number[], start: number): number | null {
     for (let end = start + 2; end <= Math.min(start + longestHeader, ids.length); end++) {
       const header = this.#tokenizer.decode(ids.slice(start + 1, end));
-      if (header.includes("\n")) return header.startsWith("assistant\n") ? end : null;
+      if (header.includes("\n")) return header.startsWith(this.#model.turns.answerHeader) ? end : null;
     }
     return null;
   }

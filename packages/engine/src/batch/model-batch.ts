@@ -1,3 +1,5 @@
+import type { ProcessedImage } from "../image/image-processor.ts";
+
 /** One micro-batch as the models take it. B rows, T tokens (right padding), N visual tokens in all, patches in order of pictures. */
 export interface ModelBatch {
   readonly batchSize: number;
@@ -10,10 +12,16 @@ export interface ModelBatch {
   readonly positionIds: Int32Array;
   /** `[B·T]`: the target predicted AT each position (already shifted), −100 = ignored. */
   readonly labels: Int32Array;
-  /** `[patches, channels·time·patch²]` of all pictures, in merge-block order. */
+  /** `[patches, values of a patch]` of all pictures. */
   readonly pixelPatches: Float32Array;
-  /** Patches of each picture: time, height, width. */
-  readonly imageGrids: readonly { readonly time: number; readonly height: number; readonly width: number }[];
-  /** `[N]`: row in `B·T` of each visual token, in order of pictures and cells. */
+  /** The pictures in order of rows, and in a row in order of their marks. */
+  readonly pictures: readonly BatchPicture[];
+  /** `[N]`: row in `B·T` of each visual token, in order of pictures. */
   readonly imageRows: Int32Array;
+}
+
+/** One picture of a batch. */
+export interface BatchPicture extends Pick<ProcessedImage, "grid" | "tokens" | "tiling"> {
+  /** Row of the batch that it belongs to. */
+  readonly row: number;
 }

@@ -1,4 +1,4 @@
-import type { ModelBatch } from "./model-batch.ts";
+import type { BatchPicture, ModelBatch } from "./model-batch.ts";
 
 /** Some rows of a batch, as a batch of their own with the same padding. */
 export interface BatchPart {
@@ -7,54 +7,44 @@ export interface BatchPart {
   readonly firstRow: number;
 }
 
-/**
- * Cuts a batch into at most `count` parts of consecutive rows, as equal as they can be, each with its pictures.
- *
- * @param mergeSize  side of the square of patches that makes one visual token
- */
-export function splitBatch(batch: ModelBatch, count: number, mergeSize: number): BatchPart[] {
+/** Cuts a batch into at most `count` parts of consecutive rows, as equal as they can be, each with its pictures. */
+export function splitBatch(batch: ModelBatch, count: number): BatchPart[] {
   const size = Math.ceil(batch.batchSize / count);
   const starts = Array.from({ length: Math.ceil(batch.batchSize / size) }, (_, index) => index * size);
   if (starts.length <= 1) return [{ batch, firstRow: 0 }];
-  const pictures = placePictures(batch, mergeSize);
+  const pictures = placePictures(batch);
   return starts.map((firstRow) => ({ batch: rowsOf(batch, firstRow, firstRow + size, pictures), firstRow }));
 }
 
 interface PlacedPicture {
-  readonly grid: ModelBatch["imageGrids"][number];
-  readonly row: number;
+  readonly picture: BatchPicture;
   readonly patches: Float32Array;
   /** Positions of its visual tokens in the whole batch. */
   readonly positions: Int32Array;
 }
 
-function placePictures(
-  { imageGrids, imageRows, pixelPatches, sequenceLength }: ModelBatch,
-  merge: number,
-): PlacedPicture[] {
-  const patchCounts = imageGrids.map(({ time, height, width }) => time * height * width);
-  const patchWidth = pixelPatches.length / patchCounts.reduce((sum, patches) => sum + patches, 0);
-  let firstPatch = 0;
-  return imageGrids.map((grid, index) => {
-    const patches = patchCounts[index] as number;
-    const end = firstPatch + patches;
-    const positions = imageRows.subarray(firstPatch / merge ** 2, end / merge ** 2);
+function placePictures({ pictures, imageRows, pixelPatches }: ModelBatch): PlacedPicture[] {
+  const counts = pictures.map(({ grid }) => grid.time * grid.height * grid.width);
+  const patchWidth = pixelPatches.length / counts.reduce((sum, patches) => sum + patches, 0);
+  let [firstPatch, firstToken] = [0, 0];
+  return pictures.map((picture, index) => {
+    const end = firstPatch + (counts[index] as number);
     const placed = {
-      grid,
-      row: Math.floor((positions[0] as number) / sequenceLength),
+      picture,
       patches: pixelPatches.subarray(firstPatch * patchWidth, end * patchWidth),
-      positions,
+      positions: imageRows.subarray(firstToken, firstToken + picture.tokens),
     };
     firstPatch = end;
+    firstToken += picture.tokens;
     return placed;
   });
 }
 
-function rowsOf(batch: ModelBatch, first: number, end: number, pictures: readonly PlacedPicture[]): ModelBatch {
+function rowsOf(batch: ModelBatch, first: number, end: number, placed: readonly PlacedPicture[]): ModelBatch {
   const { sequenceLength: tokens, batchSize } = batch;
   const last = Math.min(end, batchSize);
   const rows = last - first;
-  const own = pictures.filter(({ row }) => row >= first && row < last);
+  const own = placed.filter(({ picture: { row } }) => row >= first && row < last);
   const positionIds = new Int32Array(3 * rows * tokens);
   for (let axis = 0; axis < 3; axis++) {
     const start = (axis * batchSize + first) * tokens;
@@ -74,7 +64,7 @@ function rowsOf(batch: ModelBatch, first: number, end: number, pictures: readonl
     positionIds,
     labels: batch.labels.subarray(first * tokens, last * tokens),
     pixelPatches,
-    imageGrids: own.map(({ grid }) => grid),
+    pictures: own.map(({ picture }) => ({ ...picture, row: picture.row - first })),
     imageRows: Int32Array.from(own.flatMap(({ positions }) => [...positions].map((row) => row - first * tokens))),
   };
 }

@@ -2,7 +2,6 @@ import { readAdapter } from "../adapters/lora.ts";
 import { AnswerGenerator } from "../generation/answer-generator.ts";
 import { openModelFolder, type ModelFolder } from "../weights/model-folder.ts";
 import { toShared } from "../runtime/shared-floats.ts";
-import { forwardGraph } from "./qwen3-vl/graph.ts";
 import { InvalidError } from "@drydock/kit";
 
 export interface LoadedModel {
@@ -20,7 +19,7 @@ export async function loadModel(options: {
   const adapter = options.adapterDirectory === undefined ? null : await readAdapter(options.adapterDirectory);
   const live = new Map<string, { data: Float32Array; shape: readonly number[] }>();
   if (adapter) {
-    const { variables } = forwardGraph(folder.config, { hasImages: true, lora: adapter.placement });
+    const { variables } = folder.model.forward({ hasImages: true, lora: adapter.placement });
     for (const [name, node] of variables.trained) {
       const data = adapter.tensors.get(name);
       const shape = node.shape.map(Number);
@@ -41,7 +40,6 @@ export async function loadModel(options: {
   return {
     folder,
     generator: new AnswerGenerator({
-      config: folder.config,
       threads: options.threads,
       folder,
       lora: adapter?.placement ?? null,

@@ -2,8 +2,8 @@ import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { SeededRandom } from "../training/random.ts";
 import { writeSafetensors } from "../weights/safetensors.ts";
-import { parseQwen3VlConfig } from "./qwen3-vl/config.ts";
-import { forwardGraph } from "./qwen3-vl/graph.ts";
+import { openModel } from "./families.ts";
+import { wholeForward } from "./model.ts";
 
 /** Writes a model folder (`config.json`, `model.safetensors`) with random weights: normal with σ 0.02, norms 1, biases 0. */
 export async function createRandomModel(
@@ -11,16 +11,14 @@ export async function createRandomModel(
   directory: string,
   seed: number,
 ): Promise<{ parameters: number }> {
-  const config = parseQwen3VlConfig(configFile);
-  const forward = forwardGraph(config, { hasImages: true });
-  forward.logits("all");
+  const model = openModel(configFile);
   await mkdir(directory, { recursive: true });
   let parameters = 0;
-  const tensors = [...forward.variables.shapes].map(([name, shape]) => {
+  const tensors = [...wholeForward(model).variables.shapes].map(([name, shape]) => {
     const sizes = shape.map(Number);
     const data = initialValues(name, sizes, seed);
     parameters += data.length;
-    return { name, shape: sizes, data };
+    return { name: model.storedNames(name)[0] ?? name, shape: sizes, data };
   });
   await writeFile(join(directory, "config.json"), `${JSON.stringify(configFile, null, 2)}\n`);
   await writeSafetensors(join(directory, "model.safetensors"), tensors);

@@ -2,6 +2,13 @@ import type { GraphBuilder } from "../graph/build.ts";
 import type { Node } from "../graph/ops.ts";
 import type { Shape } from "../graph/shape.ts";
 
+/** Sizes of a linear layer. */
+export interface LinearSizes {
+  readonly in: number;
+  readonly out: number;
+  readonly hasBias?: boolean;
+}
+
 /** LoRA on one linear layer: `y += scale · dropout(x)·Aᵀ·Bᵀ`. */
 export interface LoraPlacement {
   readonly rank: number;
@@ -24,6 +31,8 @@ export class Variables {
   readonly #trained = new Map<string, Node>();
   readonly #shapes = new Map<string, Shape>();
   readonly #dropoutMasks = new Map<string, Node>();
+  readonly #linears = new Map<string, LinearSizes>();
+  readonly #layerNorms = new Set<string>();
 
   constructor(
     graph: GraphBuilder,
@@ -49,6 +58,16 @@ export class Variables {
     return this.#dropoutMasks;
   }
 
+  /** Linear layers by module path, in the order in which the model named them: where adapters may go. */
+  get linears(): ReadonlyMap<string, LinearSizes> {
+    return this.#linears;
+  }
+
+  /** Gains and biases of layer norms: weight decay leaves them alone. */
+  get layerNorms(): ReadonlySet<string> {
+    return this.#layerNorms;
+  }
+
   weight(name: string, shape: Shape): Node {
     this.#shapes.set(name, shape);
     if (!this.#isTrained(name)) return this.graph.weight(name, shape);
@@ -63,12 +82,8 @@ export class Variables {
    * @param x       `[R, in]`
    * @param addend  `[R, out]`: a residual, added by the same matrix product; not together with a bias
    */
-  linear(
-    path: string,
-    x: Node,
-    sizes: { readonly in: number; readonly out: number; readonly hasBias?: boolean },
-    addend?: Node,
-  ): Node {
+  linear(path: string, x: Node, sizes: LinearSizes, addend?: Node): Node {
+    this.#linears.set(path, sizes);
     return this.graph.within(path, () => {
       const weight = this.weight(`${path}.weight`, [sizes.out, sizes.in]);
       const c = sizes.hasBias ? this.weight(`${path}.bias`, [sizes.out]) : addend;
@@ -77,13 +92,20 @@ export class Variables {
     });
   }
 
-  #adapted(
-    path: string,
-    x: Node,
-    y: Node,
-    sizes: { readonly in: number; readonly out: number },
-    lora: LoraPlacement,
-  ): Node {
+  /** RMS norm of the last axis with the gain `<path>.weight`; `plusOne`: the gain is stored as its distance from 1. */
+  rmsNorm(path: string, x: Node, epsilon: number, options: { readonly plusOne?: boolean } = {}): Node {
+    const gain = this.weight(`${path}.weight`, [x.shape.at(-1) as number]);
+    return this.graph.rmsNorm(x, options.plusOne ? this.graph.add(gain, this.graph.scalar(1)) : gain, epsilon);
+  }
+
+  /** Layer norm of the last axis with `<path>.weight` and `<path>.bias`. */
+  layerNorm(path: string, x: Node, epsilon: number): Node {
+    const size = x.shape.at(-1) as number;
+    for (const part of ["weight", "bias"]) this.#layerNorms.add(`${path}.${part}`);
+    return this.graph.layerNorm(x, this.weight(`${path}.weight`, [size]), this.weight(`${path}.bias`, [size]), epsilon);
+  }
+
+  #adapted(path: string, x: Node, y: Node, sizes: LinearSizes, lora: LoraPlacement): Node {
     const a = this.#adapterParameter(`${path}.lora_A.weight`, [lora.rank, sizes.in]);
     const b = this.#adapterParameter(`${path}.lora_B.weight`, [sizes.out, lora.rank]);
     let dropped = x;

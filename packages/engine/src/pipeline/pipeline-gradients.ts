@@ -1,4 +1,4 @@
-import { batchSymbols, textFeeds, visionFeeds, type Feeds, type Symbols } from "../models/qwen3-vl/inputs.ts";
+import type { Feeds, Symbols } from "../runtime/feeds.ts";
 import { SegmentedPass } from "../segments/segmented-pass.ts";
 import { frozenShapes, trainingSegments, type StageSegments } from "../segments/training-segments.ts";
 import { ValueStore } from "../segments/value-store.ts";
@@ -44,7 +44,7 @@ export class PipelineGradients implements GradientSource {
     completed: (names: readonly string[]) => void,
   ): Promise<StepSums> {
     const { stage, stages } = this.#place;
-    const { config } = this.#options.folder;
+    const { model } = this.#options.folder;
     const inFlight: InFlight[] = [];
     let [lossSum, labelTokens, row] = [0, 0, firstRow];
     const back = async (): Promise<void> => {
@@ -58,12 +58,11 @@ export class PipelineGradients implements GradientSource {
       row += batch.batchSize;
       if (tokens === 0) continue; // every stage sees that
       labelTokens += tokens;
-      const hasImages = batch.imageGrids.length > 0;
+      const hasImages = batch.pictures.length > 0;
       const stagePass = await this.#pass(hasImages, !isOnly);
-      const symbols = { ...batchSymbols(config.vision, batch), L: tokens };
+      const symbols = { ...model.symbols(batch), L: tokens };
       const feeds: Feeds = {
-        ...textFeeds(config.text, batch),
-        ...(hasImages ? visionFeeds(config.vision, batch) : {}),
+        ...model.feeds(batch),
         ...loss,
         ...this.#options.furtherFeeds(batch, first),
       };
@@ -127,7 +126,7 @@ export class PipelineGradients implements GradientSource {
 
   async #compile(hasImages: boolean, adds: boolean): Promise<StagePass> {
     const { folder, isTrained, lora, threads } = this.#options;
-    const segments = trainingSegments(folder.config, hasImages, isTrained, lora, this.#place);
+    const segments = trainingSegments(folder.model, hasImages, isTrained, lora, this.#place);
     const frozen = frozenShapes(segments.variables);
     const pass = await SegmentedPass.compile(segments.segments, this.#frozen, frozen, { adds, threads, lane: 0 });
     return { pass, segments };

@@ -2,7 +2,7 @@ import { InvalidError } from "@drydock/kit";
 import { encodeOnnx, type WeightLocation } from "../graph/onnx.ts";
 import { evaluate } from "../graph/shape.ts";
 import type { Node } from "../graph/ops.ts";
-import type { Feeds, Symbols } from "../models/qwen3-vl/inputs.ts";
+import type { Feeds, Symbols } from "./feeds.ts";
 import { sessionHost } from "./session-host.ts";
 import type { SentTensor } from "./session-messages.ts";
 

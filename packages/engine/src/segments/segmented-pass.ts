@@ -1,5 +1,5 @@
 import type { Shape } from "../graph/shape.ts";
-import type { Feeds, FeedTensor, Symbols } from "../models/qwen3-vl/inputs.ts";
+import type { Feeds, FeedTensor, Symbols } from "../runtime/feeds.ts";
 import { addRows, type GradientPass } from "../training/backward-pass.ts";
 import type { FrozenWeights } from "../weights/frozen-weights.ts";
 import type { CompiledGraph } from "../runtime/compiled-graph.ts";

@@ -1,5 +1,5 @@
 import type { Shape } from "../graph/shape.ts";
-import type { Qwen3VlConfig } from "../models/qwen3-vl/config.ts";
+import type { Model } from "../models/model.ts";
 import type { LoraPlacement, Variables } from "../models/variables.ts";
 import { lossGraph } from "../training/training-graph.ts";
 import { cutGraph, type Segment, type Value } from "./cut-graph.ts";
@@ -29,17 +29,17 @@ export interface StageSegments {
  * the head, too.
  */
 export function trainingSegments(
-  config: Qwen3VlConfig,
+  model: Model,
   hasImages: boolean,
   isTrained: (name: string) => boolean,
   lora: LoraPlacement | null,
   { stage, stages }: StageOptions = { stage: 0, stages: 1 },
 ): StageSegments {
-  const { forward, loss } = lossGraph(config, hasImages, isTrained, lora);
-  const cuts = [...forward.visionBlocks, ...forward.output.layers];
+  const { forward, loss } = lossGraph(model, hasImages, isTrained, lora);
+  const cuts = [...forward.visionBlocks, ...forward.layers];
   const segments = cutGraph(loss, cuts, forward.variables.trained);
   const tower = forward.visionBlocks.length;
-  const { layers } = config.text;
+  const layers = forward.layers.length;
   // Segment `tower + n` holds decoder layer n; the one after the last layer holds the head.
   const from = stage === 0 ? 0 : tower + firstLayer(layers, stage, stages);
   const to = stage === stages - 1 ? segments.length : tower + firstLayer(layers, stage + 1, stages);

@@ -1,5 +1,5 @@
 import { evaluate } from "../graph/shape.ts";
-import type { FeedTensor, Symbols } from "../models/qwen3-vl/inputs.ts";
+import type { FeedTensor, Symbols } from "../runtime/feeds.ts";
 import { sharedFloats } from "../runtime/shared-floats.ts";
 import type { Value } from "./cut-graph.ts";
 

@@ -1,4 +1,4 @@
-import type { Feeds, Symbols } from "../models/qwen3-vl/inputs.ts";
+import type { Feeds, Symbols } from "../runtime/feeds.ts";
 import type { LoraPlacement } from "../models/variables.ts";
 import { CompiledGraph } from "../runtime/compiled-graph.ts";
 import { weightLocations, type ModelFolder } from "../weights/model-folder.ts";
@@ -49,7 +49,7 @@ export class BackwardPass implements GradientPass {
 
   static async compile(folder: ModelFolder, options: BackwardPassOptions): Promise<BackwardPass> {
     const { forward, outputs, rowGradients } = trainingGraph(
-      folder.config,
+      folder.model,
       options.hasImages,
       options.isTrained,
       options.lora,

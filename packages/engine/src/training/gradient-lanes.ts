@@ -1,6 +1,6 @@
 import type { ModelBatch } from "../batch/model-batch.ts";
 import { splitBatch } from "../batch/split-batch.ts";
-import { batchSymbols, textFeeds, visionFeeds, type Feeds } from "../models/qwen3-vl/inputs.ts";
+import type { Feeds } from "../runtime/feeds.ts";
 import { sharedFloats } from "../runtime/shared-floats.ts";
 import { SegmentedPass } from "../segments/segmented-pass.ts";
 import { frozenShapes, trainingSegments } from "../segments/training-segments.ts";
@@ -86,7 +86,7 @@ export class GradientLanes implements GradientSource {
     adds: boolean,
     completed: (names: readonly string[]) => void,
   ): Promise<{ lossSum: number; tokens: number }> {
-    const parts = splitBatch(batch, this.#lanes, this.#options.folder.config.vision.mergeSize)
+    const parts = splitBatch(batch, this.#lanes)
       .map((part): LanePart => {
         const { feeds, tokens } = lossFeeds(part.batch);
         return { batch: part.batch, firstRow: firstRow + part.firstRow, loss: feeds, tokens };
@@ -109,16 +109,15 @@ export class GradientLanes implements GradientSource {
     completed: (names: readonly string[]) => void,
   ): Promise<number> {
     const { folder, furtherFeeds } = this.#options;
-    const { config } = folder;
-    const hasImages = batch.imageGrids.length > 0;
+    const { model } = folder;
+    const hasImages = batch.pictures.length > 0;
     const pass = await this.#pass(hasImages, adds, lane);
     const feeds: Feeds = {
-      ...textFeeds(config.text, batch),
-      ...(hasImages ? visionFeeds(config.vision, batch) : {}),
+      ...model.feeds(batch),
       ...loss,
       ...furtherFeeds(batch, firstRow),
     };
-    const symbols = { ...batchSymbols(config.vision, batch), L: tokens };
+    const symbols = { ...model.symbols(batch), L: tokens };
     return await pass.run(feeds, symbols, this.#sumsOf(lane), completed);
   }
 
@@ -151,7 +150,7 @@ export class GradientLanes implements GradientSource {
   ): Promise<GradientPass> {
     const { folder, isTrained, lora, recomputes } = this.#options;
     if (!recomputes) return await BackwardPass.compile(folder, { ...place, hasImages, isTrained, lora });
-    const { segments, variables } = trainingSegments(folder.config, hasImages, isTrained, lora);
+    const { segments, variables } = trainingSegments(folder.model, hasImages, isTrained, lora);
     return await SegmentedPass.compile(segments, this.#frozen, frozenShapes(variables), place);
   }
 }

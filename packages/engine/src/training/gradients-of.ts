@@ -1,5 +1,5 @@
 import type { ModelBatch } from "../batch/model-batch.ts";
-import { batchSymbols, textFeeds, visionFeeds, type Feeds } from "../models/qwen3-vl/inputs.ts";
+import type { Feeds } from "../runtime/feeds.ts";
 import { SegmentedPass } from "../segments/segmented-pass.ts";
 import { trainingSegments } from "../segments/training-segments.ts";
 import { sharedFloats } from "../runtime/shared-floats.ts";
@@ -19,14 +19,13 @@ export async function gradientsOf(
   recomputes = false,
 ): Promise<{ loss: number; gradients: Map<string, Float32Array> }> {
   const folder = await openModelFolder(directory);
-  const { config } = folder;
-  const hasImages = batch.imageGrids.length > 0;
-  const { shapes } = trainingGraph(config, hasImages, () => true, null).forward.variables;
+  const { model } = folder;
+  const hasImages = batch.pictures.length > 0;
+  const { shapes } = trainingGraph(model, hasImages, () => true, null).forward.variables;
   const weights = await readWeights(folder, shapes.keys());
   const { feeds: loss, tokens } = lossFeeds(batch);
   const feeds: Feeds = {
-    ...textFeeds(config.text, batch),
-    ...(hasImages ? visionFeeds(config.vision, batch) : {}),
+    ...model.feeds(batch),
     ...loss,
   };
   for (const [name, shape] of shapes)
@@ -36,13 +35,13 @@ export async function gradientsOf(
   const place = { adds: false, threads: 1, lane: 0 };
   const pass = recomputes
     ? await SegmentedPass.compile(
-        trainingSegments(config, hasImages, all, null).segments,
+        trainingSegments(model, hasImages, all, null).segments,
         new FrozenWeights(folder),
         new Map(),
         place,
       )
     : await BackwardPass.compile(folder, { ...place, hasImages, isTrained: all, lora: null });
-  const lossSum = await pass.run(feeds, { ...batchSymbols(config.vision, batch), L: tokens }, gradients);
+  const lossSum = await pass.run(feeds, { ...model.symbols(batch), L: tokens }, gradients);
   await pass.close();
   return {
     loss: lossSum / tokens,

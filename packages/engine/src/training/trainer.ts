@@ -5,12 +5,12 @@ import { initialLoraTensor, placeLora, readAdapter, writeAdapter, type LoraOptio
 import type { ModelBatch } from "../batch/model-batch.ts";
 import type { Collective } from "../collectives/collective.ts";
 import { AnswerGenerator } from "../generation/answer-generator.ts";
-import type { Qwen3VlConfig } from "../models/qwen3-vl/config.ts";
-import type { Feeds } from "../models/qwen3-vl/inputs.ts";
+import type { Model } from "../models/model.ts";
+import type { Feeds } from "../runtime/feeds.ts";
 import type { LoraPlacement } from "../models/variables.ts";
 import { sharedFloats, toShared } from "../runtime/shared-floats.ts";
 import { openModelFolder, readWeights, findTensor, type ModelFolder } from "../weights/model-folder.ts";
-import { writeSafetensors } from "../weights/safetensors.ts";
+import { readFloatTensors, writeSafetensors, type WritableTensor } from "../weights/safetensors.ts";
 import { isDecayed, ThreadedAdamW, type AdamWSettings } from "./adamw.ts";
 import { dropoutMask } from "./dropout.ts";
 import { PipelineGradients } from "../pipeline/pipeline-gradients.ts";
@@ -140,11 +140,15 @@ export class EngineTrainer {
       options.mode === "lora"
         ? adapter
           ? { ...adapter.placement, dropout: options.lora.dropout }
-          : placeLora(folder.config.text, options.lora)
+          : placeLora(folder.model, options.lora)
         : null;
     const isTrained = options.mode === "full" ? (options.isTrained ?? (() => true)) : () => false;
-    const { forward } = trainingGraph(folder.config, true, isTrained, placement);
-    const trained = [...forward.variables.trained].map(([name, node]) => ({ name, shape: node.shape.map(Number) }));
+    const { forward } = trainingGraph(folder.model, true, isTrained, placement);
+    const trained = [...forward.variables.trained].map(([name, node]) => ({
+      name,
+      shape: node.shape.map(Number),
+      isLayerNorm: forward.variables.layerNorms.has(name),
+    }));
     const initial =
       options.mode === "full"
         ? await readWeights(
@@ -152,21 +156,22 @@ export class EngineTrainer {
             trained.map(({ name }) => name),
           )
         : null;
-    const here = options.pipeline && namesOf(folder.config, isTrained, placement, options.pipeline);
-    const tensors = trained.map(({ name, shape }) =>
+    const here = options.pipeline && namesOf(folder.model, isTrained, placement, options.pipeline);
+    const tensors = trained.map((tensor) =>
       newTensor(
-        name,
-        shape,
-        here === undefined || here.has(name),
-        initial?.get(name) ?? adapter?.tensors.get(name) ?? initialLoraTensor(name, shape, options.seed),
+        tensor,
+        here === undefined || here.has(tensor.name),
+        initial?.get(tensor.name) ??
+          adapter?.tensors.get(tensor.name) ??
+          initialLoraTensor(tensor.name, tensor.shape, options.seed),
       ),
     );
     const paths = [...forward.variables.dropoutMasks].map(([path, node]) => ({ path, width: Number(node.shape[1]) }));
     return new EngineTrainer(folder, options, placement, tensors, paths);
   }
 
-  get config(): Qwen3VlConfig {
-    return this.folder.config;
+  get model(): Model {
+    return this.folder.model;
   }
 
   /** Optimizer steps taken so far. */
@@ -261,7 +266,6 @@ export class EngineTrainer {
   /** Answers with the weights as they are now. */
   async generator(): Promise<AnswerGenerator> {
     this.#generator ??= new AnswerGenerator({
-      config: this.config,
       threads: this.#options.threads,
       folder: this.folder,
       lora: this.#placement ? { ...this.#placement, dropout: 0 } : null,
@@ -276,17 +280,10 @@ export class EngineTrainer {
     const tensors = [...this.#tensors.values()].map(({ name, shape, values }) => ({ name, shape, data: values }));
     if (this.#options.mode === "lora")
       return await writeAdapter(directory, this.#options.lora, basename(this.folder.directory), tensors);
-    const known = new Set(this.#tensors.keys());
-    const frozenNames = this.folder.headers
-      .flatMap((header) => [...header.tensors.keys()])
-      .filter((name) => !known.has(name));
-    const frozen = await readWeights(this.folder, frozenNames);
-    const rest = frozenNames.map((name) => ({
-      name,
-      shape: findTensor(this.folder, name).entry.shape,
-      data: frozen.get(name) as Float32Array,
-    }));
-    await writeSafetensors(join(directory, "model.safetensors"), [...tensors, ...rest]);
+    const named = tensors.map((tensor) => ({ ...tensor, name: findTensor(this.folder, tensor.name).storedName }));
+    const known = new Set(named.map(({ name }) => name));
+    const rest = await readOthers(this.folder, known);
+    await writeSafetensors(join(directory, "model.safetensors"), [...named, ...rest]);
     await writeFile(join(directory, "config.json"), `${JSON.stringify(asFloat32(this.folder.configFile), null, 2)}\n`);
     for (const file of await readdir(this.folder.directory)) {
       if (/safetensors|^config\.json$|^drydock\.json$/.test(file)) continue;
@@ -311,7 +308,7 @@ export class EngineTrainer {
     const { pipeline, collective } = this.#options;
     if (!pipeline && !collective) return { own: [...this.#tensors.keys()], borrowed: [] };
     const { segments, own, borrowed } = trainingSegments(
-      this.config,
+      this.model,
       true,
       (name) => this.#tensors.has(name),
       this.#placement,
@@ -349,8 +346,15 @@ export class EngineTrainer {
 }
 
 /** @param isHere  whether this rank computes its gradient */
-function newTensor(name: string, shape: readonly number[], isHere: boolean, values: Float32Array): TrainedValues {
-  const isLayerNorm = name.startsWith("model.visual.") && /norm\d?\.(weight|bias)$/.test(name);
+function newTensor(
+  {
+    name,
+    shape,
+    isLayerNorm,
+  }: { readonly name: string; readonly shape: readonly number[]; readonly isLayerNorm: boolean },
+  isHere: boolean,
+  values: Float32Array,
+): TrainedValues {
   return {
     name,
     shape,
@@ -362,12 +366,12 @@ function newTensor(name: string, shape: readonly number[], isHere: boolean, valu
 
 /** Trained weights that a stage reads. */
 function namesOf(
-  config: Qwen3VlConfig,
+  model: Model,
   isTrained: (name: string) => boolean,
   lora: LoraPlacement | null,
   place: PipelineStage,
 ): ReadonlySet<string> {
-  const { own, borrowed } = trainingSegments(config, true, isTrained, lora, place);
+  const { own, borrowed } = trainingSegments(model, true, isTrained, lora, place);
   return new Set([...own, ...borrowed]);
 }
 
@@ -390,6 +394,22 @@ function notAsTrained(name: string): InvalidError {
     "bad_checkpoint",
     `the checkpoint does not hold ${name} as this run trains it; was the run spec changed?`,
   );
+}
+
+/** Tensors of a folder's files other than those of the given names, by the files' names. */
+async function readOthers(folder: ModelFolder, known: ReadonlySet<string>): Promise<WritableTensor[]> {
+  const parts = await Promise.all(
+    folder.headers.map(async (header) => {
+      const names = [...header.tensors.keys()].filter((name) => !known.has(name));
+      const read = await readFloatTensors(header, names);
+      return names.map((name) => ({
+        name,
+        shape: header.tensors.get(name)?.shape ?? [],
+        data: read.get(name) as Float32Array,
+      }));
+    }),
+  );
+  return parts.flat();
 }
 
 /** config.json of weights that are stored as float32 now, whatever the base said. */

@@ -1,9 +1,9 @@
 import { expect, test } from "vitest";
 import { topologicalOrder } from "../graph/gradient.ts";
-import { parseQwen3VlConfig } from "../models/qwen3-vl/config.ts";
+import { openModel } from "../models/families.ts";
 import { trainingGraph } from "./training-graph.ts";
 
-const config = parseQwen3VlConfig({
+const model = openModel({
   model_type: "qwen3_vl",
   image_token_id: 3,
   tie_word_embeddings: true,
@@ -29,7 +29,7 @@ const config = parseQwen3VlConfig({
 });
 
 test("rows of looked-up tables leave the graph as rows: ONNX Runtime would lose some of those that meet", () => {
-  const { outputs, rowGradients } = trainingGraph(config, true, () => true, null);
+  const { outputs, rowGradients } = trainingGraph(model, true, () => true, null);
   expect(rowGradients).toEqual([
     { name: "model.visual.pos_embed.weight", output: "rows:0:model.visual.pos_embed.weight", indices: "position-taps" },
     {
@@ -45,7 +45,7 @@ test("rows of looked-up tables leave the graph as rows: ONNX Runtime would lose 
 });
 
 test("a graph that adds gives every product the sum to add to", () => {
-  const { outputs } = trainingGraph(config, false, () => true, null, true);
+  const { outputs } = trainingGraph(model, false, () => true, null, true);
   const name = "model.language_model.layers.0.mlp.down_proj.weight";
   const node = outputs[`gradient:${name}`];
   expect(node?.op).toBe("Gemm");

@@ -1,10 +1,10 @@
 import { gradient } from "../graph/gradient.ts";
 import type { GraphBuilder } from "../graph/build.ts";
 import type { Node } from "../graph/ops.ts";
-import { forwardGraph, type ForwardGraph } from "../models/qwen3-vl/graph.ts";
-import type { Qwen3VlConfig } from "../models/qwen3-vl/config.ts";
+import type { ForwardGraph } from "../models/model.ts";
+import type { Model } from "../models/model.ts";
 import type { LoraPlacement } from "../models/variables.ts";
-import type { Feeds } from "../models/qwen3-vl/inputs.ts";
+import type { Feeds } from "../runtime/feeds.ts";
 import type { ModelBatch } from "../batch/model-batch.ts";
 
 /** Rows that go to a weight's gradient: output `output` `[n, D]`, added at the rows that the graph's input `indices` names. */
@@ -28,13 +28,13 @@ export interface TrainingGraph {
  * @param adds  true: each `gradient:<name>` is added to the input `sum:<name>`, whose memory may be the output's
  */
 export function trainingGraph(
-  config: Qwen3VlConfig,
+  model: Model,
   hasImages: boolean,
   isTrained: (name: string) => boolean,
   lora: LoraPlacement | null,
   adds = false,
 ): TrainingGraph {
-  const { forward, loss } = lossGraph(config, hasImages, isTrained, lora);
+  const { forward, loss } = lossGraph(model, hasImages, isTrained, lora);
   const { graph, variables } = forward;
   const names = [...variables.trained.keys()];
   const parts = gradient(graph, loss, [...variables.trained.values()]);
@@ -48,12 +48,12 @@ export function trainingGraph(
 
 /** Forward and loss (a sum over the rows that have a label) of one micro-batch. */
 export function lossGraph(
-  config: Qwen3VlConfig,
+  model: Model,
   hasImages: boolean,
   isTrained: (name: string) => boolean,
   lora: LoraPlacement | null,
 ): { readonly forward: ForwardGraph; readonly loss: Node } {
-  const forward = forwardGraph(config, { hasImages, isTrained, lora });
+  const forward = model.forward({ hasImages, isTrained, lora });
   const { graph } = forward;
   const loss = graph.crossEntropySum(
     forward.logits("given"),

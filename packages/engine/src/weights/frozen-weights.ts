@@ -1,4 +1,4 @@
-import type { FeedTensor } from "../models/qwen3-vl/inputs.ts";
+import type { FeedTensor } from "../runtime/feeds.ts";
 import { toShared } from "../runtime/shared-floats.ts";
 import { readWeights, type ModelFolder } from "./model-folder.ts";
 

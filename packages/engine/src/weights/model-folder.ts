@@ -3,13 +3,14 @@ import { join } from "node:path";
 import { InvalidError, messageOf } from "@drydock/kit";
 import { z } from "zod";
 import type { WeightLocation } from "../graph/onnx.ts";
-import { parseQwen3VlConfig, type Qwen3VlConfig } from "../models/qwen3-vl/config.ts";
+import { openModel } from "../models/families.ts";
+import type { Model } from "../models/model.ts";
 import { readFloatTensors, readSafetensorsHeader, type SafetensorsHeader, type TensorEntry } from "./safetensors.ts";
 
 /** A model folder in Hugging Face layout, opened: its configuration and where each weight lies. No weight is read yet. */
 export interface ModelFolder {
   readonly directory: string;
-  readonly config: Qwen3VlConfig;
+  readonly model: Model;
   /** The text of config.json as parsed, for copies. */
   readonly configFile: unknown;
   readonly headers: readonly SafetensorsHeader[];
@@ -20,10 +21,10 @@ const IndexFile = z.object({ weight_map: z.record(z.string(), z.string()) });
 /** @throws InvalidError when the folder is no usable model: says which file is missing or wrong */
 export async function openModelFolder(directory: string): Promise<ModelFolder> {
   const configFile = await readJson(directory, "config.json");
-  const config = parseQwen3VlConfig(configFile);
+  const model = openModel(configFile);
   const files = await weightFiles(directory);
   const headers = await Promise.all(files.map(async (file) => await readSafetensorsHeader(join(directory, file))));
-  return { directory, config, configFile, headers };
+  return { directory, model, configFile, headers };
 }
 
 async function weightFiles(directory: string): Promise<string[]> {
@@ -48,38 +49,48 @@ async function readJson(directory: string, name: string): Promise<unknown> {
   }
 }
 
-/** The header and entry of one weight. @throws InvalidError when the folder lacks it or its shape differs */
-export function findTensor(
-  folder: ModelFolder,
-  name: string,
-  shape?: readonly number[],
-): { header: SafetensorsHeader; entry: TensorEntry } {
-  for (const header of folder.headers) {
-    const entry = header.tensors.get(name);
-    if (!entry) continue;
-    if (shape && entry.shape.join() !== shape.join())
-      throw new InvalidError(
-        "bad_weight_shape",
-        `weight ${name} of ${folder.directory} is [${entry.shape.join(", ")}], but config.json asks for [${shape.join(", ")}]`,
-      );
-    return { header, entry };
-  }
+export interface FoundTensor {
+  readonly header: SafetensorsHeader;
+  readonly entry: TensorEntry;
+  /** What the file calls it. */
+  readonly storedName: string;
+}
+
+/**
+ * The header and entry of one weight, whatever the file calls it.
+ * @param name  as the model calls it
+ * @throws InvalidError when the folder lacks it or its shape differs
+ */
+export function findTensor(folder: ModelFolder, name: string, shape?: readonly number[]): FoundTensor {
+  for (const storedName of folder.model.storedNames(name))
+    for (const header of folder.headers) {
+      const entry = header.tensors.get(storedName);
+      if (!entry) continue;
+      if (shape && entry.shape.join() !== shape.join())
+        throw new InvalidError(
+          "bad_weight_shape",
+          `weight ${storedName} of ${folder.directory} is [${entry.shape.join(", ")}], but config.json asks for [${shape.join(", ")}]`,
+        );
+      return { header, entry, storedName };
+    }
   throw new InvalidError(
     "missing_weight",
-    `folder ${folder.directory} lacks the weight ${name} that its config.json asks for`,
+    `folder ${folder.directory} lacks the weight ${folder.model.storedNames(name)[0] ?? name} that its config.json asks for`,
   );
 }
 
 /** Reads weights as float32, by name. */
 export async function readWeights(folder: ModelFolder, names: Iterable<string>): Promise<Map<string, Float32Array>> {
-  const byHeader = new Map<SafetensorsHeader, string[]>();
+  const byHeader = new Map<SafetensorsHeader, Map<string, string>>();
   for (const name of names) {
-    const { header } = findTensor(folder, name);
-    byHeader.set(header, [...(byHeader.get(header) ?? []), name]);
+    const { header, storedName } = findTensor(folder, name);
+    const wanted = byHeader.get(header) ?? new Map<string, string>();
+    byHeader.set(header, wanted.set(storedName, name));
   }
   const result = new Map<string, Float32Array>();
-  for (const [header, list] of byHeader)
-    for (const [name, data] of await readFloatTensors(header, list)) result.set(name, data);
+  for (const [header, wanted] of byHeader)
+    for (const [storedName, data] of await readFloatTensors(header, wanted.keys()))
+      result.set(wanted.get(storedName) as string, data);
   return result;
 }
 

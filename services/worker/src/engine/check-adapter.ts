@@ -21,7 +21,7 @@ export async function checkAdapter(
     refuse(`its rank is ${adapter.rank}, training.lora.rank is ${lora.rank}: make them equal`);
   if (adapter.alpha !== lora.alpha)
     refuse(`its alpha is ${adapter.alpha}, training.lora.alpha is ${lora.alpha}: make them equal`);
-  const { modules } = placeLora((await openModelFolder(modelDirectory)).config.text, lora);
+  const { modules } = placeLora((await openModelFolder(modelDirectory)).model, lora);
   const missing = [...modules].find((path) => !adapter.placement.modules.has(path));
   const extra = [...adapter.placement.modules].find((path) => !modules.has(path));
   if (missing !== undefined) refuse(`it does not adapt ${missing}, which training.lora.targets asks for`);

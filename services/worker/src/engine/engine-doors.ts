@@ -57,7 +57,7 @@ export const engineDoors: EngineDoors = {
     });
     const encoder = await RecordEncoder.open({
       directory: config.modelDirectory,
-      config: engine.config,
+      model: engine.model,
       image: spec.image,
       systemPrompt: config.systemPrompt,
       pathOf,

@@ -27,7 +27,7 @@ export async function openForAnswers(options: AnswerModelOptions): Promise<Answe
   });
   const encoder = await RecordEncoder.open({
     directory: options.directory,
-    config: folder.config,
+    model: folder.model,
     image: options.image,
     systemPrompt: options.systemPrompt,
     pathOf: options.pathOf,

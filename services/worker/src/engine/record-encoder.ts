@@ -1,15 +1,16 @@
 import { writeGroundings } from "@drydock/data";
 import {
   ConversationEncoder,
-  ImageProcessor,
   TextTokenizer,
   collate,
+  loadImageProcessor,
   partsOf,
   type ChatMessage,
   type EncodedRow,
+  type ImageProcessor,
+  type Model,
   type ModelBatch,
   type PixelBounds,
-  type Qwen3VlConfig,
 } from "@drydock/engine";
 import { InvalidError } from "@drydock/kit";
 import type { DataRecord, RecordImage } from "@drydock/spec";
@@ -20,7 +21,7 @@ import { RowCache } from "./row-cache.ts";
 export interface EncoderSettings {
   /** Folder with the tokenizer, its chat template and the preprocessor's settings. */
   readonly directory: string;
-  readonly config: Qwen3VlConfig;
+  readonly model: Model;
   readonly image: PixelBounds;
   /** For conversations that bring none of their own; empty = none. */
   readonly systemPrompt: string;
@@ -45,15 +46,14 @@ export class RecordEncoder {
     this.#settings = settings;
     this.#tokenizer = tokenizer;
     this.#images = images;
-    const { imageTokenId, text } = settings.config;
-    this.#conversations = new ConversationEncoder(tokenizer, { imageTokenId, contextWindow: text.maxPositions });
+    this.#conversations = new ConversationEncoder(tokenizer, settings.model);
   }
 
   static async open(settings: EncoderSettings): Promise<RecordEncoder> {
     return new RecordEncoder(
       settings,
       await TextTokenizer.load(settings.directory),
-      await ImageProcessor.load(settings.directory, settings.image),
+      await loadImageProcessor(settings.model, settings.directory, settings.image),
     );
   }
 
@@ -94,7 +94,7 @@ export class RecordEncoder {
    */
   async checkWindow(records: readonly DataRecord[], reserve: number | null): Promise<void> {
     for (const record of records) {
-      if (this.#mostTokens(record) + (reserve ?? 0) > this.#settings.config.text.maxPositions)
+      if (this.#mostTokens(record) + (reserve ?? 0) > this.#settings.model.contextWindow)
         await this.#encode(record, reserve);
     }
   }
@@ -107,16 +107,12 @@ export class RecordEncoder {
     const text = this.#wholeConversation(record)
       .flatMap(({ content }) => content)
       .reduce((sum, part) => sum + (part.type === "text" ? Buffer.byteLength(part.text) : 0), 0);
-    const { patchSize, mergeSize } = this.#settings.config.vision;
-    const visual = record.images.reduce((sum, image) => {
-      const { width, height } = this.#images.resizedSize(image);
-      return sum + (width * height) / (patchSize * mergeSize) ** 2;
-    }, 0);
+    const visual = record.images.reduce((sum, image) => sum + this.#images.tokensOf(image), 0);
     return text + visual + mostTemplateTokens;
   }
 
   #collate(rows: readonly EncodedRow[]): ModelBatch {
-    return collate(rows, this.#settings.config.vision.mergeSize);
+    return collate(rows, this.#settings.model);
   }
 
   /** @param reserve  tokens for the answer to come; null = the answer is part of the row */

@@ -1,5 +1,6 @@
 import { InvalidError } from "@drydock/kit";
 import { z } from "zod";
+import type { DecoderConfig } from "../parts/text-decoder.ts";
 
 const RopeParameters = z.object({
   rope_theta: z.number().optional(),
@@ -48,36 +49,30 @@ const ConfigFile = z.object({
 
 /** What the graphs need to know of a Qwen3-VL model; every size comes from its config.json. */
 export interface Qwen3VlConfig {
-  readonly text: {
-    readonly vocabularySize: number;
-    readonly hiddenSize: number;
-    readonly intermediateSize: number;
-    readonly layers: number;
-    readonly heads: number;
-    readonly keyValueHeads: number;
-    readonly headSize: number;
-    readonly epsilon: number;
-    readonly maxPositions: number;
-    readonly ropeTheta: number;
-    /** Rotary frequency slots by axis: time, height, width; interleaved. */
-    readonly mropeSection: readonly [number, number, number];
-  };
-  readonly vision: {
-    readonly depth: number;
-    readonly hiddenSize: number;
-    readonly intermediateSize: number;
-    readonly heads: number;
-    readonly channels: number;
-    readonly patchSize: number;
-    readonly mergeSize: number;
-    readonly temporalPatchSize: number;
-    readonly outputSize: number;
-    /** Side of the square table of learned positions. */
-    readonly positionSide: number;
-    readonly deepstackIndexes: readonly number[];
-  };
+  readonly text: DecoderConfig;
+  readonly vision: QwenVisionConfig;
+  /** Positions. */
+  readonly contextWindow: number;
+  readonly ropeTheta: number;
+  /** Rotary frequency slots by axis: time, height, width; interleaved. */
+  readonly mropeSection: readonly [number, number, number];
   readonly imageTokenId: number;
-  readonly tiesEmbeddings: boolean;
+}
+
+/** The image tower of Qwen3-VL and Qwen3.5. */
+export interface QwenVisionConfig {
+  readonly depth: number;
+  readonly hiddenSize: number;
+  readonly intermediateSize: number;
+  readonly heads: number;
+  readonly channels: number;
+  readonly patchSize: number;
+  readonly mergeSize: number;
+  readonly temporalPatchSize: number;
+  readonly outputSize: number;
+  /** Side of the square table of learned positions. */
+  readonly positionSide: number;
+  readonly deepstackIndexes: readonly number[];
 }
 
 /**
@@ -119,9 +114,12 @@ export function parseQwen3VlConfig(file: unknown): Qwen3VlConfig {
       keyValueHeads: text.num_key_value_heads,
       headSize,
       epsilon: text.rms_norm_eps,
-      maxPositions: text.max_position_embeddings,
-      ropeTheta: rope.rope_theta ?? text.rope_theta ?? 5_000_000,
-      mropeSection: [time, height, width],
+      tiesEmbeddings: top.tie_word_embeddings ?? text.tie_word_embeddings ?? false,
+      hasQueryKeyValueBias: false,
+      hasQueryKeyNorm: true,
+      normsArePlusOne: false,
+      activation: "Silu",
+      embeddingScale: 1,
     },
     vision: {
       depth: vision.depth,
@@ -136,7 +134,9 @@ export function parseQwen3VlConfig(file: unknown): Qwen3VlConfig {
       positionSide: side,
       deepstackIndexes: vision.deepstack_visual_indexes,
     },
+    contextWindow: text.max_position_embeddings,
+    ropeTheta: rope.rope_theta ?? text.rope_theta ?? 5_000_000,
+    mropeSection: [time, height, width],
     imageTokenId: top.image_token_id,
-    tiesEmbeddings: top.tie_word_embeddings ?? text.tie_word_embeddings ?? false,
   };
 }

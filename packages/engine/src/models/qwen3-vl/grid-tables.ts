@@ -1,10 +1,5 @@
-import type { Qwen3VlConfig } from "./config.ts";
-
-export interface PatchGrid {
-  readonly time: number;
-  readonly height: number;
-  readonly width: number;
-}
+import type { PatchGrid } from "../../image/image-processor.ts";
+import type { QwenVisionConfig } from "./config.ts";
 
 /** What depends on a picture's grid alone, for its patches in merge-block order. */
 export interface GridTables {
@@ -21,7 +16,7 @@ export interface GridTables {
  * Positions of a picture's patches: bilinear taps into the learned table (corners aligned) and rotary angles, θ 10000.
  * Source: `fast_pos_embed_interpolate` and `rot_pos_emb` of `modeling_qwen3_vl.py`, huggingface/transformers 5.23.
  */
-export function gridTables(config: Qwen3VlConfig["vision"], grid: PatchGrid): GridTables {
+export function gridTables(config: QwenVisionConfig, grid: PatchGrid): GridTables {
   const places = patchPlaces(grid, config.mergeSize);
   const count = places.length;
   const taps = Array.from({ length: 4 }, () => ({

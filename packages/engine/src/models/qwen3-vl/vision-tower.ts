@@ -10,7 +10,7 @@
 import type { Node } from "../../graph/ops.ts";
 import { product, type Dimension } from "../../graph/shape.ts";
 import type { Variables } from "../variables.ts";
-import type { Qwen3VlConfig } from "./config.ts";
+import type { QwenVisionConfig } from "./config.ts";
 
 const normEpsilon = 1e-6;
 
@@ -40,11 +40,7 @@ export interface VisionFeatures {
 
 const prefix = "model.visual";
 
-export function visionTower(
-  variables: Variables,
-  config: Qwen3VlConfig["vision"],
-  inputs: VisionInputs,
-): VisionFeatures {
+export function visionTower(variables: Variables, config: QwenVisionConfig, inputs: VisionInputs): VisionFeatures {
   const { graph } = variables;
   const width = config.hiddenSize;
   const rows = inputs.patches.shape[0] as Dimension;
@@ -78,21 +74,21 @@ export function visionTower(
 }
 
 /** Pre-norm transformer block: `x [I·P, V]` to the same shape. */
-function block(
-  variables: Variables,
-  config: Qwen3VlConfig["vision"],
-  path: string,
-  x: Node,
-  inputs: VisionInputs,
-): Node {
+function block(variables: Variables, config: QwenVisionConfig, path: string, x: Node, inputs: VisionInputs): Node {
   const { graph } = variables;
   const width = config.hiddenSize;
-  const attended = attention(variables, config, `${path}.attn`, layerNorm(variables, `${path}.norm1`, x), inputs);
+  const attended = attention(
+    variables,
+    config,
+    `${path}.attn`,
+    variables.layerNorm(`${path}.norm1`, x, normEpsilon),
+    inputs,
+  );
   const middle = graph.add(
     x,
     variables.linear(`${path}.attn.proj`, attended, { in: width, out: width, hasBias: true }),
   );
-  const hidden = variables.linear(`${path}.mlp.linear_fc1`, layerNorm(variables, `${path}.norm2`, middle), {
+  const hidden = variables.linear(`${path}.mlp.linear_fc1`, variables.layerNorm(`${path}.norm2`, middle, normEpsilon), {
     in: width,
     out: config.intermediateSize,
     hasBias: true,
@@ -106,13 +102,7 @@ function block(
 }
 
 /** Attention of every patch to every patch of its picture, before the output projection. */
-function attention(
-  variables: Variables,
-  config: Qwen3VlConfig["vision"],
-  path: string,
-  x: Node,
-  inputs: VisionInputs,
-): Node {
+function attention(variables: Variables, config: QwenVisionConfig, path: string, x: Node, inputs: VisionInputs): Node {
   const { graph } = variables;
   const width = config.hiddenSize;
   const headSize = width / config.heads;
@@ -136,7 +126,7 @@ function attention(
 /** merge² neighbouring patches to one row of the decoder's width. The final merger norms before it joins them. */
 function merger(
   variables: Variables,
-  config: Qwen3VlConfig["vision"],
+  config: QwenVisionConfig,
   path: string,
   x: Node,
   order: "before-shuffle" | "after-shuffle",
@@ -147,21 +137,11 @@ function merger(
   const shape = [product([pictures, cells]), joined];
   const normed =
     order === "before-shuffle"
-      ? graph.reshape(layerNorm(variables, `${path}.norm`, x), shape)
-      : layerNorm(variables, `${path}.norm`, graph.reshape(x, shape));
+      ? graph.reshape(variables.layerNorm(`${path}.norm`, x, normEpsilon), shape)
+      : variables.layerNorm(`${path}.norm`, graph.reshape(x, shape), normEpsilon);
   const hidden = graph.unary(
     "Gelu",
     variables.linear(`${path}.linear_fc1`, normed, { in: joined, out: joined, hasBias: true }),
   );
   return variables.linear(`${path}.linear_fc2`, hidden, { in: joined, out: config.outputSize, hasBias: true });
-}
-
-function layerNorm(variables: Variables, path: string, x: Node): Node {
-  const size = x.shape.at(-1) as number;
-  return variables.graph.layerNorm(
-    x,
-    variables.weight(`${path}.weight`, [size]),
-    variables.weight(`${path}.bias`, [size]),
-    normEpsilon,
-  );
 }

@@ -9,7 +9,8 @@ import {
   readTensorBytes,
   type SafetensorsHeader,
 } from "../weights/safetensors.ts";
-import { ImageProcessor } from "./image-processor.ts";
+import { loadImageProcessor } from "../models/load-image-processor.ts";
+import { QwenImageProcessor } from "./qwen-image-processor.ts";
 
 const golden = resolve(import.meta.dirname, "../../../../test/golden/images");
 const small = {
@@ -25,7 +26,7 @@ describe.each(["wide", "tall"])("the %s picture against transformers", (name) =>
   beforeAll(async () => (header = await readSafetensorsHeader(join(golden, "pixel-values.safetensors"))));
 
   test("gives the same patches within float rounding", async () => {
-    const processor = new ImageProcessor({ ...small, min_pixels: 1024, max_pixels: 4096 });
+    const processor = new QwenImageProcessor({ ...small, min_pixels: 1024, max_pixels: 4096 });
     const { patches, grid, tokens } = await processor.process(join(golden, `${name}.png`), name);
     const expected = (await readFloatTensors(header, [`${name}.pixel_values`])).get(
       `${name}.pixel_values`,
@@ -54,16 +55,16 @@ describe("bounds on the pixels", () => {
       128,
     ],
   ])("are read from %s", (_, file, side) => {
-    expect(new ImageProcessor({ ...small, ...file }).resizedSize(picture)).toEqual({ width: side, height: side });
+    expect(new QwenImageProcessor({ ...small, ...file }).resizedSize(picture)).toEqual({ width: side, height: side });
   });
 
   test("are narrowed by the run spec", () => {
-    const processor = new ImageProcessor({ ...small, min_pixels: 1024, max_pixels: 16384 }, { maxPixels: 4096 });
+    const processor = new QwenImageProcessor({ ...small, min_pixels: 1024, max_pixels: 16384 }, { maxPixels: 4096 });
     expect(processor.resizedSize(picture)).toEqual({ width: 64, height: 64 });
   });
 
   test("that contradict each other are refused", () => {
-    expect(() => new ImageProcessor({ ...small, max_pixels: 4096 }, { minPixels: 9000 })).toThrow(
+    expect(() => new QwenImageProcessor({ ...small, max_pixels: 4096 }, { minPixels: 9000 })).toThrow(
       "image.minPixels 9000 is above image.maxPixels 4096",
     );
   });
@@ -73,24 +74,25 @@ test("a picture more than 200 times as wide as high is refused with its name", a
   const strip = await sharp({ create: { width: 402, height: 2, channels: 3, background: "#000" } })
     .png()
     .toBuffer();
-  await expect(new ImageProcessor(small).process(strip, "strip.png")).rejects.toThrow(
+  await expect(new QwenImageProcessor(small).process(strip, "strip.png")).rejects.toThrow(
     /^picture strip\.png cannot be used: a picture of 402×2 pixels has a side ratio of 201\.0; at most 200 is accepted/,
   );
 });
 
 describe("preprocessor_config.json", () => {
+  const model = { imageProcessor: (file: unknown) => new QwenImageProcessor(file) };
   let directory: string;
   beforeAll(async () => (directory = await mkdtemp(join(tmpdir(), "drydock-preprocessor-"))));
   afterAll(async () => await rm(directory, { recursive: true, force: true }));
 
   test("that is missing is named", async () => {
-    await expect(ImageProcessor.load(join(directory, "none"))).rejects.toThrow(
+    await expect(loadImageProcessor(model, join(directory, "none"))).rejects.toThrow(
       /none\/preprocessor_config\.json cannot be read/,
     );
   });
 
   test("with a wrong value is refused with the field", async () => {
     await writeFile(join(directory, "preprocessor_config.json"), JSON.stringify({ patch_size: 0 }));
-    await expect(ImageProcessor.load(directory)).rejects.toThrow("preprocessor_config.json: patch_size: ");
+    await expect(loadImageProcessor(model, directory)).rejects.toThrow("preprocessor_config.json: patch_size: ");
   });
 });

@@ -1,0 +1,28 @@
+import { InvalidError } from "@drydock/kit";
+import type { Model } from "./model.ts";
+import { openQwen3Vl } from "./qwen3-vl/open.ts";
+
+/** How a `config.json` of each `model_type` is opened. */
+const families: Readonly<Record<string, (configFile: unknown) => Model>> = {
+  qwen3_vl: openQwen3Vl,
+};
+
+/**
+ * @param configFile  what config.json holds
+ * @throws InvalidError `unsupported_architecture` with the list of those supported, `bad_model_config` naming the key
+ */
+export function openModel(configFile: unknown): Model {
+  const type =
+    typeof configFile === "object" && configFile !== null && "model_type" in configFile
+      ? configFile.model_type
+      : undefined;
+  if (typeof type !== "string")
+    throw new InvalidError("bad_model_config", 'config.json has no text "model_type"; is this a model folder?');
+  const open = Object.hasOwn(families, type) ? families[type] : undefined;
+  if (!open)
+    throw new InvalidError(
+      "unsupported_architecture",
+      `config.json says model_type "${type}", which Drydock does not run; it runs ${Object.keys(families).join(", ")}`,
+    );
+  return open(configFile);
+}

@@ -1,0 +1,108 @@
+import type { ModelBatch } from "../../batch/model-batch.ts";
+import type { GraphBuilder } from "../../graph/build.ts";
+import type { Feeds } from "../../runtime/feeds.ts";
+import type { TextInputs } from "./text-decoder.ts";
+
+/** What is added to a score that must not count: half of the lowest float32, so that a sum of two stays finite. */
+export const masked = -3.4028234663852886e38 / 2;
+
+/** Rotary frequencies of a decoder. */
+export interface RotaryConfig {
+  /** 1/θ^(2i/d) by slot, as float32; as many as half the rotated part of a head. */
+  readonly frequencies: Float32Array;
+  /** Which axis of the positions (0 time, 1 height, 2 width) each slot takes. */
+  readonly axes: readonly number[];
+}
+
+/** θ^(−i/half) for each of `half` slots, rounded as the reference does. */
+export function rotaryFrequencies(theta: number, half: number): Float32Array {
+  return Float32Array.from({ length: half }, (_, slot) => 1 / Math.fround(theta ** (slot / half)));
+}
+
+/** Rotary positions along one axis, for a head of `size`. */
+export function plainRotary(theta: number, size: number): RotaryConfig {
+  return { frequencies: rotaryFrequencies(theta, size / 2), axes: Array.from({ length: size / 2 }, () => 0) };
+}
+
+/** The inputs `ids`, `cos`, `sin` and `mask` of a text decoder. */
+export function textInputs(graph: GraphBuilder, { frequencies }: RotaryConfig, hasCache: boolean): TextInputs {
+  const half = frequencies.length;
+  return {
+    inputIds: graph.input("ids", ["B*T"], "int64"),
+    cos: graph.input("cos", ["B", "T", half]),
+    sin: graph.input("sin", ["B", "T", half]),
+    mask: graph.input("mask", ["B", 1, "T", hasCache ? "W" : "T"]),
+  };
+}
+
+/** Feeds of a whole pass: `ids`, `cos`, `sin`, and `mask`, causal unless given. */
+export function textFeeds(rotary: RotaryConfig, batch: ModelBatch, mask = causalMask(batch)): Feeds {
+  const { batchSize, sequenceLength } = batch;
+  return {
+    ids: { data: batch.inputIds, shape: [batchSize * sequenceLength] },
+    ...rotaryFeeds(rotary, batch.positionIds, batchSize, sequenceLength),
+    mask: { data: mask, shape: [batchSize, 1, sequenceLength, sequenceLength] },
+  };
+}
+
+/** `cos` and `sin` `[B, T, half]`; positions `[3, B, T]`. */
+export function rotaryFeeds(rotary: RotaryConfig, positions: Int32Array, batchSize: number, tokens: number): Feeds {
+  const { cos, sin } = rotaryTables(rotary, positions, batchSize * tokens);
+  const shape = [batchSize, tokens, rotary.frequencies.length];
+  return { cos: { data: cos, shape }, sin: { data: sin, shape } };
+}
+
+/**
+ * Cosines and sines `[rows, half]`.
+ *
+ * @param positions  `[3, rows]`: time, height, width
+ * Angles are products rounded to fp32, as the reference has them.
+ */
+export function rotaryTables(
+  { frequencies, axes }: RotaryConfig,
+  positions: Int32Array,
+  rows: number,
+): { cos: Float32Array; sin: Float32Array } {
+  const half = frequencies.length;
+  const cos = new Float32Array(rows * half);
+  const sin = new Float32Array(rows * half);
+  for (let row = 0; row < rows; row++) {
+    for (let slot = 0; slot < half; slot++) {
+      const position = positions[(axes[slot] as number) * rows + row] as number;
+      const angle = Math.fround(position * (frequencies[slot] as number));
+      cos[row * half + slot] = Math.cos(angle);
+      sin[row * half + slot] = Math.sin(angle);
+    }
+  }
+  return { cos, sin };
+}
+
+/**
+ * Which axis feeds each slot of an interleaved M-RoPE: height at 1, 4, 7 …, width at 2, 5, 8 …, time elsewhere.
+ * Source: `apply_interleaved_mrope` of `modeling_qwen3_vl.py`, huggingface/transformers 5.23.
+ */
+export function interleavedAxes(half: number, [, height, width]: readonly [number, number, number]): number[] {
+  return Array.from({ length: half }, (_, slot) => {
+    if (slot % 3 === 1 && slot < 3 * height) return 1;
+    if (slot % 3 === 2 && slot < 3 * width) return 2;
+    return 0;
+  });
+}
+
+/** `[B, 1, T, T]`: 0 where the key is a token at or before the query, else a large negative number. */
+export function causalMask({ batchSize, sequenceLength, attentionMask }: ModelBatch): Float32Array {
+  const mask = new Float32Array(batchSize * sequenceLength * sequenceLength).fill(masked);
+  for (let row = 0; row < batchSize; row++) {
+    for (let query = 0; query < sequenceLength; query++) {
+      const start = (row * sequenceLength + query) * sequenceLength;
+      for (let key = 0; key <= query; key++) if (attentionMask[row * sequenceLength + key]) mask[start + key] = 0;
+    }
+  }
+  return mask;
+}
+
+/** Positions of a row that counts its tokens along one axis. */
+export function countedPositions(tokens: number, first = 0): [number[], number[], number[]] {
+  const axis = Array.from({ length: tokens }, (_, token) => first + token);
+  return [axis, axis, axis];
+}
