@@ -21,6 +21,9 @@ interface LaneEnd {
   readonly failed: number;
 }
 
+/** Failed tests of all lanes, told again at the end. */
+const failures: string[] = [];
+
 async function runLane({ name, projects }: Lane, before: Promise<unknown>): Promise<LaneEnd> {
   const child = spawn("vitest", ["run", ...projects.map((project) => `--project=${project}`)], {
     stdio: ["ignore", "pipe", "inherit"],
@@ -36,6 +39,7 @@ async function runLane({ name, projects }: Lane, before: Promise<unknown>): Prom
   const [exitCode] = await exited;
   await before;
   if (!isFirst) process.stdout.write(`\n${told}`);
+  failures.push(...told.split("\n").filter((line) => line.startsWith("failed: ")));
   const [, passed, failed] = new RegExp(`^${name}: (\\d+) passed, (\\d+) failed`, "m").exec(told) ?? [];
   return { exitCode: exitCode ?? 1, passed: Number(passed ?? 0), failed: Number(failed ?? 1) };
 }
@@ -44,5 +48,6 @@ let before: Promise<unknown> = Promise.resolve();
 const running = lanes.map((lane) => (before = runLane(lane, before)) as Promise<LaneEnd>);
 const ends = await Promise.all(running);
 const sum = (count: (end: LaneEnd) => number): number => ends.reduce((total, end) => total + count(end), 0);
+for (const line of failures) console.log(line);
 console.log(`\n${sum(({ passed }) => passed)} passed, ${sum(({ failed }) => failed)} failed`);
 process.exitCode = ends.some(({ exitCode }) => exitCode !== 0) ? 1 : 0;

@@ -1,0 +1,101 @@
+"""Parity cases of Qwen3-VL (dense)."""
+
+import torch
+from case import Family, Picture, Row, randomize, run, words
+from transformers import Qwen3VLConfig, Qwen3VLForConditionalGeneration
+
+START, END, IMAGE = 1, 2, 3
+FIRST_WORD = 10
+
+
+def rope(theta: float, section: list[int]) -> dict:
+    return {"rope_type": "default", "rope_theta": theta, "mrope_section": section, "mrope_interleaved": True}
+
+
+SHAPES = {
+    "tied": {
+        "text": {
+            "vocab_size": 96, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 3,
+            "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16, "rope_parameters": rope(1e4, [4, 2, 2]),
+        },
+        "vision": {
+            "depth": 3, "hidden_size": 32, "num_heads": 2, "intermediate_size": 48, "patch_size": 8, "spatial_merge_size": 2,
+            "num_position_embeddings": 16, "deepstack_visual_indexes": [0, 1], "out_hidden_size": 32,
+        },
+        "tie": True,
+    },
+    "untied": {
+        "text": {
+            "vocab_size": 80, "hidden_size": 24, "intermediate_size": 40, "num_hidden_layers": 4,
+            "num_attention_heads": 6, "num_key_value_heads": 2, "head_dim": 8, "rope_parameters": rope(5e6, [2, 1, 1]),
+        },
+        "vision": {
+            "depth": 4, "hidden_size": 24, "num_heads": 3, "intermediate_size": 40, "patch_size": 4, "spatial_merge_size": 2,
+            "num_position_embeddings": 25, "deepstack_visual_indexes": [1, 2, 3], "out_hidden_size": 24,
+        },
+        "tie": False,
+    },
+    "one-key-head": {
+        "text": {
+            "vocab_size": 70, "hidden_size": 20, "intermediate_size": 28, "num_hidden_layers": 2,
+            "num_attention_heads": 3, "num_key_value_heads": 1, "head_dim": 16, "rope_parameters": rope(1e6, [4, 2, 2]),
+        },
+        "vision": {
+            "depth": 2, "hidden_size": 16, "num_heads": 1, "intermediate_size": 20, "patch_size": 4, "spatial_merge_size": 2,
+            "num_position_embeddings": 9, "deepstack_visual_indexes": [0], "out_hidden_size": 20,
+        },
+        "tie": True,
+    },
+}  # fmt: skip
+
+
+def make_model(shape: dict) -> torch.nn.Module:
+    config = Qwen3VLConfig(
+        text_config=dict(shape["text"], tie_word_embeddings=shape["tie"]),
+        vision_config=shape["vision"],
+        image_token_id=IMAGE,
+        video_token_id=IMAGE + 1,
+        vision_start_token_id=START,
+        vision_end_token_id=END,
+        tie_word_embeddings=shape["tie"],
+    )
+    model = Qwen3VLForConditionalGeneration(config).float().eval()
+    model.set_attn_implementation("eager")
+    return randomize(model)
+
+
+def make_rows(shape: dict, generator: torch.Generator) -> dict[str, list[Row]]:
+    vocabulary, patch = shape["text"]["vocab_size"], shape["vision"]["patch_size"]
+    text = lambda count: words(generator, count, FIRST_WORD, vocabulary)
+
+    def picture(height: int, width: int) -> Picture:
+        patches = torch.randn(height * width, 3 * 2 * patch * patch, generator=generator)
+        return Picture(patches, (1, height, width), height * width // 4)
+
+    def marked(shown: Picture) -> list[int]:
+        return [START] + [IMAGE] * shown.tokens + [END]
+
+    one, wide, tall, small = picture(6, 4), picture(4, 8), picture(8, 2), picture(2, 2)
+    return {
+        "one-image": [Row(text(2) + marked(one) + text(7), 10, [one])],
+        "two-images": [Row(text(1) + marked(wide) + text(3) + marked(tall) + text(6), 20, [wide, tall])],
+        "text": [Row(text(12), 4)],
+        "batch": [
+            Row(marked(one) + text(9), 10, [one]),
+            Row(text(3) + marked(small) + marked(tall) + text(5), 13, [small, tall]),
+            Row(text(11), 4),
+        ],
+    }
+
+
+def model_inputs(shape: dict, rows: list[Row], ids: torch.Tensor, mask: torch.Tensor) -> dict:
+    # Without the types the reference silently falls back to plain 1-D positions.
+    inputs = {"mm_token_type_ids": (ids == IMAGE).long() * mask}
+    pictures = [picture for row in rows for picture in row.pictures]
+    if pictures:
+        inputs["pixel_values"] = torch.cat([picture.patches for picture in pictures])
+        inputs["image_grid_thw"] = torch.tensor([picture.grid for picture in pictures])
+    return inputs
+
+
+run(Family("qwen3-vl", SHAPES, make_model, make_rows, model_inputs))
