@@ -4,6 +4,10 @@ set -euo pipefail
 python=$(bash scripts/python-environment.sh golden test/golden/requirements.txt)
 "$python" test/golden/make_qwen3_vl.py
 "$python" test/golden/make_images.py
+# One script a model family.
+for script in test/golden/parity/*.py; do
+  [[ $(basename "$script") == case.py || $(basename "$script") == *_reference.py ]] || "$python" "$script"
+done
 node test/golden/make-tokenizer.ts
 "$python" test/golden/make_text.py
 test/golden/captions/make-tokens.sh

@@ -14,6 +14,7 @@ random, so that a forgotten one shows.
 """
 
 import copy
+import hashlib
 import json
 import shutil
 import sys
@@ -85,6 +86,22 @@ def run(family: Family) -> None:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         make_shape(family, name, shape, folder)
+    write_made_by(target)
+
+
+def write_made_by(target: Path) -> None:
+    """What the files were made of, and what they are: made-by.test.ts fails when files and scripts disagree."""
+    own = Path(__file__).parent
+    family_script = Path(sys.argv[0]).resolve()
+    scripts = [own / "case.py", family_script, own.parent / "requirements.txt"]
+    scripts += sorted(own.glob(f"{family_script.stem}_*.py"))
+    files = sorted(path for path in target.rglob("*") if path.is_file() and path.name != "made-by.json")
+    digest = lambda path: hashlib.sha256(path.read_bytes()).hexdigest()
+    made_by = {
+        "scripts": {path.relative_to(own.parent).as_posix(): digest(path) for path in scripts},
+        "files": {path.relative_to(target).as_posix(): digest(path) for path in files},
+    }
+    (target / "made-by.json").write_text(json.dumps(made_by, indent=1) + "\n")
 
 
 def make_shape(family: Family, name: str, shape: dict, folder: Path) -> None:
