@@ -35,7 +35,7 @@ fix: install ## Repair format and lint
 golden: install ## Make the golden files again (needs Python; pinned versions)
 	bash scripts/golden.sh
 
-fidelity: install ## Load what Drydock writes in PEFT and transformers, compare logits (needs Python)
+fidelity: install ## Compare with transformers and PEFT in every way, and write docs/fidelity.md (needs Python)
 	bash scripts/check-fidelity.sh
 
 tiny-base: install ## Train models/drydock-tiny-vl from random weights

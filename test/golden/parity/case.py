@@ -58,6 +58,8 @@ class Family:
     model_inputs: Callable[[dict, list[Row], torch.Tensor, torch.Tensor], dict]
     lora_targets: str | None = r".*language_model.*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
     save_model: Callable[[torch.nn.Module, Path], None] | None = None
+    # Reads a folder that Drydock wrote; `from_pretrained` of transformers unless given.
+    load_model: Callable[[Path], torch.nn.Module] | None = None
     # Tokens [B, NEW_TOKENS] of the reference's greedy search; `generate` of transformers unless given.
     greedy: Callable[[torch.nn.Module, dict], torch.Tensor] | None = None
 

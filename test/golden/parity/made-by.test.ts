@@ -22,14 +22,17 @@ async function digests(folder: string, names: Iterable<string>): Promise<Record<
   return Object.fromEntries(await Promise.all(Array.from(names, digest)));
 }
 
-test.each(families)("the files of %s are what its script made, and the script is the one that made them", async (family) => {
-  const folder = join(here, family);
-  const madeBy = JSON.parse(await readFile(join(folder, "made-by.json"), "utf8")) as MadeBy;
-  const say = `run \`make golden\`: test/golden/parity/${family} and its scripts disagree`;
-  expect(await digests(resolve(here, ".."), Object.keys(madeBy.scripts)), say).toEqual(madeBy.scripts);
-  const found = await readdir(folder, { withFileTypes: true, recursive: true });
-  const files = found
-    .filter((entry) => entry.isFile() && entry.name !== "made-by.json")
-    .map((entry) => join(entry.parentPath, entry.name).slice(folder.length + 1));
-  expect(await digests(folder, files), say).toEqual(madeBy.files);
-});
+test.each(families)(
+  "the files of %s are what its script made, and the script is the one that made them",
+  async (family) => {
+    const folder = join(here, family);
+    const madeBy = JSON.parse(await readFile(join(folder, "made-by.json"), "utf8")) as MadeBy;
+    const say = `run \`make golden\`: test/golden/parity/${family} and its scripts disagree`;
+    expect(await digests(resolve(here, ".."), Object.keys(madeBy.scripts)), say).toEqual(madeBy.scripts);
+    const found = await readdir(folder, { withFileTypes: true, recursive: true });
+    const files = found
+      .filter((entry) => entry.isFile() && entry.name !== "made-by.json")
+      .map((entry) => join(entry.parentPath, entry.name).slice(folder.length + 1));
+    expect(await digests(folder, files), say).toEqual(madeBy.files);
+  },
+);
