@@ -1,5 +1,6 @@
 import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import type { BoxSpace } from "@drydock/data";
 import type { DataCursor, DataRecord } from "@drydock/spec";
 import type { EngineDoors } from "../src/training/engine-doors.ts";
 import type { Question, RowSource, StepMeasure, Trainer } from "../src/training/trainer.ts";
@@ -40,6 +41,10 @@ export class ToyTrainer implements Trainer {
 
   needsToRestore(): boolean {
     return true;
+  }
+
+  boxSpaceOf(): BoxSpace {
+    return { convention: "json-relative-1000" };
   }
 
   async answer(questions: readonly Question[]): Promise<string[]> {

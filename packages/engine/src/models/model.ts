@@ -1,3 +1,4 @@
+import type { BoxConvention } from "@drydock/spec";
 import type { EncodedRow } from "../batch/conversation-encoder.ts";
 import type { ModelBatch } from "../batch/model-batch.ts";
 import type { GraphBuilder } from "../graph/build.ts";
@@ -20,6 +21,8 @@ export interface Model {
   /** Positions. */
   readonly contextWindow: number;
   readonly imageTokenId: number;
+  /** How the family writes boxes. */
+  readonly boxConvention: BoxConvention;
   /** Why the model takes no adapter; null = it does. */
   readonly loraRefusal: string | null;
   /** What one pass leaves for the next token, in order. */

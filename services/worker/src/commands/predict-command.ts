@@ -5,7 +5,6 @@ import { exitCodes, InvalidError } from "@drydock/kit";
 import type { DataRecord, Grounding } from "@drydock/spec";
 import { findModel } from "../engine/find-model.ts";
 import { openForAnswers, type AnswerModel } from "../engine/open-for-answers.ts";
-import { boxSpace } from "../evaluation/box-space.ts";
 import { chooseImageSettings, choosePrompt } from "../publish/model-card.ts";
 import { describeImage } from "../rows/describe-image.ts";
 import { localPathOf } from "../rows/read-messages.ts";
@@ -68,7 +67,7 @@ export async function predictCommand(values: readonly string[]): Promise<number>
     const { text, tokens } = await generate(model, record, generation, (piece) => {
       if (!given.flag("json")) process.stdout.write(piece);
     });
-    const { groundings } = parseGroundings(text, boxSpace);
+    const { groundings } = parseGroundings(text, model.encoder.boxSpaceOf(record));
     const boxes = groundings.flatMap((grounding) => toPixels(grounding, image));
     if (given.flag("json")) {
       const answer = {

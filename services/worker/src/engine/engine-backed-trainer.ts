@@ -2,6 +2,7 @@ import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { Collective, EngineTrainer, ModelBatch, PipelineStage } from "@drydock/engine";
 import { InvalidError } from "@drydock/kit";
+import type { BoxSpace } from "@drydock/data";
 import type { DataRecord } from "@drydock/spec";
 import { UnusableCheckpointError } from "../checkpoint/unusable-checkpoint-error.ts";
 import { BadDataError } from "../failure.ts";
@@ -100,6 +101,10 @@ export class EngineBackedTrainer implements Trainer {
 
   async gather(): Promise<void> {
     await this.#engine.gather();
+  }
+
+  boxSpaceOf(record: DataRecord): BoxSpace {
+    return this.#encoder.boxSpaceOf(record);
   }
 
   async answer(questions: readonly Question[], options: AnswerOptions): Promise<string[]> {

@@ -84,6 +84,7 @@ export const engineDoors: EngineDoors = {
     });
     return {
       answer: async (questions, options) => await answerWith(generator, encoder, questions, options),
+      boxSpaceOf: (record) => encoder.boxSpaceOf(record),
       close: async () => await generator.close(),
     };
   },

@@ -1,4 +1,4 @@
-import { writeGroundings } from "@drydock/data";
+import { writeGroundings, type BoxSpace } from "@drydock/data";
 import {
   ConversationEncoder,
   TextTokenizer,
@@ -14,7 +14,6 @@ import {
 } from "@drydock/engine";
 import { InvalidError } from "@drydock/kit";
 import type { DataRecord, RecordImage } from "@drydock/spec";
-import { boxSpace } from "../evaluation/box-space.ts";
 import { BadDataError } from "../failure.ts";
 import { RowCache } from "./row-cache.ts";
 
@@ -99,6 +98,12 @@ export class RecordEncoder {
     }
   }
 
+  /** How the model writes boxes for the (first) picture of a record. */
+  boxSpaceOf({ images: [image] }: DataRecord): BoxSpace {
+    const { boxConvention: convention } = this.#settings.model;
+    return image ? { convention, resized: this.#images.resizedSize(image) } : { convention };
+  }
+
   decode(tokenIds: readonly number[]): string {
     return this.#tokenizer.decode(tokenIds);
   }
@@ -145,7 +150,10 @@ export class RecordEncoder {
       return messages;
     return [
       ...messages,
-      { role: "assistant", content: [{ type: "text", text: writeGroundings(record.groundings, boxSpace) }] },
+      {
+        role: "assistant",
+        content: [{ type: "text", text: writeGroundings(record.groundings, this.boxSpaceOf(record)) }],
+      },
     ];
   }
 

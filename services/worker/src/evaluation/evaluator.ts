@@ -1,5 +1,5 @@
 import type { Scores } from "@drydock/spec";
-import type { Trainer } from "../training/trainer.ts";
+import type { Answerer } from "../training/trainer.ts";
 
 export type EvaluationPhase = "before" | "during" | "after";
 
@@ -17,7 +17,7 @@ export interface EvaluationResult {
 export interface Evaluator {
   /** Null when `signal` ended it early; then nothing was stored. */
   evaluate(
-    model: Pick<Trainer, "answer">,
+    model: Answerer,
     phase: EvaluationPhase,
     step: number,
     signal: AbortSignal,

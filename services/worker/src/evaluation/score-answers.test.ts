@@ -20,10 +20,13 @@ const grounding: DataRecord = {
   groundings: [{ phrase: "crack", boxes: [[0.1, 0.2, 0.3, 0.4]] }],
 };
 
+const thousandths = () => ({ convention: "json-relative-1000" as const });
+
 test("answers to questions are compared as text", () => {
   const { scores, results } = scorerOf("vqa", ["exact-match"]).score(
     [record, { ...record, rowId: "r2" }],
     ["Two", "three"],
+    thousandths,
   );
   expect(scores).toEqual({ "exact-match": 50 });
   expect(results.map((result) => SampleResult.parse(result))).toMatchObject([
@@ -47,6 +50,7 @@ test("boxes are read from the answer and compared with the expected ones", () =>
   const { scores, results } = scorerOf("phrase-grounding").score(
     [grounding],
     ['[{"bbox_2d": [100, 200, 300, 400], "label": "crack"}]'],
+    thousandths,
   );
   expect(scores).toMatchObject({ "f1@0.5": 100, iou: 100 });
   expect(results[0]).toMatchObject({
@@ -56,8 +60,23 @@ test("boxes are read from the answer and compared with the expected ones", () =>
   });
 });
 
+test("boxes in pixels of the resized picture are measured in it", () => {
+  const space = () => ({ convention: "json-resized-pixels" as const, resized: { width: 200, height: 100 } });
+  const { scores, results } = scorerOf("phrase-grounding").score(
+    [grounding],
+    ['[{"bbox_2d": [20, 20, 60, 40], "label": "crack"}]'],
+    space,
+  );
+  expect(scores).toMatchObject({ iou: 100 });
+  expect(results[0]).toMatchObject({ expected: '[{"bbox_2d": [20, 20, 60, 40], "label": "crack"}]' });
+});
+
 test("an answer that cannot be read counts every expected box as missed, and says so", () => {
-  const { scores, results } = scorerOf("phrase-grounding", ["recall@0.5"]).score([grounding], ["I see a crack."]);
+  const { scores, results } = scorerOf("phrase-grounding", ["recall@0.5"]).score(
+    [grounding],
+    ["I see a crack."],
+    thousandths,
+  );
   expect(scores).toEqual({ "recall@0.5": 0 });
   expect(results[0]).toMatchObject({ isParsable: false, answeredGroundings: [] });
 });

@@ -7,13 +7,14 @@ import {
   type BoxSpace,
 } from "@drydock/data";
 import type { DataRecord, SampleResult, Task } from "@drydock/spec";
-import { boxSpace } from "./box-space.ts";
+import type { Answerer } from "../training/trainer.ts";
 import type { Scoring } from "./validation-evaluator.ts";
 
 export interface Scorer {
   /** The first is the headline. */
   readonly metrics: readonly string[];
-  score(records: readonly DataRecord[], answers: readonly string[]): Scoring;
+  /** @param spaceOf  how the model writes boxes for a record's picture */
+  score(records: readonly DataRecord[], answers: readonly string[], spaceOf: Answerer["boxSpaceOf"]): Scoring;
 }
 
 /**
@@ -21,16 +22,12 @@ export interface Scorer {
  *
  * @throws InvalidError `unknown_metric` naming a metric that the task does not have
  */
-export function scorerOf(
-  task: Task,
-  metrics: readonly string[] = defaultMetrics[task],
-  space: BoxSpace = boxSpace,
-): Scorer {
+export function scorerOf(task: Task, metrics: readonly string[] = defaultMetrics[task]): Scorer {
   checkMetrics(task, metrics);
   return {
     metrics,
-    score: (records, answers) => {
-      const samples = records.map((record, index) => sampleOf(task, record, answers[index] ?? "", space));
+    score: (records, answers, spaceOf) => {
+      const samples = records.map((record, index) => sampleOf(task, record, answers[index] ?? "", spaceOf(record)));
       const { scores, perSample } = scoreSamples(task, metrics, samples);
       return { scores, results: samples.map((sample, index) => ({ ...sample, scores: perSample[index] ?? {} })) };
     },

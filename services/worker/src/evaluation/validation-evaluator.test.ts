@@ -22,6 +22,7 @@ function setUp() {
       batches.push(questions.length);
       return questions.map(({ record }) => `answer to ${record.rowId}`);
     },
+    boxSpaceOf: () => ({ convention: "json-relative-1000" as const }),
   };
   const storage = new FolderStorage(root);
   const evaluator = new ValidationEvaluator({

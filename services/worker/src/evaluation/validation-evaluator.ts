@@ -1,6 +1,6 @@
 import type { ObjectStorage } from "@drydock/kit";
 import type { DataRecord, SampleResult, Scores } from "@drydock/spec";
-import type { Trainer } from "../training/trainer.ts";
+import type { Answerer } from "../training/trainer.ts";
 import type { EvaluationPhase, EvaluationResult, Evaluator } from "./evaluator.ts";
 
 /** Questions answered at once. */
@@ -26,7 +26,11 @@ export interface ValidationEvaluatorOptions {
   readonly maxNewTokens: number;
   /** Questions answered at once. */
   readonly batchSize: number;
-  readonly score: (records: readonly DataRecord[], answers: readonly string[]) => Scoring;
+  readonly score: (
+    records: readonly DataRecord[],
+    answers: readonly string[],
+    spaceOf: Answerer["boxSpaceOf"],
+  ) => Scoring;
   readonly nowMs: () => number;
 }
 
@@ -39,7 +43,7 @@ export class ValidationEvaluator implements Evaluator {
   }
 
   async evaluate(
-    model: Pick<Trainer, "answer">,
+    model: Answerer,
     phase: EvaluationPhase,
     step: number,
     signal: AbortSignal,
@@ -52,7 +56,7 @@ export class ValidationEvaluator implements Evaluator {
         : this.#options.records;
     const answers = await this.#answer(model, records, signal);
     if (answers === null) return null;
-    const { scores, results } = this.#options.score(records, answers);
+    const { scores, results } = this.#options.score(records, answers, (record) => model.boxSpaceOf(record));
     const resultsKey = this.#options.resultsKeyOf(phase, step);
     await storage?.put(resultsKey, results.map((result) => `${JSON.stringify(result)}\n`).join(""));
     return {
@@ -64,11 +68,7 @@ export class ValidationEvaluator implements Evaluator {
     };
   }
 
-  async #answer(
-    model: Pick<Trainer, "answer">,
-    records: readonly DataRecord[],
-    signal: AbortSignal,
-  ): Promise<string[] | null> {
+  async #answer(model: Answerer, records: readonly DataRecord[], signal: AbortSignal): Promise<string[] | null> {
     const { batchSize, maxNewTokens } = this.#options;
     const answers: string[] = [];
     for (let start = 0; start < records.length; start += batchSize) {

@@ -42,6 +42,7 @@ async function ranks(worldSize: number) {
         asked.push(...ids);
         return ids.map((id) => `row ${id}`);
       },
+      boxSpaceOf: () => ({ convention: "json-relative-1000" as const }),
     };
     const evaluator = new SharedEvaluator(inner, group);
     return { asked, stop, storage, evaluate: async () => await evaluator.evaluate(model, "after", 5, stop.signal) };

@@ -1,5 +1,5 @@
 import type { EvaluationPhase, EvaluationResult, Evaluator } from "../evaluation/evaluator.ts";
-import type { AnswerOptions, Question, Trainer } from "../training/trainer.ts";
+import type { AnswerOptions, Question, Answerer } from "../training/trainer.ts";
 import type { RankGroup } from "./rank-group.ts";
 
 /** Some rank was asked to end: the evaluation is not finished. */
@@ -19,7 +19,7 @@ export class SharedEvaluator implements Evaluator {
   }
 
   async evaluate(
-    model: Pick<Trainer, "answer">,
+    model: Answerer,
     phase: EvaluationPhase,
     step: number,
     signal: AbortSignal,
@@ -27,6 +27,7 @@ export class SharedEvaluator implements Evaluator {
     const together = {
       answer: async (questions: readonly Question[], options: AnswerOptions): Promise<string[]> =>
         await this.#answer(model, questions, options, signal),
+      boxSpaceOf: (record: DataRecord) => model.boxSpaceOf(record),
     };
     let own: EvaluationResult | null = null;
     try {
@@ -41,7 +42,7 @@ export class SharedEvaluator implements Evaluator {
 
   /** Answers to all questions, each from the rank whose turn it is. @throws StoppedEvaluation on all ranks or on none */
   async #answer(
-    model: Pick<Trainer, "answer">,
+    model: Answerer,
     questions: readonly Question[],
     options: AnswerOptions,
     signal: AbortSignal,

@@ -1,7 +1,7 @@
 import type { Collective } from "@drydock/engine";
 import type { DataRecord, EvaluationWorkerConfig, RecordImage, WorkerConfig } from "@drydock/spec";
 import type { OpenStages } from "../ranks/watched-pipeline.ts";
-import type { RowSource, Trainer } from "./trainer.ts";
+import type { Answerer, RowSource, Trainer } from "./trainer.ts";
 
 /** The engine's doors, narrow enough for a test to stand in. */
 export interface EngineDoors {
@@ -19,7 +19,7 @@ export interface EngineDoors {
   openAnswerer(
     config: EvaluationWorkerConfig,
     pathOf: (image: RecordImage) => Promise<string>,
-  ): Promise<Pick<Trainer, "answer" | "close">>;
+  ): Promise<Answerer & Pick<Trainer, "close">>;
   /** The order of the training split. */
   rowsOf(config: WorkerConfig, records: readonly DataRecord[]): RowSource;
 }

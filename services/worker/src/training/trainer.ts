@@ -1,3 +1,4 @@
+import type { BoxSpace } from "@drydock/data";
 import type { DataCursor, DataRecord } from "@drydock/spec";
 
 /** What one optimizer step measured. */
@@ -45,10 +46,15 @@ export interface Trainer {
   gather?(): Promise<void>;
   /** Greedy answers, in the order of the questions. */
   answer(questions: readonly Question[], options: AnswerOptions): Promise<string[]>;
+  /** How the model writes boxes for the (first) picture of a record. */
+  boxSpaceOf(record: DataRecord): BoxSpace;
   /** Writes the finished model in Hugging Face or PEFT layout; answers the names of the files. */
   publish(directory: string): Promise<string[]>;
   close(): Promise<void>;
 }
+
+/** What evaluations need of a model. */
+export type Answerer = Pick<Trainer, "answer" | "boxSpaceOf">;
 
 /** The rows of a run in their order, batch by batch, for ever. */
 export interface RowSource {

@@ -26,6 +26,7 @@ export function openQwen3Vl(configFile: unknown): Model {
     vocabularySize: config.text.vocabularySize,
     contextWindow: config.contextWindow,
     imageTokenId: config.imageTokenId,
+    boxConvention: "json-relative-1000",
     loraRefusal: null,
     cache: keyValueSlots(config.text),
     stepSeesImages: false,
