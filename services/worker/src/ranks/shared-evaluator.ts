@@ -1,3 +1,4 @@
+import type { DataRecord } from "@drydock/spec";
 import type { EvaluationPhase, EvaluationResult, Evaluator } from "../evaluation/evaluator.ts";
 import type { AnswerOptions, Question, Answerer } from "../training/trainer.ts";
 import type { RankGroup } from "./rank-group.ts";
