@@ -1,7 +1,8 @@
+import { arrayLimits } from "../batch/array-limits.ts";
 import type { ModelBatch } from "../batch/model-batch.ts";
 import type { Node } from "../graph/ops.ts";
 import type { ForwardGraph } from "../models/model.ts";
-import type { LoraPlacement } from "../models/variables.ts";
+import type { ArrayLimits, LoraPlacement } from "../models/variables.ts";
 import { CompiledGraph } from "../runtime/compiled-graph.ts";
 import type { Feeds, FeedTensor } from "../runtime/feeds.ts";
 import { SeededRandom } from "../training/random.ts";
@@ -27,9 +28,9 @@ export interface GeneratorSettings {
 /** Continues prompts with a key/value cache: one pass over the prompts, then one token a row and pass. */
 export class AnswerGenerator {
   readonly #settings: GeneratorSettings;
-  readonly #prefill = new Map<boolean, CompiledGraph>();
+  readonly #prefill = new Map<string, CompiledGraph>();
   readonly #decode = new Map<boolean, CompiledGraph>();
-  readonly #full = new Map<boolean, CompiledGraph>();
+  readonly #full = new Map<string, CompiledGraph>();
 
   constructor(settings: GeneratorSettings) {
     this.#settings = settings;
@@ -37,12 +38,12 @@ export class AnswerGenerator {
 
   /** Logits `[B·T, vocabulary]` of every position, padding included. */
   async logits(batch: ModelBatch): Promise<Float32Array> {
-    const hasImages = batch.pictures.length > 0;
-    let graph = this.#full.get(hasImages);
+    const { key, forward } = this.#promptForward(batch);
+    let graph = this.#full.get(key);
     if (!graph) {
-      const forward = this.#forward(hasImages, false);
-      graph = await this.#compile(forward, { logits: forward.logits("all") });
-      this.#full.set(hasImages, graph);
+      const whole = forward();
+      graph = await this.#compile(whole, { logits: whole.logits("all") });
+      this.#full.set(key, graph);
     }
     const { logits } = await graph.run(this.#promptFeeds(batch), this.#settings.folder.model.symbols(batch));
     return logits as Float32Array;
@@ -55,7 +56,7 @@ export class AnswerGenerator {
   async *tokens(batch: ModelBatch, options: GenerationOptions): AsyncGenerator<readonly (number | null)[]> {
     const { model } = this.#settings.folder;
     const lengths = promptLengths(batch);
-    const graph = await this.#prefillGraph(batch.pictures.length > 0);
+    const graph = await this.#prefillGraph(batch);
     const rows = BigInt64Array.from(lengths, (length, row) => BigInt(row * batch.sequenceLength + length - 1));
     const first = await graph.run(
       { ...this.#promptFeeds(batch), rows: { data: rows, shape: [rows.length] } },
@@ -128,19 +129,27 @@ export class AnswerGenerator {
     return graph;
   }
 
-  async #prefillGraph(hasImages: boolean): Promise<CompiledGraph> {
-    let graph = this.#prefill.get(hasImages);
+  async #prefillGraph(batch: ModelBatch): Promise<CompiledGraph> {
+    const { key, forward } = this.#promptForward(batch);
+    let graph = this.#prefill.get(key);
     if (!graph) {
-      const forward = this.#forward(hasImages, false);
-      graph = await this.#compile(forward, { logits: forward.logits("given"), ...cacheOutputs(forward) });
-      this.#prefill.set(hasImages, graph);
+      const prompt = forward();
+      graph = await this.#compile(prompt, { logits: prompt.logits("given"), ...cacheOutputs(prompt) });
+      this.#prefill.set(key, graph);
     }
     return graph;
   }
 
-  #forward(hasImages: boolean, hasCache: boolean): ForwardGraph {
+  /** The graph of whole rows; batches with the same key share one. */
+  #promptForward(batch: ModelBatch): { readonly key: string; readonly forward: () => ForwardGraph } {
+    const hasImages = batch.pictures.length > 0;
+    const limits = arrayLimits(batch, { rows: batch.batchSize, vocabulary: 1 });
+    return { key: JSON.stringify({ hasImages, limits }), forward: () => this.#forward(hasImages, false, limits) };
+  }
+
+  #forward(hasImages: boolean, hasCache: boolean, limits: ArrayLimits = {}): ForwardGraph {
     const { folder, lora, live } = this.#settings;
-    return folder.model.forward({ hasImages, hasCache, lora, isTrained: (name) => live.has(name) });
+    return folder.model.forward({ hasImages, hasCache, lora, limits, isTrained: (name) => live.has(name) });
   }
 
   async #compile(forward: ForwardGraph, outputs: Record<string, Node>): Promise<CompiledGraph> {

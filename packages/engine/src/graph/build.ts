@@ -8,7 +8,8 @@ import {
   type DType,
   type Shape,
 } from "./shape.ts";
-import type { Attribute, Node, Op } from "./ops.ts";
+import { bodyText } from "./body-text.ts";
+import type { Attribute, Body, Node, Op } from "./ops.ts";
 
 /**
  * Builds one graph. Equal calls give the same node, so common subexpressions are shared as they are written.
@@ -229,6 +230,19 @@ export class GraphBuilder {
     return this.#node("RotaryEmbedding", [x, cos, sin], {}, x.shape, "float32");
   }
 
+  /** 0 where `a ≥ b`, else a number so low that a softmax gives the place no weight; broadcast. */
+  maskBelow(a: Node, b: Node): Node {
+    return this.#elementwise("MaskBelow", a, b);
+  }
+
+  /** `body` on each piece of the inputs: use `inChunks` (chunks.ts), which writes the body. */
+  chunks(inputs: readonly Node[], body: Body): Node {
+    const joined = body.joined.map(({ shape }, index) => shape.with(body.joinAxes[index] as number, body.length));
+    const [first, ...further] = [...joined, ...body.summed.map(({ shape }) => shape)];
+    if (!first) throw this.#mismatch("chunks: the body gives nothing");
+    return this.#node("Chunks", inputs, { body: bodyText(body) }, first, "float32", further, undefined, body);
+  }
+
   output(node: Node, index: number): Node {
     const shape = node.furtherShapes[index - 1];
     if (!shape) throw this.#mismatch(`${node.op} has no output ${index}`);
@@ -236,8 +250,8 @@ export class GraphBuilder {
   }
 
   /** The node of another graph, on inputs of this one that have the shapes of its own. */
-  adopt({ op, attributes, shape, dtype, furtherShapes, data }: Node, inputs: readonly Node[]): Node {
-    return this.#node(op, inputs, attributes, shape, dtype, furtherShapes, data);
+  adopt({ op, attributes, shape, dtype, furtherShapes, data, body }: Node, inputs: readonly Node[]): Node {
+    return this.#node(op, inputs, attributes, shape, dtype, furtherShapes, data, body);
   }
 
   /** Sums `x` down to `shape`, the reverse of broadcasting. */
@@ -250,7 +264,7 @@ export class GraphBuilder {
     return this.reshape(axes.length > 0 ? this.reduceSum(x, axes, false) : x, shape);
   }
 
-  #elementwise(op: "Add" | "Sub" | "Mul", a: Node, b: Node): Node {
+  #elementwise(op: "Add" | "Sub" | "Mul" | "MaskBelow", a: Node, b: Node): Node {
     return this.#node(op, [a, b], {}, broadcast(a.shape, b.shape, this.#at(op)), a.dtype);
   }
 
@@ -283,6 +297,7 @@ export class GraphBuilder {
     dtype: DType,
     furtherShapes: readonly Shape[] = [],
     data?: Float32Array | BigInt64Array,
+    body?: Body,
   ): Node {
     const key = `${op}(${inputs.map(({ id }) => id).join()})${JSON.stringify(attributes)}${shape.join()}`;
     const known = this.#known.get(key);
@@ -296,6 +311,7 @@ export class GraphBuilder {
       dtype,
       furtherShapes,
       ...(data ? { data } : {}),
+      ...(body ? { body } : {}),
     });
     this.#known.set(key, node);
     return node;

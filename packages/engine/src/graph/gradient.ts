@@ -1,33 +1,7 @@
 import type { GraphBuilder } from "./build.ts";
 import { gradients } from "./gradients.ts";
 import type { Node } from "./ops.ts";
-
-/**
- * All nodes that `roots` need, inputs first. Iterative, so that deep graphs cannot overflow the stack.
- *
- * @param endsAt  nodes that are listed, but not what they need
- */
-export function topologicalOrder(roots: readonly Node[], endsAt: (node: Node) => boolean = () => false): Node[] {
-  const order: Node[] = [];
-  const seen = new Set<Node>();
-  const stack: { node: Node; next: number }[] = roots.map((node) => ({ node, next: 0 }));
-  while (stack.length > 0) {
-    const top = stack.at(-1)!;
-    if (top.next === 0 && seen.has(top.node)) {
-      stack.pop();
-      continue;
-    }
-    seen.add(top.node);
-    const input = endsAt(top.node) ? undefined : top.node.inputs[top.next++];
-    if (input) {
-      if (!seen.has(input)) stack.push({ node: input, next: 0 });
-    } else {
-      order.push(top.node);
-      stack.pop();
-    }
-  }
-  return order;
-}
+import { topologicalOrder } from "./topological-order.ts";
 
 /** Those of `order`, inputs first, that depend on one of `parameters`, and the parameters. */
 export function reachedFrom(parameters: Iterable<Node>, order: readonly Node[]): ReadonlySet<Node> {
@@ -76,7 +50,8 @@ export function gradientOf(
       continue;
     }
     if (node.inputs.length === 0) continue;
-    const parts = gradients[node.op](graph, slots[0] ?? graph.fill(0, node.shape), node, slots);
+    const dy = slots[0] ?? graph.fill(0, node.shape);
+    const parts = gradients[node.op](graph, dy, node, slots, { isReached: (input) => reached.has(input), gradientOf });
     node.inputs.forEach((input, index) => {
       const part = parts[index];
       if (part && reached.has(input)) accumulate(input, 0, part);

@@ -2,8 +2,10 @@ import { describe, expect, test } from "vitest";
 import { gradientError, type GradientCase } from "../../test/check-gradient.ts";
 import { GraphBuilder } from "./build.ts";
 import { gradients } from "./gradients.ts";
-import { topologicalOrder } from "./gradient.ts";
+import { inChunks } from "./chunks.ts";
 import { ops } from "./ops.ts";
+import { chunkDimensions } from "./shape.ts";
+import { topologicalOrder } from "./topological-order.ts";
 
 const labels = { values: [2, 0, -100, 1], shape: [4] };
 const safe = { values: [2, 0, 0, 1], shape: [4, 1] };
@@ -144,6 +146,34 @@ const cases: Readonly<Record<string, GradientCase>> = {
   RotaryEmbedding: {
     shapes: [[2, 3, 4, 8]],
     build: (g, [a]) => g.rotaryEmbedding(a!, g.fill(0.8, [2, 4, 4]), g.fill(-0.6, [2, 4, 4])),
+  },
+  MaskBelow: {
+    shapes: [[3, 4]],
+    build: (g, [a]) => g.softmax(g.add(a!, g.maskBelow(g.constant([0, 2, 3], [3, 1]), g.constant([0, 1, 2, 3], [4])))),
+  },
+  "Chunks of an axis that does not come out even, with a whole input and a sum": {
+    shapes: [["T", 3], [3, 2], ["T"]],
+    symbols: { T: 5 },
+    build: (g, [a, w, c]) => {
+      const [joined, summed] = inChunks(g, {
+        cut: [
+          { node: a!, axis: 0 },
+          { node: c!, axis: 0 },
+        ],
+        whole: [w!],
+        chunks: chunkDimensions("T", 3, 8),
+        write: (inner, [piece, factor], [matrix]) => {
+          const size = piece!.shape[0]!;
+          const product = inner.unary("Tanh", inner.gemm(piece!, matrix!));
+          const scaled = inner.mul(product, inner.reshape(factor!, [size, 1]));
+          return {
+            joined: [{ node: inner.transpose(scaled, [1, 0]), axis: 1 }],
+            summed: [inner.reduceSum(inner.mul(scaled, scaled), [0], false)],
+          };
+        },
+      });
+      return g.add(g.transpose(joined!, [1, 0]), summed!);
+    },
   },
   "symbols in the shapes": {
     shapes: [["B*T", 4], [4]],

@@ -1,7 +1,7 @@
-import { topologicalOrder } from "./gradient.ts";
-import type { Node, Op } from "./ops.ts";
+import { masked, type Body, type Node, type Op } from "./ops.ts";
 import { ProtobufWriter } from "./protobuf-writer.ts";
-import type { Dimension, DType, Shape } from "./shape.ts";
+import { product, type Dimension, type DType, type Shape } from "./shape.ts";
+import { topologicalOrder } from "./topological-order.ts";
 
 /** Where a frozen weight lies: ONNX external data by file, offset and length, so that loading copies nothing. */
 export interface WeightLocation {
@@ -52,17 +52,85 @@ interface PlainNode {
   readonly floats?: Readonly<Record<string, number>>;
   readonly texts?: Readonly<Record<string, string>>;
   readonly lists?: Readonly<Record<string, readonly number[]>>;
+  readonly graphs?: Readonly<Record<string, (writer: ProtobufWriter) => void>>;
 }
 
 class Encoder {
   readonly #weights: ReadonlyMap<string, WeightLocation>;
   readonly #nodes: PlainNode[] = [];
-  readonly #inputs = new Map<string, { dtype: DType; shape: Shape }>();
-  readonly #dimensions = new Map<string, string>();
-  readonly #initializers = new Map<string, (writer: ProtobufWriter) => void>();
+  readonly #inputs: Map<string, { dtype: DType; shape: Shape }>;
+  readonly #dimensions: Map<string, string>;
+  readonly #initializers: Map<string, (writer: ProtobufWriter) => void>;
+  /** Of a graph inside a node: what its names begin with, and the names that its leaves have. */
+  readonly #prefix: string;
+  readonly #aliases: ReadonlyMap<Node, string>;
 
-  constructor(weights: ReadonlyMap<string, WeightLocation>) {
+  /** @param outer  the encoder of the graph around a body: sizes and constants are written there, once */
+  constructor(
+    weights: ReadonlyMap<string, WeightLocation>,
+    outer?: { readonly encoder: Encoder; readonly prefix: string; readonly aliases: ReadonlyMap<Node, string> },
+  ) {
     this.#weights = weights;
+    this.#inputs = outer ? outer.encoder.#inputs : new Map<string, { dtype: DType; shape: Shape }>();
+    this.#dimensions = outer ? outer.encoder.#dimensions : new Map<string, string>();
+    this.#initializers = outer ? outer.encoder.#initializers : new Map<string, (writer: ProtobufWriter) => void>();
+    this.#prefix = outer?.prefix ?? "";
+    this.#aliases = outer?.aliases ?? new Map<Node, string>();
+  }
+
+  /** Name of the first output of a node in this graph. */
+  name(node: Node): string {
+    return this.#aliases.get(node) ?? this.#prefix + nameOf(node);
+  }
+
+  /** Names of all outputs. */
+  names(node: Node): string[] {
+    return [this.name(node), ...node.furtherShapes.map((_, index) => `${this.#prefix}n${node.id}.${index + 1}`)];
+  }
+
+  /**
+   * Writes the graph of a `Chunks` node's body.
+   *
+   * @param aliases  names of the whole inputs
+   * @returns the writer, and the names of the sums as the body takes and gives them, of the pieces and of the joined results
+   */
+  body(
+    node: Node,
+    aliases: ReadonlyMap<Node, string>,
+  ): { write: (writer: ProtobufWriter) => void; sums: readonly string[] } {
+    const body = node.body as Body;
+    const prefix = `${this.name(node)}/`;
+    const inner = new Encoder(this.#weights, { encoder: this, prefix, aliases });
+    const pieces = new Set(body.pieces);
+    const order = topologicalOrder([...body.joined, ...body.summed]).filter((each) => !pieces.has(each));
+    for (const each of order.sort((a, b) => a.id - b.id)) if (!aliases.has(each)) inner.#encodeNode(each);
+    const sums = body.summed.map((_, index) => `${prefix}sum${index}`);
+    body.summed.forEach((part, index) =>
+      inner.#plain({
+        type: "Add",
+        inputs: [sums[index] as string, inner.name(part)],
+        outputs: [`${sums[index]}:next`],
+      }),
+    );
+    body.joined.forEach((part, index) =>
+      inner.#plain({ type: "Identity", inputs: [inner.name(part)], outputs: [`${prefix}joined${index}`] }),
+    );
+    const write = (graph: ProtobufWriter): void => {
+      for (const plain of inner.#nodes) graph.message(1, (each) => writeNode(each, plain));
+      graph.text(2, prefix);
+      body.summed.forEach(({ shape }, index) =>
+        graph.message(11, (info) => writeValueInfo(info, sums[index] as string, "float32", shape)),
+      );
+      for (const piece of body.pieces)
+        graph.message(11, (info) => writeValueInfo(info, inner.name(piece), piece.dtype, piece.shape));
+      body.summed.forEach(({ shape }, index) =>
+        graph.message(12, (info) => writeValueInfo(info, `${sums[index]}:next`, "float32", shape)),
+      );
+      body.joined.forEach(({ shape }, index) =>
+        graph.message(12, (info) => writeValueInfo(info, `${prefix}joined${index}`, "float32", shape)),
+      );
+    };
+    return { write, sums };
   }
 
   /**
@@ -100,7 +168,8 @@ class Encoder {
   }
 
   #encodeNode(node: Node): void {
-    encodings[node.op](node, this, node.inputs.map(nameOf));
+    const inputs = node.inputs.map((input) => this.name(input));
+    encodings[node.op](node, this, inputs);
   }
 
   plain(node: PlainNode): void {
@@ -157,10 +226,17 @@ class Encoder {
     }
     flush();
     if (parts.length === 1) return parts[0] as string;
-    const name = `shape:${shape.join(",")}`;
+    const name = `${this.#prefix}shape:${shape.join(",")}`;
     if (!this.#nodes.some(({ outputs }) => outputs[0] === name))
       this.#plain({ type: "Concat", inputs: parts, outputs: [name], integers: { axis: 0 } });
     return name;
+  }
+
+  /** A single int64 under a name. */
+  integer(name: string, value: number): void {
+    this.#initializers.set(name, (tensor) =>
+      writeTensor(tensor, name, "int64", [], new Uint8Array(BigInt64Array.of(BigInt(value)).buffer)),
+    );
   }
 
   integers(values: readonly number[]): string {
@@ -199,14 +275,10 @@ export function nameOf(node: Node): string {
   return `n${node.id}`;
 }
 
-function outputNames(node: Node): string[] {
-  return [nameOf(node), ...node.furtherShapes.map((_, index) => `n${node.id}.${index + 1}`)];
-}
-
 type Encoding = (node: Node, encoder: Encoder, inputs: readonly string[]) => void;
 
 function same(type: string, extra: Omit<PlainNode, "type" | "inputs" | "outputs"> = {}): Encoding {
-  return (node, encoder, inputs) => encoder.plain({ type, inputs, outputs: [nameOf(node)], ...extra });
+  return (node, encoder, inputs) => encoder.plain({ type, inputs, outputs: [encoder.name(node)], ...extra });
 }
 
 const leaf: Encoding = (node, encoder) => encoder.addInput(node);
@@ -218,7 +290,7 @@ const reduction =
     encoder.plain({
       type,
       inputs: [x as string, axes],
-      outputs: [nameOf(node)],
+      outputs: [encoder.name(node)],
       integers: { keepdims: node.attributes["keepDimensions"] ? 1 : 0 },
     });
   };
@@ -231,7 +303,7 @@ const matrix =
       type,
       ...(domain ? { domain } : {}),
       inputs,
-      outputs: [nameOf(node)],
+      outputs: [encoder.name(node)],
       integers: { transA: Number(transA), transB: Number(transB) },
       floats: { alpha },
     });
@@ -240,9 +312,9 @@ const matrix =
 /** `[n]` indices as `[n, 1]`, which ScatterND wants. */
 function rowIndices(node: Node, encoder: Encoder): string {
   const indices = node.inputs[1] as Node;
-  const name = `${nameOf(indices)}:rows`;
+  const name = `${encoder.name(indices)}:rows`;
   const output = `${name}:${node.id}`;
-  encoder.plain({ type: "Unsqueeze", inputs: [nameOf(indices), encoder.integers([1])], outputs: [output] });
+  encoder.plain({ type: "Unsqueeze", inputs: [encoder.name(indices), encoder.integers([1])], outputs: [output] });
   return output;
 }
 
@@ -252,7 +324,7 @@ const scatter =
     encoder.plain({
       type: "ScatterND",
       inputs: [data as string, rowIndices(node, encoder), rows as string],
-      outputs: [nameOf(node)],
+      outputs: [encoder.name(node)],
       texts: { reduction: reductionName },
     });
 
@@ -261,14 +333,14 @@ const encodings: { readonly [O in Op]: Encoding } = {
   Input: leaf,
   Parameter: leaf,
   Weight: (node, encoder) => encoder.addWeight(node),
-  Constant: (node, encoder) => encoder.floats(nameOf(node), node.shape, node.data as Float32Array),
+  Constant: (node, encoder) => encoder.floats(encoder.name(node), node.shape, node.data as Float32Array),
   Fill: (node, encoder) => {
-    const value = `${nameOf(node)}:value`;
+    const value = `${encoder.name(node)}:value`;
     encoder.floats(value, [], Float32Array.of(node.attributes["value"] as number));
     encoder.plain({
       type: "Expand",
       inputs: [value, node.shape.length === 0 ? encoder.integers([]) : encoder.shape(node.shape)],
-      outputs: [nameOf(node)],
+      outputs: [encoder.name(node)],
     });
   },
   Output: () => undefined, // its node has named it already
@@ -292,7 +364,7 @@ const encodings: { readonly [O in Op]: Encoding } = {
     encoder.plain({
       type: "SimplifiedLayerNormalization",
       inputs,
-      outputs: outputNames(node),
+      outputs: encoder.names(node),
       integers: { axis: -1 },
       floats: { epsilon: node.attributes["epsilon"] as number },
     }),
@@ -300,7 +372,7 @@ const encodings: { readonly [O in Op]: Encoding } = {
     encoder.plain({
       type: "LayerNormalization",
       inputs,
-      outputs: outputNames(node),
+      outputs: encoder.names(node),
       integers: { axis: -1 },
       floats: { epsilon: node.attributes["epsilon"] as number },
     }),
@@ -308,7 +380,7 @@ const encodings: { readonly [O in Op]: Encoding } = {
     encoder.plain({
       type: "SoftmaxCrossEntropyLoss",
       inputs: [logits as string, labels as string],
-      outputs: outputNames(node),
+      outputs: encoder.names(node),
       integers: { ignore_index: -100 },
       texts: { reduction: "sum" },
     }),
@@ -316,30 +388,30 @@ const encodings: { readonly [O in Op]: Encoding } = {
     encoder.plain({
       type: "Reshape",
       inputs: [x as string, node.shape.length === 0 ? encoder.integers([]) : encoder.shape(node.shape)],
-      outputs: [nameOf(node)],
+      outputs: [encoder.name(node)],
       integers: { allowzero: 1 },
     }),
   Transpose: (node, encoder, inputs) =>
     encoder.plain({
       type: "Transpose",
       inputs,
-      outputs: [nameOf(node)],
+      outputs: [encoder.name(node)],
       lists: { perm: node.attributes["permutation"] as readonly number[] },
     }),
   Expand: (node, encoder, [x]) =>
-    encoder.plain({ type: "Expand", inputs: [x as string, encoder.shape(node.shape)], outputs: [nameOf(node)] }),
+    encoder.plain({ type: "Expand", inputs: [x as string, encoder.shape(node.shape)], outputs: [encoder.name(node)] }),
   Concat: (node, encoder, inputs) =>
     encoder.plain({
       type: "Concat",
       inputs,
-      outputs: [nameOf(node)],
+      outputs: [encoder.name(node)],
       integers: { axis: node.attributes["axis"] as number },
     }),
   Split: (node, encoder, inputs) =>
     encoder.plain({
       type: "Split",
       inputs,
-      outputs: outputNames(node),
+      outputs: encoder.names(node),
       integers: { axis: node.attributes["axis"] as number, num_outputs: node.attributes["count"] as number },
     }),
   Gather: same("Gather", { integers: { axis: 0 } }),
@@ -347,7 +419,77 @@ const encodings: { readonly [O in Op]: Encoding } = {
   AddRows: scatter("add"),
   AddElements: same("ScatterElements", { integers: { axis: -1 }, texts: { reduction: "add" } }),
   RotaryEmbedding: same("RotaryEmbedding"),
+  MaskBelow: (node, encoder, inputs) => {
+    const name = encoder.name(node);
+    for (const [constant, value] of [
+      ["masked", masked],
+      ["seen", 0],
+    ] as const)
+      encoder.floats(constant, [], Float32Array.of(value));
+    encoder.plain({ type: "GreaterOrEqual", inputs, outputs: [`${name}:seen`] });
+    encoder.plain({ type: "Where", inputs: [`${name}:seen`, "seen", "masked"], outputs: [name] });
+  },
+  Chunks: (node, encoder, inputs) => encodeChunks(node, encoder, inputs),
 };
+
+/** Cut inputs are filled up and get an axis of pieces, along which Scan takes them; what it joins is cut to length. */
+function encodeChunks(node: Node, encoder: Encoder, inputs: readonly string[]): void {
+  const name = encoder.name(node);
+  const body = node.body as Body;
+  const inPieces = (shape: Shape, axis: number): Shape => shape.toSpliced(axis, 1, body.chunks.count, body.chunks.size);
+  const cut = body.pieces.map((piece, index) => {
+    const axis = body.axes[index] as number;
+    const rank = piece.shape.length;
+    const place = `${name}:cut${index}`;
+    const fill = `${place}:fill`;
+    if (piece.dtype === "int64") encoder.integer(fill, body.padding[index] as number);
+    else encoder.floats(fill, [], Float32Array.of(body.padding[index] as number));
+    const amounts = Array.from({ length: 2 * rank }, (_, at): Dimension => (at === rank + axis ? body.chunks.rest : 0));
+    encoder.plain({
+      type: "Pad",
+      inputs: [inputs[index] as string, encoder.shape(amounts), fill],
+      outputs: [`${place}:filled`],
+    });
+    encoder.plain({
+      type: "Reshape",
+      inputs: [`${place}:filled`, encoder.shape(inPieces(piece.shape, axis))],
+      outputs: [place],
+    });
+    return place;
+  });
+  const aliases = new Map<Node, string>();
+  body.pieces.forEach((piece, index) => aliases.set(piece, `${name}/piece${index}`));
+  body.whole.forEach((whole, index) => aliases.set(whole, inputs[body.pieces.length + index] as string));
+  const { write } = encoder.body(node, aliases);
+  const zeros = body.summed.map(({ shape }, index) => {
+    const zero = `${name}:zero${index}`;
+    encoder.floats("seen", [], Float32Array.of(0));
+    const sizes = shape.length === 0 ? encoder.integers([]) : encoder.shape(shape);
+    encoder.plain({ type: "Expand", inputs: ["seen", sizes], outputs: [zero] });
+    return zero;
+  });
+  const outputs = encoder.names(node);
+  const joined = body.joined.map((_, index) => `${name}:joined${index}`);
+  encoder.plain({
+    type: "Scan",
+    inputs: [...zeros, ...cut],
+    outputs: [...outputs.slice(joined.length), ...joined],
+    integers: { num_scan_inputs: cut.length },
+    lists: { scan_input_axes: body.axes, scan_output_axes: body.joinAxes },
+    graphs: { body: write },
+  });
+  body.joined.forEach(({ shape }, index) => {
+    const axis = body.joinAxes[index] as number;
+    const whole = `${joined[index]}:whole`;
+    const length = shape.with(axis, product([body.chunks.count, body.chunks.size]));
+    encoder.plain({ type: "Reshape", inputs: [joined[index] as string, encoder.shape(length)], outputs: [whole] });
+    encoder.plain({
+      type: "Slice",
+      inputs: [whole, encoder.integers([0]), encoder.shape([body.length]), encoder.integers([axis])],
+      outputs: [outputs[index] as string],
+    });
+  });
+}
 
 function writeNode(writer: ProtobufWriter, node: PlainNode): void {
   for (const input of node.inputs) writer.text(1, input);
@@ -362,6 +504,8 @@ function writeNode(writer: ProtobufWriter, node: PlainNode): void {
     writeAttribute(writer, name, 3, (attribute) => attribute.text(4, value));
   for (const [name, values] of Object.entries(node.lists ?? {}))
     writeAttribute(writer, name, 7, (attribute) => values.forEach((value) => attribute.integer(8, value)));
+  for (const [name, write] of Object.entries(node.graphs ?? {}))
+    writeAttribute(writer, name, 5, (attribute) => attribute.message(6, write));
   if (node.domain) writer.text(7, node.domain);
 }
 

@@ -1,4 +1,4 @@
-import type { Dimension, DType, Shape } from "./shape.ts";
+import type { ChunkDimensions, Dimension, DType, Shape } from "./shape.ts";
 
 /** Attribute values that an ONNX node can carry here. */
 export type Attribute = number | boolean | string | readonly number[] | readonly Dimension[];
@@ -47,9 +47,14 @@ export const ops = {
   AddRows: { outputs: 1 }, // ours: ScatterND over rows, adding
   AddElements: { outputs: 1 }, // ours: ScatterElements on the last axis, adding
   RotaryEmbedding: { outputs: 1 },
+  MaskBelow: { outputs: 1 }, // ours: 0 where the first input is at least the second, else a large negative number
+  Chunks: { outputs: 0 }, // ours: Scan of a body over pieces of an axis; as many outputs as the body has
   Output: { outputs: 1 }, // ours: a further output of a node that has several
 } as const;
 export type Op = keyof typeof ops;
+
+/** What MaskBelow gives: half of the lowest float32, so that a sum of two stays finite. */
+export const masked = -3.4028234663852886e38 / 2;
 
 /** One immutable vertex, made by the functions of build.ts only; equal vertices are the same object. */
 export interface Node {
@@ -63,4 +68,24 @@ export interface Node {
   readonly furtherShapes: readonly Shape[];
   /** Values of a Constant. */
   readonly data?: Float32Array | BigInt64Array;
+  /** What `Chunks` computes of each piece. */
+  readonly body?: Body;
+}
+
+/** A graph inside a node: one piece of the inputs that are cut, and the whole of the others. */
+export interface Body {
+  /** `Input` nodes of the body, in the order of the node's inputs: pieces first, then whole ones. */
+  readonly pieces: readonly Node[];
+  readonly whole: readonly Node[];
+  /** Results that are pieces of the node's outputs, then those that are summed over the pieces. */
+  readonly joined: readonly Node[];
+  readonly summed: readonly Node[];
+  /** Where the pieces lie: an axis of each cut input and of each joined output. */
+  readonly axes: readonly number[];
+  readonly joinAxes: readonly number[];
+  /** What fills each cut input up where the pieces do not come out even. */
+  readonly padding: readonly number[];
+  /** Length of the axis that is cut. */
+  readonly length: Dimension;
+  readonly chunks: ChunkDimensions;
 }

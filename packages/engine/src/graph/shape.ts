@@ -40,16 +40,43 @@ export function product(dimensions: Shape): Dimension {
   return (factor === 1 ? symbols : [String(factor), ...symbols]).join("*");
 }
 
+/** How an axis is cut into equal pieces: their number and their size, as dimensions. */
+export interface ChunkDimensions {
+  readonly count: Dimension;
+  readonly size: Dimension;
+  /** By how much they are longer together than the axis. */
+  readonly rest: Dimension;
+}
+
+/**
+ * Pieces of an axis, as few as keep an array of `unit` elements an entry of the axis within `bound` elements, and as short
+ * as that number of them allows. At least one entry a piece. The sizes are known when the graph runs.
+ */
+export function chunkDimensions(axis: Dimension, unit: Dimension, bound: number): ChunkDimensions {
+  const text = [axis, unit, bound].map((part) => String(part).replaceAll("*", "·")).join(";");
+  return { count: `count[${text}]`, size: `size[${text}]`, rest: `rest[${text}]` };
+}
+
 /** Value of a dimension given the values of its symbols. @throws ShapeError for an unknown symbol */
 export function evaluate(dimension: Dimension, symbols: Readonly<Record<string, number>>): number {
   if (typeof dimension === "number") return dimension;
   return dimension.split("*").reduce((value, part) => {
     const number = Number(part);
     if (Number.isInteger(number)) return value * number;
-    const known = symbols[part];
+    const known = symbols[part] ?? chunkSize(part, symbols);
     if (known === undefined) throw new ShapeError(`size of symbol ${part} in ${dimension} is not known`);
     return value * known;
   }, 1);
+}
+
+function chunkSize(part: string, symbols: Readonly<Record<string, number>>): number | undefined {
+  const [, kind, axis, unit, bound] = /^(count|size|rest)\[(.+);(.+);(\d+)\]$/.exec(part) ?? [];
+  if (axis === undefined || unit === undefined) return undefined;
+  const length = evaluate(axis.replaceAll("·", "*"), symbols);
+  const most = Math.max(1, Math.floor(Number(bound) / evaluate(unit.replaceAll("·", "*"), symbols)));
+  const count = Math.max(1, Math.ceil(length / most));
+  const size = Math.ceil(length / count);
+  return { count, size, rest: count * size - length }[kind as "count" | "size" | "rest"];
 }
 
 /** NumPy broadcasting of two shapes. @throws ShapeError when an axis pair is neither equal nor 1 */

@@ -6,7 +6,7 @@ import type { Node } from "../graph/ops.ts";
 import type { ImageProcessor, PixelBounds, ProcessedImage } from "../image/image-processor.ts";
 import type { Feeds, Symbols } from "../runtime/feeds.ts";
 import type { TextTokenizer } from "../text/tokenizer.ts";
-import type { LoraPlacement, Variables } from "./variables.ts";
+import type { ArrayLimits, LoraPlacement, Variables } from "./variables.ts";
 
 /**
  * A model of one family and one size, as its `config.json` describes it: all that training and answering need to know, so that
@@ -73,6 +73,8 @@ export interface ForwardOptions {
   readonly hasCache?: boolean;
   readonly isTrained?: (name: string) => boolean;
   readonly lora?: LoraPlacement | null;
+  /** What `Variables` hands on to attention and loss. */
+  readonly limits?: ArrayLimits;
 }
 
 export interface ForwardGraph {

@@ -21,11 +21,23 @@ export interface LoraPlacement {
 }
 
 /**
+ * The most elements of arrays that would grow with the square of a row's length or with the vocabulary; absent = as many as
+ * they come to. See array-limits.ts for when they are set.
+ */
+export interface ArrayLimits {
+  /** Scores of an attention. */
+  readonly attention?: number;
+  /** Logits of the loss. */
+  readonly logits?: number;
+}
+
+/**
  * Gives a model its weights as graph nodes, by the names of its safetensors file. Which of them are trained, and whether
  * linear layers carry adapters, is decided here and not in the model.
  */
 export class Variables {
   readonly graph: GraphBuilder;
+  readonly limits: ArrayLimits;
   readonly #isTrained: (name: string) => boolean;
   readonly #lora: LoraPlacement | null;
   readonly #trained = new Map<string, Node>();
@@ -36,9 +48,14 @@ export class Variables {
 
   constructor(
     graph: GraphBuilder,
-    options: { readonly isTrained?: (name: string) => boolean; readonly lora?: LoraPlacement | null } = {},
+    options: {
+      readonly isTrained?: (name: string) => boolean;
+      readonly lora?: LoraPlacement | null;
+      readonly limits?: ArrayLimits;
+    } = {},
   ) {
     this.graph = graph;
+    this.limits = options.limits ?? {};
     this.#isTrained = options.isTrained ?? (() => false);
     this.#lora = options.lora ?? null;
   }

@@ -1,3 +1,5 @@
+import { arrayLimits } from "../batch/array-limits.ts";
+import type { ArrayLimits } from "../models/variables.ts";
 import type { Feeds, Symbols } from "../runtime/feeds.ts";
 import { SegmentedPass } from "../segments/segmented-pass.ts";
 import { frozenShapes, trainingSegments, type StageSegments } from "../segments/training-segments.ts";
@@ -59,7 +61,8 @@ export class PipelineGradients implements GradientSource {
       if (tokens === 0) continue; // every stage sees that
       labelTokens += tokens;
       const hasImages = batch.pictures.length > 0;
-      const stagePass = await this.#pass(hasImages, !isOnly);
+      const limits = arrayLimits(batch, { rows: tokens, vocabulary: model.vocabularySize });
+      const stagePass = await this.#pass(hasImages, !isOnly, limits);
       const symbols = { ...model.symbols(batch), L: tokens };
       const feeds: Feeds = {
         ...model.feeds(batch),
@@ -117,16 +120,16 @@ export class PipelineGradients implements GradientSource {
     return next ? 0 : loss;
   }
 
-  #pass(hasImages: boolean, adds: boolean): Promise<StagePass> {
-    const key = JSON.stringify({ hasImages, adds });
-    const known = this.#passes.get(key) ?? this.#compile(hasImages, adds);
+  #pass(hasImages: boolean, adds: boolean, limits: ArrayLimits): Promise<StagePass> {
+    const key = JSON.stringify({ hasImages, adds, limits });
+    const known = this.#passes.get(key) ?? this.#compile(hasImages, adds, limits);
     this.#passes.set(key, known);
     return known;
   }
 
-  async #compile(hasImages: boolean, adds: boolean): Promise<StagePass> {
+  async #compile(hasImages: boolean, adds: boolean, limits: ArrayLimits): Promise<StagePass> {
     const { folder, isTrained, lora, threads } = this.#options;
-    const segments = trainingSegments(folder.model, hasImages, isTrained, lora, this.#place);
+    const segments = trainingSegments(folder.model, hasImages, isTrained, lora, this.#place, limits);
     const frozen = frozenShapes(segments.variables);
     const pass = await SegmentedPass.compile(segments.segments, this.#frozen, frozen, { adds, threads, lane: 0 });
     return { pass, segments };

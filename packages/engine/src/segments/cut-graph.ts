@@ -5,9 +5,10 @@
  * only, and gradients of later layers are final while those of earlier ones are still computed.
  */
 import { GraphBuilder } from "../graph/build.ts";
-import { gradientOf, reachedFrom, topologicalOrder } from "../graph/gradient.ts";
+import { gradientOf, reachedFrom } from "../graph/gradient.ts";
 import type { Node } from "../graph/ops.ts";
 import type { Shape } from "../graph/shape.ts";
+import { topologicalOrder } from "../graph/topological-order.ts";
 import { gradientOutputs, type RowGradient } from "../training/training-graph.ts";
 
 /** What one segment gives to later ones. */
@@ -112,11 +113,12 @@ function crossings(
 ): { takes: Node[][]; gives: Node[][] } {
   const taken = Array.from({ length: count }, () => new Set<Node>());
   const given = Array.from({ length: count }, () => new Set<Node>());
+  const fed = fedNodes(order);
   for (const node of order) {
     const segment = segmentOf.get(node) as number;
     for (const input of node.inputs) {
       const from = segmentOf.get(input) as number;
-      if (from === segment || isLeaf(input)) continue;
+      if (from === segment || fed.has(input)) continue;
       taken[segment]?.add(input);
       given[from]?.add(input);
     }
@@ -125,8 +127,13 @@ function crossings(
   return { takes: taken.map((nodes) => [...nodes].sort(byId)), gives: given.map((nodes) => [...nodes].sort(byId)) };
 }
 
-function isLeaf({ op, inputs }: Node): boolean {
-  return inputs.length === 0 && op !== "Output";
+/** Leaves, and what follows from feeds alone, such as masks: each segment makes that for itself. */
+function fedNodes(order: readonly Node[]): ReadonlySet<Node> {
+  const fed = new Set<Node>();
+  for (const node of order)
+    if (node.inputs.every((input) => fed.has(input) && input.op !== "Weight" && input.op !== "Parameter"))
+      fed.add(node);
+  return fed;
 }
 
 interface PieceOptions {

@@ -1,6 +1,6 @@
 import type { Shape } from "../graph/shape.ts";
 import type { Model } from "../models/model.ts";
-import type { LoraPlacement, Variables } from "../models/variables.ts";
+import type { ArrayLimits, LoraPlacement, Variables } from "../models/variables.ts";
 import { lossGraph } from "../training/training-graph.ts";
 import { cutGraph, type Segment, type Value } from "./cut-graph.ts";
 
@@ -34,8 +34,9 @@ export function trainingSegments(
   isTrained: (name: string) => boolean,
   lora: LoraPlacement | null,
   { stage, stages }: StageOptions = { stage: 0, stages: 1 },
+  limits: ArrayLimits = {},
 ): StageSegments {
-  const { forward, loss } = lossGraph(model, hasImages, isTrained, lora);
+  const { forward, loss } = lossGraph(model, hasImages, isTrained, lora, limits);
   const cuts = [...forward.visionBlocks, ...forward.layers];
   const segments = cutGraph(loss, cuts, forward.variables.trained);
   const tower = forward.visionBlocks.length;

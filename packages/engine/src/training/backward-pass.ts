@@ -1,5 +1,5 @@
 import type { Feeds, Symbols } from "../runtime/feeds.ts";
-import type { LoraPlacement } from "../models/variables.ts";
+import type { ArrayLimits, LoraPlacement } from "../models/variables.ts";
 import { CompiledGraph } from "../runtime/compiled-graph.ts";
 import { weightLocations, type ModelFolder } from "../weights/model-folder.ts";
 import { trainingGraph, type RowGradient } from "./training-graph.ts";
@@ -10,6 +10,7 @@ export interface BackwardPassOptions {
   readonly adds: boolean;
   readonly isTrained: (name: string) => boolean;
   readonly lora: LoraPlacement | null;
+  readonly limits?: ArrayLimits;
   readonly threads: number;
   /** Passes of different lanes run at the same time. */
   readonly lane: number;
@@ -54,6 +55,7 @@ export class BackwardPass implements GradientPass {
       options.isTrained,
       options.lora,
       options.adds,
+      options.limits,
     );
     const { trained, shapes } = forward.variables;
     const frozen = new Map([...shapes].filter(([name]) => !trained.has(name)));

@@ -1,5 +1,7 @@
 import type { ModelBatch } from "../batch/model-batch.ts";
 import { splitBatch } from "../batch/split-batch.ts";
+import { arrayLimits } from "../batch/array-limits.ts";
+import type { ArrayLimits } from "../models/variables.ts";
 import type { Feeds } from "../runtime/feeds.ts";
 import { sharedFloats } from "../runtime/shared-floats.ts";
 import { SegmentedPass } from "../segments/segmented-pass.ts";
@@ -111,7 +113,8 @@ export class GradientLanes implements GradientSource {
     const { folder, furtherFeeds } = this.#options;
     const { model } = folder;
     const hasImages = batch.pictures.length > 0;
-    const pass = await this.#pass(hasImages, adds, lane);
+    const limits = arrayLimits(batch, { rows: tokens, vocabulary: model.vocabularySize });
+    const pass = await this.#pass(hasImages, adds, lane, limits);
     const feeds: Feeds = {
       ...model.feeds(batch),
       ...loss,
@@ -129,16 +132,17 @@ export class GradientLanes implements GradientSource {
   }
 
   /** With one thread the lanes share a session, and go one after the other. */
-  #pass(hasImages: boolean, adds: boolean, lane: number): Promise<GradientPass> {
+  #pass(hasImages: boolean, adds: boolean, lane: number, limits: ArrayLimits): Promise<GradientPass> {
     const { threads } = this.#options;
     const beside = Math.min(this.#lanes, threads);
-    const key = JSON.stringify({ hasImages, adds, lane: lane % beside });
+    const key = JSON.stringify({ hasImages, adds, lane: lane % beside, limits });
     const known = this.#passes.get(key);
     if (known) return known;
     const pass = this.#compile(hasImages, {
       adds,
       threads: Math.floor(threads / beside),
       lane: lane % beside,
+      limits,
     });
     this.#passes.set(key, pass);
     return pass;
@@ -146,11 +150,11 @@ export class GradientLanes implements GradientSource {
 
   async #compile(
     hasImages: boolean,
-    place: Pick<BackwardPassOptions, "adds" | "threads" | "lane">,
+    place: Pick<BackwardPassOptions, "adds" | "threads" | "lane"> & { readonly limits: ArrayLimits },
   ): Promise<GradientPass> {
     const { folder, isTrained, lora, recomputes } = this.#options;
     if (!recomputes) return await BackwardPass.compile(folder, { ...place, hasImages, isTrained, lora });
-    const { segments, variables } = trainingSegments(folder.model, hasImages, isTrained, lora);
+    const { segments, variables } = trainingSegments(folder.model, hasImages, isTrained, lora, undefined, place.limits);
     return await SegmentedPass.compile(segments, this.#frozen, frozenShapes(variables), place);
   }
 }

@@ -1,4 +1,5 @@
 import type { ModelBatch } from "../batch/model-batch.ts";
+import type { ArrayLimits } from "../models/variables.ts";
 import type { Feeds } from "../runtime/feeds.ts";
 import { SegmentedPass } from "../segments/segmented-pass.ts";
 import { trainingSegments } from "../segments/training-segments.ts";
@@ -12,11 +13,13 @@ import { lossFeeds, trainingGraph } from "./training-graph.ts";
  * Mean loss of a batch and its gradient by every weight of a model: what fidelity checks compare.
  *
  * @param recomputes  layer by layer, with activations computed again, rather than in one piece
+ * @param limits      of large arrays, whatever the batch
  */
 export async function gradientsOf(
   directory: string,
   batch: ModelBatch,
   recomputes = false,
+  limits: ArrayLimits = {},
 ): Promise<{ loss: number; gradients: Map<string, Float32Array> }> {
   const folder = await openModelFolder(directory);
   const { model } = folder;
@@ -35,12 +38,12 @@ export async function gradientsOf(
   const place = { adds: false, threads: 1, lane: 0 };
   const pass = recomputes
     ? await SegmentedPass.compile(
-        trainingSegments(model, hasImages, all, null).segments,
+        trainingSegments(model, hasImages, all, null, undefined, limits).segments,
         new FrozenWeights(folder),
         new Map(),
         place,
       )
-    : await BackwardPass.compile(folder, { ...place, hasImages, isTrained: all, lora: null });
+    : await BackwardPass.compile(folder, { ...place, hasImages, isTrained: all, lora: null, limits });
   const lossSum = await pass.run(feeds, { ...model.symbols(batch), L: tokens }, gradients);
   await pass.close();
   return {

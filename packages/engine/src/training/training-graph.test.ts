@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { topologicalOrder } from "../graph/gradient.ts";
+import { topologicalOrder } from "../graph/topological-order.ts";
 import { openModel } from "../models/families.ts";
 import { trainingGraph } from "./training-graph.ts";
 

@@ -3,9 +3,10 @@ import type { GraphBuilder } from "../graph/build.ts";
 import type { Node } from "../graph/ops.ts";
 import type { ForwardGraph } from "../models/model.ts";
 import type { Model } from "../models/model.ts";
-import type { LoraPlacement } from "../models/variables.ts";
+import type { ArrayLimits, LoraPlacement } from "../models/variables.ts";
 import type { Feeds } from "../runtime/feeds.ts";
 import type { ModelBatch } from "../batch/model-batch.ts";
+import { crossEntropyWithin } from "./chunked-loss.ts";
 
 /** Rows that go to a weight's gradient: output `output` `[n, D]`, added at the rows that the graph's input `indices` names. */
 export interface RowGradient {
@@ -33,8 +34,9 @@ export function trainingGraph(
   isTrained: (name: string) => boolean,
   lora: LoraPlacement | null,
   adds = false,
+  limits: ArrayLimits = {},
 ): TrainingGraph {
-  const { forward, loss } = lossGraph(model, hasImages, isTrained, lora);
+  const { forward, loss } = lossGraph(model, hasImages, isTrained, lora, limits);
   const { graph, variables } = forward;
   const names = [...variables.trained.keys()];
   const parts = gradient(graph, loss, [...variables.trained.values()]);
@@ -52,16 +54,16 @@ export function lossGraph(
   hasImages: boolean,
   isTrained: (name: string) => boolean,
   lora: LoraPlacement | null,
+  limits: ArrayLimits = {},
 ): { readonly forward: ForwardGraph; readonly loss: Node } {
-  const forward = model.forward({ hasImages, isTrained, lora });
+  const forward = model.forward({ hasImages, isTrained, lora, limits });
   const { graph } = forward;
-  const loss = graph.crossEntropySum(
-    forward.logits("given"),
-    graph.input("labels", ["L"], "int64"),
-    graph.input("safe-labels", ["L", 1], "int64"),
-    graph.input("keep", ["L", 1]),
-  );
-  return { forward, loss };
+  const labels = {
+    labels: graph.input("labels", ["L"], "int64"),
+    safe: graph.input("safe-labels", ["L", 1], "int64"),
+    keep: graph.input("keep", ["L", 1]),
+  };
+  return { forward, loss: crossEntropyWithin(graph, forward.logits("given"), labels, limits.logits) };
 }
 
 /**

@@ -1,35 +1,101 @@
 import type { GraphBuilder } from "../../graph/build.ts";
+import { inChunks, type CutInput } from "../../graph/chunks.ts";
 import type { Node } from "../../graph/ops.ts";
-import { product, type Dimension } from "../../graph/shape.ts";
+import { chunkDimensions, product, type Dimension } from "../../graph/shape.ts";
+import type { Variables } from "../variables.ts";
+
+/** Query t of row b sees key s where `reach[b, t] ≥ order[b, s]`: so much less to feed than an array of both axes. */
+export interface Reach {
+  /** `[B, T]`. */
+  readonly reach: Node;
+  /** `[B, S]`. */
+  readonly order: Node;
+}
+
+/** What is added to the scores, broadcast to `[B, H, T, S]`, or which keys are seen. */
+export type AttentionMask = Node | Reach;
+
+export interface AttentionParts {
+  /** `[B, H, T, d]`. */
+  readonly query: Node;
+  /** `[B, K, S, d]`, K a divisor of H. */
+  readonly key: Node;
+  /** `[B, K, S, d]`. */
+  readonly value: Node;
+  readonly mask: AttentionMask;
+  /** Of the scores; d^−½ unless given. */
+  readonly scale?: number;
+}
 
 /**
  * softmax(scale · q·kᵀ + mask) · v as `[B·T, H·d]`. Query heads of a group share one product with their key head; heads of a
- * group follow each other.
- *
- * @param query  `[B, H, T, d]`
- * @param key    `[B, K, S, d]`, K a divisor of H
- * @param value  `[B, K, S, d]`
- * @param mask   additive, broadcast to `[B, H, T, S]`
- * @param scale  of the scores; d^−½ unless given
+ * group follow each other. Where the pass has a limit for attention, a piece of the queries is taken at a time, forward and
+ * backward, so that no array of scores is larger than the limit (each piece has all its keys: nothing to join afterwards).
  */
-export function groupedAttention(
-  graph: GraphBuilder,
-  parts: {
-    readonly query: Node;
-    readonly key: Node;
-    readonly value: Node;
-    readonly mask: Node;
-    readonly scale?: number;
-  },
-): Node {
+export function groupedAttention(variables: Variables, parts: AttentionParts): Node {
+  const { graph } = variables;
   const [batch, heads, tokens, headSize] = parts.query.shape as [Dimension, number, Dimension, number];
-  const [, keyValueHeads, span] = parts.key.shape as [Dimension, number, Dimension];
+  const limit = variables.limits.attention;
+  const mixed = limit === undefined ? mixedValues(graph, parts) : mixedInPieces(graph, parts, limit);
+  return graph.reshape(graph.transpose(mixed, [0, 2, 1, 3]), [product([batch, tokens]), heads * headSize]);
+}
+
+/** `[B, H, T, d]`. */
+function mixedValues(graph: GraphBuilder, { query, key, value, mask, scale }: AttentionParts): Node {
+  const [batch, heads, tokens, headSize] = query.shape as [Dimension, number, Dimension, number];
+  const [, keyValueHeads, span] = key.shape as [Dimension, number, Dimension];
   const group = product([heads / keyValueHeads, tokens]);
-  const grouped = graph.reshape(parts.query, [batch, keyValueHeads, group, headSize]);
-  const scores = graph.matMul(grouped, parts.key, { transB: true, alpha: parts.scale ?? headSize ** -0.5 });
+  const grouped = graph.reshape(query, [batch, keyValueHeads, group, headSize]);
+  const scores = graph.matMul(grouped, key, { transB: true, alpha: scale ?? headSize ** -0.5 });
   const scores_BHTS = graph.reshape(scores, [batch, heads, tokens, span]);
-  const weights = graph.softmax(graph.add(scores_BHTS, parts.mask));
-  const mixed = graph.matMul(graph.reshape(weights, [batch, keyValueHeads, group, span]), parts.value);
-  const mixed_BTHd = graph.transpose(graph.reshape(mixed, [batch, heads, tokens, headSize]), [0, 2, 1, 3]);
-  return graph.reshape(mixed_BTHd, [product([batch, tokens]), heads * headSize]);
+  const weights = graph.softmax(graph.add(scores_BHTS, addedMask(graph, mask)));
+  const mixed = graph.matMul(graph.reshape(weights, [batch, keyValueHeads, group, span]), value);
+  return graph.reshape(mixed, [batch, heads, tokens, headSize]);
+}
+
+function mixedInPieces(graph: GraphBuilder, parts: AttentionParts, limit: number): Node {
+  const { query, key, value, mask, scale } = parts;
+  const [batch, heads, tokens] = query.shape as [Dimension, number, Dimension];
+  const span = key.shape[2] as Dimension;
+  const cut: CutInput[] = [{ node: query, axis: 2 }];
+  const whole = [key, value];
+  if (isReach(mask)) {
+    cut.push({ node: mask.reach, axis: 1 });
+    whole.push(mask.order);
+  } else if (mask.shape.at(-2) === tokens) cut.push({ node: mask, axis: mask.shape.length - 2 });
+  else whole.push(mask);
+  const [mixed] = inChunks(graph, {
+    cut,
+    whole,
+    chunks: chunkDimensions(tokens, product([batch, heads, span]), limit),
+    write: (inner, [q, piece], [k, v, rest]) => ({
+      joined: [
+        {
+          node: mixedValues(inner, {
+            query: q as Node,
+            key: k as Node,
+            value: v as Node,
+            mask: isReach(mask) ? { reach: piece as Node, order: rest as Node } : ((piece ?? rest) as Node),
+            ...(scale === undefined ? {} : { scale }),
+          }),
+          axis: 2,
+        },
+      ],
+    }),
+  });
+  return mixed as Node;
+}
+
+function addedMask(graph: GraphBuilder, mask: AttentionMask): Node {
+  if (!isReach(mask)) return mask;
+  const [batch, tokens] = mask.reach.shape as [Dimension, Dimension];
+  const span = mask.order.shape[1] as Dimension;
+  return graph.maskBelow(
+    graph.reshape(mask.reach, [batch, 1, tokens, 1]),
+    graph.reshape(mask.order, [batch, 1, 1, span]),
+  );
+}
+
+function isReach(mask: AttentionMask): mask is Reach {
+  return "reach" in mask;
 }

@@ -9,7 +9,7 @@
 import type { Node } from "../../graph/ops.ts";
 import type { Dimension } from "../../graph/shape.ts";
 import type { Variables } from "../variables.ts";
-import { groupedAttention } from "./grouped-attention.ts";
+import { groupedAttention, type AttentionMask } from "./grouped-attention.ts";
 import type { LayerCache } from "./key-value-cache.ts";
 
 export interface DecoderConfig {
@@ -39,8 +39,8 @@ export interface TextInputs {
   /** `[B, T, d/2]`. */
   readonly cos: Node;
   readonly sin: Node;
-  /** Additive: `[B, 1, T, T]`, or `[B, 1, T, S+T]` with a cache. */
-  readonly mask: Node;
+  /** Additive `[B, 1, T, W]` with a cache. */
+  readonly mask: AttentionMask;
 }
 
 /** Features of all pictures and where they go. */
@@ -192,11 +192,10 @@ function attention(
   const k_BKTd = rotated("k", keyValueHeads);
   const v_BKTd = graph.transpose(projected("v_proj", keyValueHeads), [0, 2, 1, 3]);
   cache.push({ key: k_BKTd, value: v_BKTd });
-  const span = inputs.mask.shape[3] as Dimension;
-  return groupedAttention(graph, {
+  return groupedAttention(variables, {
     query: q_BHTd,
-    key: past ? graph.concat([past.key, k_BKTd], 2, span) : k_BKTd,
-    value: past ? graph.concat([past.value, v_BKTd], 2, span) : v_BKTd,
+    key: past ? graph.concat([past.key, k_BKTd], 2, "W") : k_BKTd,
+    value: past ? graph.concat([past.value, v_BKTd], 2, "W") : v_BKTd,
     mask: inputs.mask,
   });
 }

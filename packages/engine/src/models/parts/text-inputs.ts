@@ -3,8 +3,10 @@ import type { GraphBuilder } from "../../graph/build.ts";
 import type { Feeds } from "../../runtime/feeds.ts";
 import type { TextInputs } from "./text-decoder.ts";
 
-/** What is added to a score that must not count: half of the lowest float32, so that a sum of two stays finite. */
-export const masked = -3.4028234663852886e38 / 2;
+export { masked } from "../../graph/ops.ts";
+
+/** Where padding stands in the order of keys: no query reaches so far. */
+const beyondReach = 2 ** 30;
 
 /** Rotary frequencies of a decoder. */
 export interface RotaryConfig {
@@ -24,24 +26,27 @@ export function plainRotary(theta: number, size: number): RotaryConfig {
   return { frequencies: rotaryFrequencies(theta, size / 2), axes: Array.from({ length: size / 2 }, () => 0) };
 }
 
-/** The inputs `ids`, `cos`, `sin` and `mask` of a text decoder. */
+/** The inputs `ids`, `cos`, `sin` of a text decoder, and `reach` and `order`, or with a cache `mask`. */
 export function textInputs(graph: GraphBuilder, { frequencies }: RotaryConfig, hasCache: boolean): TextInputs {
   const half = frequencies.length;
   return {
     inputIds: graph.input("ids", ["B*T"], "int64"),
     cos: graph.input("cos", ["B", "T", half]),
     sin: graph.input("sin", ["B", "T", half]),
-    mask: graph.input("mask", ["B", 1, "T", hasCache ? "W" : "T"]),
+    mask: hasCache
+      ? graph.input("mask", ["B", 1, "T", "W"])
+      : { reach: graph.input("reach", ["B", "T"]), order: graph.input("order", ["B", "T"]) },
   };
 }
 
-/** Feeds of a whole pass: `ids`, `cos`, `sin`, and `mask`, causal unless given. */
-export function textFeeds(rotary: RotaryConfig, batch: ModelBatch, mask = causalMask(batch)): Feeds {
+/** Feeds of a whole pass: `ids`, `cos`, `sin`, `order`, and `reach`, causal unless given. */
+export function textFeeds(rotary: RotaryConfig, batch: ModelBatch, reach = causalReach(batch)): Feeds {
   const { batchSize, sequenceLength } = batch;
   return {
     ids: { data: batch.inputIds, shape: [batchSize * sequenceLength] },
     ...rotaryFeeds(rotary, batch.positionIds, batchSize, sequenceLength),
-    mask: { data: mask, shape: [batchSize, 1, sequenceLength, sequenceLength] },
+    reach: { data: reach, shape: [batchSize, sequenceLength] },
+    order: { data: keyOrder(batch), shape: [batchSize, sequenceLength] },
   };
 }
 
@@ -89,16 +94,16 @@ export function interleavedAxes(half: number, [, height, width]: readonly [numbe
   });
 }
 
-/** `[B, 1, T, T]`: 0 where the key is a token at or before the query, else a large negative number. */
-export function causalMask({ batchSize, sequenceLength, attentionMask }: ModelBatch): Float32Array {
-  const mask = new Float32Array(batchSize * sequenceLength * sequenceLength).fill(masked);
-  for (let row = 0; row < batchSize; row++) {
-    for (let query = 0; query < sequenceLength; query++) {
-      const start = (row * sequenceLength + query) * sequenceLength;
-      for (let key = 0; key <= query; key++) if (attentionMask[row * sequenceLength + key]) mask[start + key] = 0;
-    }
-  }
-  return mask;
+/** `[B, T]`: up to which key of its row each query sees: itself. */
+export function causalReach({ batchSize, sequenceLength }: ModelBatch): Float32Array {
+  return Float32Array.from({ length: batchSize * sequenceLength }, (_, index) => index % sequenceLength);
+}
+
+/** `[B, T]`: the place of each key in its row; padding lies beyond every reach. */
+export function keyOrder({ batchSize, sequenceLength, attentionMask }: ModelBatch): Float32Array {
+  return Float32Array.from({ length: batchSize * sequenceLength }, (_, index) =>
+    attentionMask[index] ? index % sequenceLength : beyondReach,
+  );
 }
 
 /** Positions of a row that counts its tokens along one axis. */

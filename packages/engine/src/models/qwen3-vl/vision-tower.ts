@@ -9,6 +9,7 @@
  */
 import type { Node } from "../../graph/ops.ts";
 import { product, type Dimension } from "../../graph/shape.ts";
+import { groupedAttention } from "../parts/grouped-attention.ts";
 import type { Variables } from "../variables.ts";
 import type { QwenVisionConfig } from "./config.ts";
 
@@ -118,9 +119,7 @@ function attention(variables: Variables, config: QwenVisionConfig, path: string,
   const [query, key, value] = parts as [Node, Node, Node];
   const q_IHPd = graph.rotaryEmbedding(query, inputs.cos, inputs.sin);
   const k_IHPd = graph.rotaryEmbedding(key, inputs.cos, inputs.sin);
-  const scores = graph.matMul(q_IHPd, k_IHPd, { transB: true, alpha: headSize ** -0.5 });
-  const mixed_IHPd = graph.matMul(graph.softmax(graph.add(scores, inputs.mask)), value);
-  return graph.reshape(graph.transpose(mixed_IHPd, [0, 2, 1, 3]), [product([pictures, patches]), width]);
+  return groupedAttention(variables, { query: q_IHPd, key: k_IHPd, value, mask: inputs.mask });
 }
 
 /** merge² neighbouring patches to one row of the decoder's width. The final merger norms before it joins them. */

@@ -1,0 +1,124 @@
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { arrayLimits, logitElements, longRow } from "../batch/array-limits.ts";
+import type { ModelBatch } from "../batch/model-batch.ts";
+import type { Node } from "../graph/ops.ts";
+import { topologicalOrder } from "../graph/topological-order.ts";
+import { gridPositions } from "../models/parts/grid-positions.ts";
+import { createRandomModel } from "../models/random-model.ts";
+import { openModel } from "../models/families.ts";
+import { gradientsOf } from "./gradients-of.ts";
+import { SeededRandom } from "./random.ts";
+import { trainingGraph } from "./training-graph.ts";
+
+const config = {
+  model_type: "qwen3_vl",
+  image_token_id: 3,
+  tie_word_embeddings: true,
+  text_config: {
+    vocab_size: 50,
+    hidden_size: 16,
+    intermediate_size: 24,
+    num_hidden_layers: 2,
+    num_attention_heads: 4,
+    num_key_value_heads: 2,
+    head_dim: 8,
+    rope_parameters: { rope_theta: 10000, mrope_section: [2, 1, 1] },
+  },
+  vision_config: {
+    depth: 2,
+    hidden_size: 16,
+    intermediate_size: 24,
+    num_heads: 2,
+    patch_size: 4,
+    out_hidden_size: 16,
+    num_position_embeddings: 16,
+    deepstack_visual_indexes: [0],
+  },
+};
+
+/** Two rows of 17 tokens, a picture of 6 × 4 patches in the first, the second with padding at its end. */
+function twoRows(): ModelBatch {
+  const random = new SeededRandom("long");
+  const tokens = 17;
+  const grid = { time: 1, height: 6, width: 4 };
+  const visible = 6;
+  const inputIds = BigInt64Array.from({ length: 2 * tokens }, (_, at) =>
+    at >= 1 && at <= visible ? 3n : BigInt(5 + Math.floor(random.uniform() * 45)),
+  );
+  const patches = Float32Array.from({ length: 24 * 96 }, () => random.normal());
+  const first = gridPositions(
+    {
+      inputIds: Array.from({ length: tokens }, () => 0),
+      images: [{ grid, tokens: visible, patches, resized: { width: 16, height: 24 } }],
+      imagePositions: [Array.from({ length: visible }, (_, at) => 1 + at)],
+    },
+    2,
+  );
+  return {
+    batchSize: 2,
+    sequenceLength: tokens,
+    inputIds,
+    attentionMask: Uint8Array.from({ length: 2 * tokens }, (_, at) => (at < tokens + 12 ? 1 : 0)),
+    positionIds: Int32Array.from(first.flatMap((axis) => [...axis, ...Array.from({ length: tokens }, (_, at) => at)])),
+    labels: Int32Array.from(inputIds, (id, at) => (at % tokens > 8 && at < tokens + 12 ? Number(id) : -100)),
+    pixelPatches: patches,
+    pictures: [{ grid, tokens: visible, row: 0 }],
+    imageRows: Int32Array.from({ length: visible }, (_, at) => 1 + at),
+  };
+}
+
+let directory: string;
+beforeAll(async () => {
+  directory = await mkdtemp(join(tmpdir(), "drydock-long-"));
+  await createRandomModel(config, directory, 1);
+});
+afterAll(async () => await rm(directory, { recursive: true, force: true }));
+
+test.each([
+  ["in one piece", false],
+  ["layer by layer", true],
+])("attention and loss piece by piece give the gradients of whole arrays, %s", async (_how, recomputes) => {
+  const batch = twoRows();
+  const whole = await gradientsOf(directory, batch, recomputes);
+  const pieces = await gradientsOf(directory, batch, recomputes, { attention: 600, logits: 200 });
+  expect(pieces.loss).toBeCloseTo(whole.loss, 5);
+  for (const [name, values] of whole.gradients) {
+    const largest = values.reduce((most, value) => Math.max(most, Math.abs(value)), 1e-4);
+    const difference = (pieces.gradients.get(name) as Float32Array).reduce(
+      (most, value, at) => Math.max(most, Math.abs(value - (values[at] as number))),
+      0,
+    );
+    expect(difference / largest, name).toBeLessThan(1e-5);
+  }
+});
+
+/** Shapes of all arrays of a graph, those inside its pieces too. */
+function shapesOf(roots: readonly Node[]): string[] {
+  return topologicalOrder(roots).flatMap((node) => [
+    ...[node.shape, ...node.furtherShapes].map((shape) => shape.join()),
+    ...(node.body ? shapesOf([...node.body.joined, ...node.body.summed]) : []),
+  ]);
+}
+
+test("a limited pass has no array of all queries and keys, nor of all logits, forward or backward", () => {
+  const model = openModel(config);
+  const shapes = (limits: object): string[] =>
+    shapesOf(Object.values(trainingGraph(model, true, () => false, lora, false, limits).outputs));
+  const lora = { rank: 2, scale: 1, dropout: 0, modules: new Set(["model.language_model.layers.0.self_attn.q_proj"]) };
+  const isLarge = (shape: string): boolean => /T,T$|L,50$|4\*Q,4\*Q$/.test(shape);
+  expect(shapes({}).filter(isLarge).length).toBeGreaterThan(5);
+  expect(shapes({ attention: 1 << 20, logits: 1 << 20 }).filter(isLarge)).toEqual([]);
+});
+
+test("limits are set for long rows, large pictures and many logits only", () => {
+  const batch = twoRows();
+  const few = { rows: 10, vocabulary: 50 };
+  expect(arrayLimits(batch, few)).toEqual({});
+  expect(arrayLimits({ ...batch, sequenceLength: longRow + 1 }, few)).toHaveProperty("attention");
+  const grid = { time: 1, height: 34, width: 34 };
+  expect(arrayLimits({ ...batch, pictures: [{ grid, tokens: 289, row: 0 }] }, few)).toHaveProperty("attention");
+  expect(arrayLimits(batch, { rows: logitElements / 50 + 1, vocabulary: 50 })).toEqual({ logits: logitElements });
+});
