@@ -12,6 +12,14 @@ export interface WeightLocation {
   readonly dtype: "float32" | "bfloat16" | "float16";
 }
 
+/** How a graph is computed, where that is not all in float32 from arrays of the host. */
+export interface Precision {
+  /** What matrix products compute in; all else, and what is added to their results, stays float32. */
+  readonly matrices?: "float16" | "bfloat16";
+  /** Types of frozen weights that are fed as they are stored, as input `<name>:stored`. */
+  readonly stored?: ReadonlyMap<string, "float16" | "bfloat16">;
+}
+
 export interface EncodedGraph {
   readonly model: Uint8Array;
   /** Names of the graph inputs that the caller must feed, symbol sizes (`dim:B*T`, int64 `[1]`) included. */
@@ -38,8 +46,9 @@ const irVersion = 10;
 export function encodeOnnx(
   outputs: Readonly<Record<string, Node>>,
   weights: ReadonlyMap<string, WeightLocation> = new Map(),
+  precision: Precision = {},
 ): EncodedGraph {
-  const encoder = new Encoder(weights);
+  const encoder = new Encoder(weights, precision);
   return encoder.encode(outputs);
 }
 
@@ -58,7 +67,10 @@ interface PlainNode {
 class Encoder {
   readonly #weights: ReadonlyMap<string, WeightLocation>;
   readonly #nodes: PlainNode[] = [];
-  readonly #inputs: Map<string, { dtype: DType; shape: Shape }>;
+  readonly #precision: Precision;
+  readonly #inputs: Map<string, { dtype: keyof typeof elementTypes; shape: Shape }>;
+  /** Names of values in another type, by value and type. */
+  readonly #casts = new Map<string, string>();
   readonly #dimensions: Map<string, string>;
   readonly #initializers: Map<string, (writer: ProtobufWriter) => void>;
   /** Of a graph inside a node: what its names begin with, and the names that its leaves have. */
@@ -68,10 +80,14 @@ class Encoder {
   /** @param outer  the encoder of the graph around a body: sizes and constants are written there, once */
   constructor(
     weights: ReadonlyMap<string, WeightLocation>,
+    precision: Precision,
     outer?: { readonly encoder: Encoder; readonly prefix: string; readonly aliases: ReadonlyMap<Node, string> },
   ) {
     this.#weights = weights;
-    this.#inputs = outer ? outer.encoder.#inputs : new Map<string, { dtype: DType; shape: Shape }>();
+    this.#precision = precision;
+    this.#inputs = outer
+      ? outer.encoder.#inputs
+      : new Map<string, { dtype: keyof typeof elementTypes; shape: Shape }>();
     this.#dimensions = outer ? outer.encoder.#dimensions : new Map<string, string>();
     this.#initializers = outer ? outer.encoder.#initializers : new Map<string, (writer: ProtobufWriter) => void>();
     this.#prefix = outer?.prefix ?? "";
@@ -100,7 +116,7 @@ class Encoder {
   ): { write: (writer: ProtobufWriter) => void; sums: readonly string[] } {
     const body = node.body as Body;
     const prefix = `${this.name(node)}/`;
-    const inner = new Encoder(this.#weights, { encoder: this, prefix, aliases });
+    const inner = new Encoder(this.#weights, this.#precision, { encoder: this, prefix, aliases });
     const pieces = new Set(body.pieces);
     const order = topologicalOrder([...body.joined, ...body.summed]).filter((each) => !pieces.has(each));
     for (const each of order.sort((a, b) => a.id - b.id)) if (!aliases.has(each)) inner.#encodeNode(each);
@@ -187,6 +203,8 @@ class Encoder {
   addWeight(node: Node): void {
     const name = node.attributes["name"] as string;
     const location = this.#weights.get(name);
+    const fed = this.#precision.stored?.get(name);
+    if (!location && fed) return this.#addStoredInput(node, fed);
     if (!location) return this.addInput(node);
     const stored = location.dtype === "float32" ? nameOf(node) : `${nameOf(node)}:stored`;
     this.#initializers.set(stored, (tensor) => {
@@ -207,6 +225,36 @@ class Encoder {
     });
     if (stored !== nameOf(node))
       this.#plain({ type: "Cast", inputs: [stored], outputs: [nameOf(node)], integers: { to: elementTypes.float32 } });
+  }
+
+  #addStoredInput(node: Node, type: "float16" | "bfloat16"): void {
+    const [name, stored] = [nameOf(node), `${nameOf(node)}:stored`];
+    this.#inputs.set(stored, { dtype: type, shape: node.shape });
+    this.#casts.set(`${name}:${type}`, stored);
+    this.#plain({ type: "Cast", inputs: [stored], outputs: [name], integers: { to: elementTypes.float32 } });
+  }
+
+  /** A matrix product: in the precision of matrices, its addend added in float32. */
+  product(node: PlainNode): void {
+    const type = this.#precision.matrices;
+    if (!type) return this.#plain(node);
+    const [output = ""] = node.outputs;
+    const [a = "", b = "", addend] = node.inputs;
+    const low = `${output}:${type}`;
+    this.#plain({ ...node, inputs: [this.#cast(a, type), this.#cast(b, type)], outputs: [low] });
+    const wide = addend === undefined ? output : `${output}:product`;
+    this.#plain({ type: "Cast", inputs: [low], outputs: [wide], integers: { to: elementTypes.float32 } });
+    if (addend !== undefined) this.#plain({ type: "Add", inputs: [wide, addend], outputs: [output] });
+  }
+
+  #cast(name: string, type: "float16" | "bfloat16"): string {
+    const key = `${name}:${type}`;
+    let known = this.#casts.get(key);
+    if (known === undefined) {
+      this.#casts.set(key, (known = `${this.#prefix}${key}:cast`));
+      this.#plain({ type: "Cast", inputs: [name], outputs: [known], integers: { to: elementTypes[type] } });
+    }
+    return known;
   }
 
   /** Name of an int64 tensor that holds `shape`: constants and symbol inputs joined. */
@@ -299,7 +347,7 @@ const matrix =
   (type: string, domain?: string): Encoding =>
   (node, encoder, inputs) => {
     const { transA, transB, alpha } = node.attributes as { transA: boolean; transB: boolean; alpha: number };
-    encoder.plain({
+    encoder.product({
       type,
       ...(domain ? { domain } : {}),
       inputs,
@@ -535,7 +583,12 @@ function writeTensor(
   writer.bytes(9, raw);
 }
 
-function writeValueInfo(writer: ProtobufWriter, name: string, dtype: DType, shape: Shape): void {
+function writeValueInfo(
+  writer: ProtobufWriter,
+  name: string,
+  dtype: keyof typeof elementTypes,
+  shape: Shape,
+): void {
   writer.text(1, name);
   writer.message(2, (type) =>
     type.message(1, (tensor) => {
