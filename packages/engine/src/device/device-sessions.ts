@@ -125,11 +125,7 @@ export class DeviceSessions {
   }
 
   /** Runs with bindings; answers the values of outputs that were bound to a memory, in order. */
-  #bound(
-    session: Handle,
-    inputs: readonly (readonly [string, Handle])[],
-    outputs: readonly OutputBinding[],
-  ): Handle[] {
+  #bound(session: Handle, inputs: readonly (readonly [string, Handle])[], outputs: readonly OutputBinding[]): Handle[] {
     const binding = this.#ort.given("CreateIoBinding", session);
     try {
       for (const [name, value] of inputs) this.#ort.call("BindInput", binding, name, value);

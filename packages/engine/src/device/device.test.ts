@@ -51,11 +51,24 @@ test("outputs stay on the device, are written in place, or come back, as each is
   expect([...(host["z"] as Float32Array)]).toEqual([10, 40, 90]);
   expect(await read("sum", 3)).toEqual([11, 22, 33]);
   // In place: the array that is read is the one that is written.
-  await device.run({ ...nothing, session, feeds: [floats("b", [1, 1, 1])], stored: { a: "sum" }, inPlace: { y: "sum" }, kept: { z: "z" } });
+  await device.run({
+    ...nothing,
+    session,
+    feeds: [floats("b", [1, 1, 1])],
+    stored: { a: "sum" },
+    inPlace: { y: "sum" },
+    kept: { z: "z" },
+  });
   expect(await read("sum", 3)).toEqual([12, 23, 34]);
   // An output may replace the array that the run read.
   await device.put(floats("z2", [5, 6]));
-  await device.run({ ...nothing, session, feeds: [floats("b", [2, 2])], stored: { a: "z2" }, kept: { y: "z2", z: "z" } });
+  await device.run({
+    ...nothing,
+    session,
+    feeds: [floats("b", [2, 2])],
+    stored: { a: "z2" },
+    kept: { y: "z2", z: "z" },
+  });
   expect(await read("z2", 2)).toEqual([7, 8]);
   expect(await read("z", 2)).toEqual([10, 12]);
   await device.closeSession(session);
@@ -72,7 +85,12 @@ test("what is dropped is gone, and what is held is counted", async () => {
 
 test("a fault of a run names the call and leaves the device usable", async () => {
   const session = await sumAndProduct();
-  const run = device.run({ ...nothing, session, feeds: [floats("a", [1, 2]), floats("b", [1, 2, 3])], wanted: [{ name: "y", shape: [2] }] });
+  const run = device.run({
+    ...nothing,
+    session,
+    feeds: [floats("a", [1, 2]), floats("b", [1, 2, 3])],
+    wanted: [{ name: "y", shape: [2] }],
+  });
   await expect(run).rejects.toThrow(/ONNX Runtime's RunWithBinding failed/);
   await device.put(floats("after", [4]));
   expect(await read("after", 1)).toEqual([4]);
@@ -84,7 +102,8 @@ test("memory of many runs is given back", async () => {
   const size = 100_000;
   await device.put({ name: "big", data: sharedFloats(size), shape: [size], type: "float32" });
   const feeds = [{ name: "b", data: sharedFloats(size), shape: [size], type: "float32" as const }];
-  const run = async () => await device.run({ ...nothing, session, feeds, stored: { a: "big" }, kept: { y: "big", z: "other" } });
+  const run = async () =>
+    await device.run({ ...nothing, session, feeds, stored: { a: "big" }, kept: { y: "big", z: "other" } });
   for (let index = 0; index < 50; index++) await run();
   const before = process.memoryUsage.rss();
   for (let index = 0; index < 400; index++) await run();

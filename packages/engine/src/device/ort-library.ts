@@ -108,12 +108,19 @@ export class OrtLibrary {
     let api: Handle | null;
     try {
       const base = koffi.load(path).func("void *OrtGetApiBase()")() as Handle;
-      api = koffi.call(koffi.decode(base, 0, "void *"), koffi.proto("void *(uint32_t version)"), apiVersion) as Handle | null;
+      api = koffi.call(
+        koffi.decode(base, 0, "void *"),
+        koffi.proto("void *(uint32_t version)"),
+        apiVersion,
+      ) as Handle | null;
     } catch (error) {
       throw new InvalidError("no_onnxruntime", `${path} cannot be loaded: ${messageOf(error)}`, { cause: error });
     }
     if (api === null)
-      throw new InvalidError("no_onnxruntime", `${path} does not have version ${apiVersion} of its C API: it is too old`);
+      throw new InvalidError(
+        "no_onnxruntime",
+        `${path} does not have version ${apiVersion} of its C API: it is too old`,
+      );
     this.#api = api;
   }
 

@@ -2,7 +2,17 @@ import { elementTypes } from "./ort-library.ts";
 import { plainModel, type PlainOperator } from "./plain-model.ts";
 
 /** What the update is given in each step, one number each. */
-export const updateFactors = ["scale", "beta1", "rest1", "beta2", "rest2", "keep", "rate", "rootScale", "epsilon"] as const;
+export const updateFactors = [
+  "scale",
+  "beta1",
+  "rest1",
+  "beta2",
+  "rest2",
+  "keep",
+  "rate",
+  "rootScale",
+  "epsilon",
+] as const;
 export type UpdateFactors = Readonly<Record<(typeof updateFactors)[number], number>>;
 
 /** Arrays of a trained tensor on the device, by its name. */

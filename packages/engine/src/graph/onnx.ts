@@ -583,12 +583,7 @@ function writeTensor(
   writer.bytes(9, raw);
 }
 
-function writeValueInfo(
-  writer: ProtobufWriter,
-  name: string,
-  dtype: keyof typeof elementTypes,
-  shape: Shape,
-): void {
+function writeValueInfo(writer: ProtobufWriter, name: string, dtype: keyof typeof elementTypes, shape: Shape): void {
   writer.text(1, name);
   writer.message(2, (type) =>
     type.message(1, (tensor) => {

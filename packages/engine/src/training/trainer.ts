@@ -13,6 +13,8 @@ import { openModelFolder, readWeights, findTensor, type ModelFolder } from "../w
 import { readFloatTensors, writeSafetensors, type WritableTensor } from "../weights/safetensors.ts";
 import { isDecayed, ThreadedAdamW, type AdamWSettings } from "./adamw.ts";
 import { dropoutMask } from "./dropout.ts";
+import type { DeviceSettings } from "../device/device.ts";
+import { DeviceTraining, type DeviceTrainingOptions } from "../device/device-training.ts";
 import { PipelineGradients } from "../pipeline/pipeline-gradients.ts";
 import type { PipelineStage } from "../pipeline/pipeline-stage.ts";
 import { SharedEnds } from "../pipeline/shared-ends.ts";
@@ -44,6 +46,10 @@ export interface TrainerOptions {
   readonly shardOptimizer?: boolean;
   /** This rank's part of a model that several ranks share layer by layer; absent = the whole model. */
   readonly pipeline?: PipelineStage;
+  /** Where gradients and updates are computed; absent = on the CPU, with arrays of the host. */
+  readonly device?: DeviceSettings;
+  /** What matrix products compute in on a device; float32 unless given. */
+  readonly matrices?: DeviceTrainingOptions["matrices"];
 }
 
 export interface StepResult {
@@ -85,8 +91,10 @@ export class EngineTrainer {
   /** What each stage updates. */
   readonly #stages: readonly (readonly string[])[];
   readonly #update: RankUpdate;
-  readonly #optimizer: ThreadedAdamW;
-  readonly #gradients: GradientSource;
+  #optimizer: Pick<ThreadedAdamW, "gradientNorm" | "step" | "close">;
+  #gradients: GradientSource;
+  /** Holds weights and moments between steps, where a device computes. */
+  #device: DeviceTraining | null = null;
   readonly #sharedEnds: SharedEnds | null;
   readonly #dropoutPaths: readonly { readonly path: string; readonly width: number }[];
   #generator: AnswerGenerator | null = null;
@@ -160,14 +168,16 @@ export class EngineTrainer {
     const tensors = trained.map((tensor) =>
       newTensor(
         tensor,
-        here === undefined || here.has(tensor.name),
+        options.device === undefined && (here === undefined || here.has(tensor.name)),
         initial?.get(tensor.name) ??
           adapter?.tensors.get(tensor.name) ??
           initialLoraTensor(tensor.name, tensor.shape, options.seed),
       ),
     );
     const paths = [...forward.variables.dropoutMasks].map(([path, node]) => ({ path, width: Number(node.shape[1]) }));
-    return new EngineTrainer(folder, options, placement, tensors, paths);
+    const trainer = new EngineTrainer(folder, options, placement, tensors, paths);
+    if (options.device) await trainer.#moveTo(options.device);
+    return trainer;
   }
 
   get model(): Model {
@@ -247,14 +257,17 @@ export class EngineTrainer {
     }
     this.#step = state.step;
     this.#gatheredAtStep = state.step;
+    this.#device?.hostChanged();
   }
 
   /**
-   * Brings the weights of all stages here, where several share the model: before weights are saved and before answers.
-   * Every rank calls it.
+   * Brings the weights of all stages here, where several share the model, and those of the device, with their moments: before
+   * weights are saved and before answers. Every rank calls it.
    */
   async gather(): Promise<void> {
     const { pipeline, collective } = this.#options;
+    if (this.#gatheredAtStep !== this.#step) await this.#device?.download();
+    if (this.#device) this.#gatheredAtStep = this.#step;
     if (!pipeline || !collective || this.#gatheredAtStep === this.#step) return;
     for (const [stage, names] of this.#stages.entries()) {
       const values = names.map((name) => this.#tensor(name).values);
@@ -295,6 +308,27 @@ export class EngineTrainer {
     await this.#gradients.close();
     await this.#optimizer.close();
     await this.#generator?.close();
+  }
+
+  /** @throws InvalidError where the layout needs what a device does not do yet */
+  async #moveTo(device: DeviceSettings): Promise<void> {
+    const { collective, pipeline, recomputes, optimizer, matrices = "float32" } = this.#options;
+    if (collective || pipeline || recomputes)
+      throw new InvalidError(
+        "unsupported_on_device",
+        `${device.kind} device: this engine trains on it with one rank that keeps its activations; several ranks, stages and recomputation run on the CPU only`,
+      );
+    this.#device = await DeviceTraining.open({
+      device,
+      matrices,
+      folder: this.folder,
+      isTrained: (name) => this.#tensors.has(name),
+      lora: this.#placement,
+      optimizer,
+      parts: this.#update.parts,
+      furtherFeeds: (batch, firstRow) => this.#dropoutFeeds(batch, firstRow),
+    });
+    [this.#gradients, this.#optimizer] = [this.#device, this.#device];
   }
 
   #tensor(name: string): TrainedValues {

@@ -120,7 +120,7 @@ function splitRows(graph: GraphBuilder, node: Node): SplitGradient {
 }
 
 /** sum + part; a matrix product adds by itself. */
-function addTo(graph: GraphBuilder, sum: Node, part: Node): Node {
+export function addTo(graph: GraphBuilder, sum: Node, part: Node): Node {
   const [a, b, c] = part.inputs;
   if (part.op !== "Gemm" || !a || !b || c) return graph.add(sum, part);
   return graph.gemm(a, b, { ...(part.attributes as { transA: boolean; transB: boolean; alpha: number }), c: sum });

@@ -1,0 +1,245 @@
+import type { ModelBatch } from "../batch/model-batch.ts";
+import { gradient } from "../graph/gradient.ts";
+import type { Precision } from "../graph/onnx.ts";
+import type { Node } from "../graph/ops.ts";
+import type { LoraPlacement } from "../models/variables.ts";
+import type { Feeds } from "../runtime/feeds.ts";
+import { frozenShapes } from "../segments/training-segments.ts";
+import type { AdamWSettings } from "../training/adamw.ts";
+import { markLast, type GradientSource, type MicroBatches, type StepSums } from "../training/gradient-source.ts";
+import type { TrainedPart } from "../training/rank-update.ts";
+import { addTo, lossFeeds, lossGraph } from "../training/training-graph.ts";
+import type { ModelFolder } from "../weights/model-folder.ts";
+import { Device, type DeviceSettings } from "./device.ts";
+import { DeviceGraph } from "./device-graph.ts";
+import { DeviceWeights } from "./device-weights.ts";
+import { LossScale } from "./loss-scale.ts";
+import { deviceNames, squaresModel, updateFactors, updateModel, type UpdateFactors } from "./update-model.ts";
+
+/** Loss scale that float16 begins with (torch.amp.GradScaler's). */
+const firstScaleOfFloat16 = 2 ** 16;
+
+export interface DeviceTrainingOptions {
+  readonly device: DeviceSettings;
+  /** What matrix products compute in; master weights, moments, norms, softmax and loss are float32 always. */
+  readonly matrices: "float32" | "bfloat16" | "float16";
+  readonly folder: ModelFolder;
+  readonly isTrained: (name: string) => boolean;
+  readonly lora: LoraPlacement | null;
+  readonly optimizer: AdamWSettings;
+  /** The trained tensors with their moments: copied to the device before the first step, and back by `download`. */
+  readonly parts: readonly TrainedPart[];
+  /** Feeds that are no part of the batch, such as dropout masks. */
+  readonly furtherFeeds: (batch: ModelBatch, firstRow: number) => Feeds;
+}
+
+interface CompiledPass {
+  readonly graph: DeviceGraph;
+  /** Trained tensors that the graph reaches. */
+  readonly reached: ReadonlySet<string>;
+}
+
+/**
+ * Gradients and AdamW on a device: weights, gradients and moments stay there from step to step, and only the batch goes in and the
+ * loss and the norm come out. Gradients of looked-up rows are summed in the graph, which is exact on a GPU and on one thread.
+ */
+export class DeviceTraining implements GradientSource {
+  readonly #options: DeviceTrainingOptions;
+  readonly #device: Device;
+  readonly #weights: DeviceWeights;
+  readonly #scale: LossScale;
+  readonly #trained: ReadonlySet<string>;
+  readonly #passes = new Map<string, Promise<CompiledPass>>();
+  readonly #update: number;
+  readonly #squares: number;
+  #isUploaded = false;
+  /** Scale of the gradients that are on the device. */
+  #scaleOfGradients = 1;
+
+  private constructor(options: DeviceTrainingOptions, device: Device, update: number, squares: number) {
+    this.#options = options;
+    this.#device = device;
+    this.#update = update;
+    this.#squares = squares;
+    this.#weights = new DeviceWeights(device, options.folder);
+    this.#scale = new LossScale(options.matrices === "float16" ? firstScaleOfFloat16 : 1);
+    this.#trained = new Set(options.parts.map(({ name }) => name));
+  }
+
+  static async open(options: DeviceTrainingOptions): Promise<DeviceTraining> {
+    const device = await Device.start(options.device);
+    try {
+      const update = await device.open(updateModel(options.parts));
+      const squares = await device.open(squaresModel(options.parts.map(({ name }) => name)));
+      return new DeviceTraining(options, device, update, squares);
+    } catch (error) {
+      await device.close();
+      throw error;
+    }
+  }
+
+  async run(microBatches: MicroBatches, firstRow: number): Promise<StepSums> {
+    await this.#upload();
+    this.#scaleOfGradients = this.#scale.value;
+    let [lossSum, labelTokens, row] = [0, 0, firstRow];
+    for await (const { item: batch } of markLast(microBatches)) {
+      const { feeds, tokens } = lossFeeds(batch);
+      if (tokens > 0) lossSum += await this.#runBatch(batch, row, feeds, tokens, labelTokens > 0);
+      labelTokens += tokens;
+      row += batch.batchSize;
+    }
+    return { lossSum, labelTokens, hasGradients: labelTokens > 0 };
+  }
+
+  /** L2 norm over all gradients. One that is not finite halves the loss scale for the next step. */
+  async gradientNorm(): Promise<number> {
+    const names = this.#options.parts.map(({ name }) => deviceNames.gradient(name));
+    const { squares } = await this.#device.run({
+      session: this.#squares,
+      feeds: [],
+      stored: Object.fromEntries(names.map((name) => [name, name])),
+      inPlace: {},
+      kept: {},
+      wanted: [{ name: "squares", shape: [] }],
+    });
+    const norm = Math.sqrt(squares?.[0] ?? Number.NaN) / this.#scaleOfGradients;
+    this.#scale.observe(Number.isFinite(norm));
+    return norm;
+  }
+
+  /** One AdamW step, as `ThreadedAdamW.step`. */
+  async step(learningRate: number, step: number, gradientScale: number): Promise<void> {
+    const { betas, epsilon, weightDecay } = this.#options.optimizer;
+    const [beta1, beta2] = betas;
+    const factors: UpdateFactors = {
+      scale: gradientScale / this.#scaleOfGradients,
+      beta1,
+      rest1: 1 - beta1,
+      beta2,
+      rest2: 1 - beta2,
+      keep: 1 - learningRate * weightDecay,
+      rate: learningRate / (1 - beta1 ** step),
+      rootScale: 1 / Math.sqrt(1 - beta2 ** step),
+      epsilon,
+    };
+    const arrays = this.#options.parts.flatMap(({ name }) => [
+      deviceNames.values(name),
+      deviceNames.firstMoment(name),
+      deviceNames.secondMoment(name),
+    ]);
+    const gradients = this.#options.parts.map(({ name }) => deviceNames.gradient(name));
+    const used = updateFactors.filter(
+      (name) => name !== "keep" || this.#options.parts.some(({ isDecayed }) => isDecayed),
+    );
+    await this.#device.run({
+      session: this.#update,
+      feeds: used.map((name) => ({ name, data: Float32Array.of(factors[name]), shape: [], type: "float32" })),
+      stored: Object.fromEntries([...arrays, ...gradients].map((name) => [name, name])),
+      inPlace: Object.fromEntries(arrays.map((name) => [`new:${name}`, name])),
+      kept: {},
+      wanted: [],
+    });
+  }
+
+  /** The arrays of the host have changed: they are copied to the device before the next step. */
+  hostChanged(): void {
+    this.#isUploaded = false;
+  }
+
+  /** Copies weights and moments to the arrays of the host. */
+  async download(): Promise<void> {
+    if (!this.#isUploaded) return;
+    for (const part of this.#options.parts)
+      for (const [name, array] of arraysOf(part)) await this.#device.get(name, array, part.shape);
+  }
+
+  async close(): Promise<void> {
+    await this.#device.close();
+  }
+
+  async #upload(): Promise<void> {
+    if (this.#isUploaded) return;
+    for (const part of this.#options.parts)
+      for (const [name, data] of arraysOf(part))
+        await this.#device.put({ name, data, shape: part.shape, type: "float32" });
+    this.#isUploaded = true;
+  }
+
+  async #runBatch(batch: ModelBatch, firstRow: number, loss: Feeds, tokens: number, adds: boolean): Promise<number> {
+    const { folder, furtherFeeds, parts } = this.#options;
+    const { graph, reached } = await this.#pass(batch.pictures.length > 0, adds);
+    if (!adds)
+      for (const { name, shape, values } of parts)
+        if (!reached.has(name))
+          await this.#device.put({
+            name: deviceNames.gradient(name),
+            data: new Float32Array(values.length),
+            shape,
+            type: "float32",
+          });
+    const results = await graph.run({
+      feeds: {
+        ...folder.model.feeds(batch),
+        ...loss,
+        ...furtherFeeds(batch, firstRow),
+        "loss-scale": { data: Float32Array.of(this.#scaleOfGradients), shape: [] },
+      },
+      symbols: { ...folder.model.symbols(batch), L: tokens },
+      storedName: (input) => this.#storedName(input),
+      kept: Object.fromEntries([...reached].map((name) => [`gradient:${name}`, deviceNames.gradient(name)])),
+      wanted: ["loss"],
+    });
+    return results["loss"]?.[0] ?? Number.NaN;
+  }
+
+  #storedName(input: string): string | null {
+    if (input.startsWith("sum:")) return deviceNames.gradient(input.slice("sum:".length));
+    if (this.#trained.has(input)) return deviceNames.values(input);
+    const weight = input.replace(/:stored$/, "");
+    return this.#weights.has(weight) ? deviceNames.frozen(weight) : null;
+  }
+
+  #pass(hasImages: boolean, adds: boolean): Promise<CompiledPass> {
+    const key = JSON.stringify({ hasImages, adds });
+    const known = this.#passes.get(key) ?? this.#compile(hasImages, adds);
+    this.#passes.set(key, known);
+    return known;
+  }
+
+  async #compile(hasImages: boolean, adds: boolean): Promise<CompiledPass> {
+    const { folder, isTrained, lora, matrices } = this.#options;
+    const { forward, loss } = lossGraph(folder.model, hasImages, isTrained, lora);
+    const { graph, variables } = forward;
+    const trained = [...variables.trained];
+    const scaled = graph.mul(loss, graph.input("loss-scale", []));
+    const parts = gradient(
+      graph,
+      scaled,
+      trained.map(([, node]) => node),
+    );
+    const outputs: Record<string, Node> = { loss };
+    trained.forEach(([name], index) => {
+      const part = parts[index] as Node;
+      outputs[`gradient:${name}`] = adds ? addTo(graph, graph.input(`sum:${name}`, part.shape), part) : part;
+    });
+    const frozen = frozenShapes(variables);
+    await this.#weights.put(frozen);
+    const precision: Precision = {
+      ...(matrices === "float32" ? {} : { matrices }),
+      stored: this.#weights.typesOf(frozen),
+    };
+    return {
+      graph: await DeviceGraph.compile(this.#device, outputs, precision),
+      reached: new Set(trained.map(([name]) => name)),
+    };
+  }
+}
+
+/** Arrays of a part that live on the device, by their names there. */
+function arraysOf({ name, values, firstMoment, secondMoment }: TrainedPart): [string, Float32Array][] {
+  return [
+    [deviceNames.values(name), values],
+    [deviceNames.firstMoment(name), firstMoment],
+    [deviceNames.secondMoment(name), secondMoment],
+  ];
+}

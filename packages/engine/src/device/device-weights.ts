@@ -1,0 +1,56 @@
+import type { Shape } from "../graph/shape.ts";
+import { findTensor, readWeights, type ModelFolder } from "../weights/model-folder.ts";
+import { readTensorBytes } from "../weights/safetensors.ts";
+import type { Device } from "./device.ts";
+import { deviceNames } from "./update-model.ts";
+
+type HalfType = "float16" | "bfloat16";
+const halfTypes: Readonly<Record<string, HalfType>> = { BF16: "bfloat16", F16: "float16" };
+
+/** Frozen weights of a model on a device, each put there when a graph first needs it, in the type in which it is stored. */
+export class DeviceWeights {
+  readonly #device: Device;
+  readonly #folder: ModelFolder;
+  readonly #known = new Map<string, Promise<void>>();
+
+  constructor(device: Device, folder: ModelFolder) {
+    this.#device = device;
+    this.#folder = folder;
+  }
+
+  /** Whether a weight was put on the device. */
+  has(name: string): boolean {
+    return this.#known.has(name);
+  }
+
+  /** Types of the weights that are not stored in float32. */
+  typesOf(shapes: ReadonlyMap<string, Shape>): Map<string, HalfType> {
+    return new Map(
+      [...shapes].flatMap(([name, shape]): [string, HalfType][] => {
+        const type = halfTypes[findTensor(this.#folder, name, shape.map(Number)).entry.type];
+        return type ? [[name, type]] : [];
+      }),
+    );
+  }
+
+  /** @throws InvalidError when the folder lacks a weight */
+  async put(shapes: ReadonlyMap<string, Shape>): Promise<void> {
+    for (const [name, shape] of shapes) {
+      let known = this.#known.get(name);
+      if (!known) this.#known.set(name, (known = this.#put(name, shape.map(Number))));
+      await known;
+    }
+  }
+
+  async #put(name: string, shape: readonly number[]): Promise<void> {
+    const { header, entry, storedName } = findTensor(this.#folder, name, shape);
+    const type = halfTypes[entry.type];
+    if (!type) {
+      const data = (await readWeights(this.#folder, [name])).get(name) as Float32Array;
+      return await this.#device.put({ name: deviceNames.frozen(name), data, shape, type: "float32" });
+    }
+    const bytes = (await readTensorBytes(header, storedName)).slice();
+    const data = new Uint16Array(bytes.buffer, 0, bytes.byteLength / Uint16Array.BYTES_PER_ELEMENT);
+    await this.#device.put({ name: deviceNames.frozen(name), data, shape, type });
+  }
+}
