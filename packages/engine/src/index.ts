@@ -17,7 +17,7 @@ export { resizeBicubic, type PassOrder } from "./image/resize-bicubic.ts";
 export { loadModel, type LoadedModel } from "./models/load-model.ts";
 export { openModel } from "./models/families.ts";
 export { loadImageProcessor } from "./models/load-image-processor.ts";
-export { chatMl, type Model } from "./models/model.ts";
+export { chatMl, wholeForward, type Model } from "./models/model.ts";
 export { gridPositions } from "./models/parts/grid-positions.ts";
 export { createRandomModel } from "./models/random-model.ts";
 export { openPipeline, type OpenPipeline } from "./pipeline/open-pipeline.ts";
@@ -38,9 +38,9 @@ export {
 } from "./training/trainer.ts";
 export { openModelFolder, readWeights, type ModelFolder } from "./weights/model-folder.ts";
 export {
-  readFloatTensors,
   readSafetensorsHeader,
   readTensorBytes,
   writeSafetensors,
   type WritableTensor,
 } from "./weights/safetensors.ts";
+export { readFloatTensors } from "./weights/read-floats.ts";

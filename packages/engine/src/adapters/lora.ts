@@ -6,12 +6,8 @@ import type { LoraPlacement } from "../models/variables.ts";
 import { wholeForward, type Model } from "../models/model.ts";
 import { decoderPath } from "../models/parts/text-decoder.ts";
 import { SeededRandom } from "../training/random.ts";
-import {
-  readFloatTensors,
-  readSafetensorsHeader,
-  writeSafetensors,
-  type WritableTensor,
-} from "../weights/safetensors.ts";
+import { readSafetensorsHeader, writeSafetensors, type WritableTensor } from "../weights/safetensors.ts";
+import { readFloatTensors } from "../weights/read-floats.ts";
 
 /** What a user chooses of LoRA. */
 export interface LoraOptions {
@@ -112,7 +108,7 @@ const AdapterConfig = z.object({
 export async function readAdapter(directory: string): Promise<Adapter> {
   const config = await readAdapterConfig(join(directory, "adapter_config.json"));
   const header = await readSafetensorsHeader(join(directory, "adapter_model.safetensors"));
-  const stored = await readFloatTensors(header, header.tensors.keys());
+  const stored = await readFloatTensors(header, header.tensors.keys(), { needsFinite: true });
   const tensors = new Map<string, Float32Array>();
   const modules = new Set<string>();
   for (const [key, values] of stored) {

@@ -3,7 +3,8 @@ import { join, resolve } from "node:path";
 import { describe, expect, test } from "vitest";
 import type { ProcessedImage } from "../image/image-processor.ts";
 import { gridPositions } from "../models/parts/grid-positions.ts";
-import { readFloatTensors, readSafetensorsHeader, readTensorBytes } from "../weights/safetensors.ts";
+import { readSafetensorsHeader, readTensorBytes } from "../weights/safetensors.ts";
+import { readFloatTensors } from "../weights/read-floats.ts";
 import { collate } from "./collate.ts";
 import type { EncodedRow } from "./conversation-encoder.ts";
 

@@ -3,12 +3,8 @@ import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import sharp from "sharp";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import {
-  readFloatTensors,
-  readSafetensorsHeader,
-  readTensorBytes,
-  type SafetensorsHeader,
-} from "../weights/safetensors.ts";
+import { readSafetensorsHeader, readTensorBytes, type SafetensorsHeader } from "../weights/safetensors.ts";
+import { readFloatTensors } from "../weights/read-floats.ts";
 import { loadImageProcessor } from "../models/load-image-processor.ts";
 import { QwenImageProcessor } from "./qwen-image-processor.ts";
 

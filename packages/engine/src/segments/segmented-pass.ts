@@ -1,7 +1,7 @@
 import type { Shape } from "../graph/shape.ts";
-import type { Feeds, FeedTensor, Symbols } from "../runtime/feeds.ts";
+import type { Feeds, Symbols } from "../runtime/feeds.ts";
 import { addRows, type GradientPass } from "../training/backward-pass.ts";
-import type { FrozenWeights } from "../weights/frozen-weights.ts";
+import type { BorrowedWeights, FrozenWeights } from "../weights/frozen-weights.ts";
 import type { CompiledGraph } from "../runtime/compiled-graph.ts";
 import type { Segment, SegmentGraph } from "./cut-graph.ts";
 import { SegmentSessions } from "./segment-sessions.ts";
@@ -18,19 +18,22 @@ export interface SegmentedPassOptions {
 interface CompiledPart {
   readonly graph: SegmentGraph;
   readonly session: CompiledGraph;
+  /** Shapes of the frozen weights that it reads, by name. */
+  readonly frozen: ReadonlyMap<string, readonly number[]>;
 }
 
 /**
  * Loss and gradients of micro-batches, one segment after the other: forward to the last one, then back, each segment's
  * activations computed again for its backward pass. Frozen weights are fed like trained ones, so that both passes of a
- * segment, and segments that are built alike, use the same memory and the same session.
+ * segment, and segments that are built alike, use the same memory and the same session. They are borrowed for the time that
+ * a segment runs, and those of the next segment are read in the meantime.
  */
 export class SegmentedPass implements GradientPass {
   readonly #segments: readonly Segment[];
   readonly #forward: readonly (CompiledPart | null)[];
   readonly #backward: readonly (CompiledPart | null)[];
   readonly #sessions: SegmentSessions;
-  readonly #frozen: Feeds;
+  readonly #weights: FrozenWeights;
   readonly #adds: boolean;
   /** Weights whose gradient is written over by the first backward pass that reaches it. */
   readonly #written: ReadonlySet<string>;
@@ -41,14 +44,14 @@ export class SegmentedPass implements GradientPass {
     forward: readonly (CompiledPart | null)[],
     backward: readonly (CompiledPart | null)[],
     sessions: SegmentSessions,
-    frozen: Feeds,
+    weights: FrozenWeights,
     adds: boolean,
   ) {
     this.#segments = segments;
     this.#forward = forward;
     this.#backward = backward;
     this.#sessions = sessions;
-    this.#frozen = frozen;
+    this.#weights = weights;
     this.#adds = adds;
     this.#written = writtenFirst(backward.flatMap((part) => part?.graph ?? []).toReversed());
   }
@@ -65,11 +68,10 @@ export class SegmentedPass implements GradientPass {
   ): Promise<SegmentedPass> {
     const sessions = new SegmentSessions(options);
     const compile = async (graph: SegmentGraph | null): Promise<CompiledPart | null> =>
-      graph && { graph, session: await sessions.sessionOf(graph) };
+      graph && compiledPart(graph, await sessions.sessionOf(graph), frozenShapes);
     const forward = await inTurn(segments, async (segment) => await compile(segment.forward));
     const backward = await inTurn(segments, async (segment) => await compile(segment.backward(options.adds)));
-    const frozen = await readFrozen(weights, segments, frozenShapes);
-    return new SegmentedPass(segments, forward, backward, sessions, frozen, options.adds);
+    return new SegmentedPass(segments, forward, backward, sessions, weights, options.adds);
   }
 
   /** Sessions that serve all segments. */
@@ -83,11 +85,10 @@ export class SegmentedPass implements GradientPass {
     gradients: ReadonlyMap<string, Float32Array>,
     completed: (names: readonly string[]) => void = () => undefined,
   ): Promise<number> {
-    const given = { ...this.#frozen, ...feeds };
     const values = new ValueStore(symbols, this.#spare);
     this.clear(gradients);
-    await this.forward(given, symbols, values);
-    const loss = await this.backward(given, symbols, values, gradients, completed);
+    await this.forward(feeds, symbols, values);
+    const loss = await this.backward(feeds, symbols, values, gradients, completed);
     this.#spare = values.empty();
     return loss;
   }
@@ -99,12 +100,10 @@ export class SegmentedPass implements GradientPass {
 
   /** Computes what each segment gives, all but the last segment of the model. */
   async forward(feeds: Feeds, symbols: Symbols, values: ValueStore): Promise<void> {
-    const given = { ...this.#frozen, ...feeds };
-    for (const [index, segment] of this.#segments.entries()) {
-      const part = this.#forward[index];
+    for await (const { index, part, frozen } of this.#inTurn([...this.#forward.entries()])) {
       if (!part) continue;
-      for (const value of segment.gives) values.make(value.name, value);
-      await runPart(part, given, symbols, values);
+      for (const value of (this.#segments[index] as Segment).gives) values.make(value.name, value);
+      await runPart(part, { ...frozen, ...feeds }, symbols, values);
     }
   }
 
@@ -121,11 +120,10 @@ export class SegmentedPass implements GradientPass {
     gradients: ReadonlyMap<string, Float32Array>,
     completed: (names: readonly string[]) => void,
   ): Promise<number> {
-    const given = { ...this.#frozen, ...feeds };
     let loss = Number.NaN;
-    for (let index = this.#segments.length - 1; index >= 0; index--) {
+    for await (const { index, part, frozen } of this.#inTurn([...this.#backward.entries()].toReversed())) {
       const segment = this.#segments[index] as Segment;
-      const part = this.#backward[index];
+      const given = { ...frozen, ...feeds };
       if (part) loss = (await this.#backwardOf(part, segment, given, symbols, values, gradients)) ?? loss;
       for (const { name } of segment.gives) {
         values.letGo(name);
@@ -138,6 +136,34 @@ export class SegmentedPass implements GradientPass {
 
   async close(): Promise<void> {
     await this.#sessions.close();
+  }
+
+  /** Parts with the weights that they read, which stay until the next one is asked for. */
+  async *#inTurn(
+    parts: readonly (readonly [number, CompiledPart | null])[],
+  ): AsyncGenerator<{ readonly index: number; readonly part: CompiledPart | null; readonly frozen: Feeds }> {
+    const borrow = (at: number): Promise<BorrowedWeights> => {
+      const borrowed = this.#weights.borrow(parts[at]?.[1]?.frozen ?? new Map());
+      borrowed.catch(() => undefined); // thrown where it is awaited, unless an earlier part failed before that
+      return borrowed;
+    };
+    let next = borrow(0);
+    try {
+      for (const [at, [index, part]] of parts.entries()) {
+        const borrowed = await next;
+        next = borrow(at + 1);
+        try {
+          yield { index, part, frozen: borrowed.feeds };
+        } finally {
+          borrowed.release();
+        }
+      }
+    } finally {
+      next.then(
+        ({ release }) => release(),
+        () => undefined,
+      );
+    }
   }
 
   async #backwardOf(
@@ -216,15 +242,17 @@ function writtenFirst(graphs: readonly SegmentGraph[]): ReadonlySet<string> {
   return written;
 }
 
-/** Frozen weights of some segments, in shared memory. */
-async function readFrozen(
-  weights: FrozenWeights,
-  segments: readonly Segment[],
-  shapes: ReadonlyMap<string, Shape>,
-): Promise<Feeds> {
-  const names = [...shapes.keys()].filter((name) => segments.some(({ reads }) => reads.has(name)));
-  const feeds = await inTurn(names, async (name) => await weights.get(name, (shapes.get(name) as Shape).map(Number)));
-  return Object.fromEntries(names.map((name, index) => [name, feeds[index] as FeedTensor]));
+function compiledPart(
+  graph: SegmentGraph,
+  session: CompiledGraph,
+  frozenShapes: ReadonlyMap<string, Shape>,
+): CompiledPart {
+  const frozen = new Map<string, readonly number[]>();
+  for (const [name, meaning] of graph.inputs) {
+    const shape = frozenShapes.get(meaning);
+    if (shape && session.inputNames.has(name)) frozen.set(meaning, shape.map(Number));
+  }
+  return { graph, session, frozen };
 }
 
 async function inTurn<T, R>(items: readonly T[], work: (item: T) => Promise<R>): Promise<R[]> {

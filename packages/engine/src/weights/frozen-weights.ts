@@ -1,25 +1,110 @@
 import type { FeedTensor } from "../runtime/feeds.ts";
-import { toShared } from "../runtime/shared-floats.ts";
-import { readWeights, type ModelFolder } from "./model-folder.ts";
+import { sharedFloats } from "../runtime/shared-floats.ts";
+import { FloatReader } from "./float-reader.ts";
+import { findTensor, type ModelFolder } from "./model-folder.ts";
 
-/** Weights of a model as float32 in shared memory, each read when it is first asked for. */
+/** Float32 values that stay read: 1 GiB. */
+const usualCapacityBytes = 2 ** 30;
+
+interface Held {
+  readonly tensor: FeedTensor & { readonly data: Float32Array };
+  readonly ready: Promise<void>;
+  users: number;
+}
+
+/** Weights that are read and stay until they are released. */
+export interface BorrowedWeights {
+  readonly feeds: Readonly<Record<string, FeedTensor>>;
+  release(): void;
+}
+
+/**
+ * Frozen weights of a model as float32 in shared memory. They are read when they are asked for and stay while they fit in the
+ * capacity; of a larger model those that were not used for longest make room, so that it streams through a few layers'
+ * memory. Memory of a weight goes to the next one of its size: layers that are alike follow each other in the same arrays,
+ * and none waits for the garbage collection of two threads.
+ */
 export class FrozenWeights {
   readonly #folder: ModelFolder;
-  readonly #known = new Map<string, Promise<FeedTensor>>();
+  readonly #capacityBytes: number;
+  /** Longest unused first. */
+  readonly #held = new Map<string, Held>();
+  readonly #reader = new FloatReader();
+  #heldBytes = 0;
+  #reads: Promise<void> = Promise.resolve();
 
-  constructor(folder: ModelFolder) {
+  constructor(folder: ModelFolder, capacityBytes = usualCapacityBytes) {
     this.#folder = folder;
+    this.#capacityBytes = capacityBytes;
   }
 
-  /** @throws InvalidError when the folder lacks the weight */
-  async get(name: string, shape: readonly number[]): Promise<FeedTensor> {
-    let known = this.#known.get(name);
-    if (!known) this.#known.set(name, (known = this.#read(name, shape)));
-    return await known;
+  /** Bytes of the values that are held now. */
+  get heldBytes(): number {
+    return this.#heldBytes;
   }
 
-  async #read(name: string, shape: readonly number[]): Promise<FeedTensor> {
-    const data = (await readWeights(this.#folder, [name])).get(name) as Float32Array;
-    return { data: toShared(data), shape };
+  /**
+   * @param shapes  of the weights wanted, by name
+   * @throws InvalidError when the folder lacks one, it has another shape, or a number in it is not finite
+   */
+  async borrow(shapes: ReadonlyMap<string, readonly number[]>): Promise<BorrowedWeights> {
+    const taken = [...shapes].map(([name, shape]): [string, Held] => [name, this.#take(name, shape)]);
+    const release = (): void => {
+      for (const [, held] of taken) held.users--;
+      taken.length = 0;
+      this.#makeRoom(0);
+    };
+    try {
+      await Promise.all(taken.map(async ([, { ready }]) => await ready));
+    } catch (error) {
+      release();
+      throw error;
+    }
+    return { feeds: Object.fromEntries(taken.map(([name, { tensor }]) => [name, tensor])), release };
+  }
+
+  #take(name: string, shape: readonly number[]): Held {
+    const known = this.#held.get(name);
+    const held = known ?? this.#read(name, shape);
+    held.users++;
+    this.#held.delete(name);
+    this.#held.set(name, held);
+    return held;
+  }
+
+  #read(name: string, shape: readonly number[]): Held {
+    const { header, entry } = findTensor(this.#folder, name, shape);
+    const data = this.#memory(shape.reduce((count, size) => count * size, 1));
+    // One file read at a time: the buffer is one, and two would only take the disk from each other.
+    const ready = this.#reads.then(async () => await this.#reader.read(header.path, entry, data, true));
+    this.#reads = ready.catch(() => {
+      // Told by `ready` to whoever asked; asked again, it is read again.
+      if (this.#held.delete(name)) this.#heldBytes -= data.byteLength;
+    });
+    return { tensor: { data, shape }, ready, users: 0 };
+  }
+
+  #memory(length: number): Float32Array {
+    const bytes = length * Float32Array.BYTES_PER_ELEMENT;
+    if (this.#heldBytes + bytes > this.#capacityBytes) {
+      for (const [name, { tensor, users }] of this.#held) {
+        if (users > 0 || tensor.data.length !== length) continue;
+        this.#held.delete(name);
+        return tensor.data;
+      }
+      this.#makeRoom(bytes);
+    }
+    this.#heldBytes += bytes;
+    return sharedFloats(length);
+  }
+
+  /** Lets go of weights that nobody uses until `bytes` more fit. */
+  #makeRoom(bytes: number): void {
+    for (const [name, { tensor, users }] of this.#held) {
+      if (this.#heldBytes + bytes <= this.#capacityBytes) return;
+      if (users > 0) continue;
+      this.#held.delete(name);
+      this.#heldBytes -= tensor.data.byteLength;
+    }
   }
 }

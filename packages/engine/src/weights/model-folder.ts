@@ -5,7 +5,8 @@ import { z } from "zod";
 import type { WeightLocation } from "../graph/onnx.ts";
 import { openModel } from "../models/families.ts";
 import type { Model } from "../models/model.ts";
-import { readFloatTensors, readSafetensorsHeader, type SafetensorsHeader, type TensorEntry } from "./safetensors.ts";
+import { readSafetensorsHeader, type SafetensorsHeader, type TensorEntry } from "./safetensors.ts";
+import { readFloatTensors } from "./read-floats.ts";
 
 /** A model folder in Hugging Face layout, opened: its configuration and where each weight lies. No weight is read yet. */
 export interface ModelFolder {
@@ -89,7 +90,7 @@ export async function readWeights(folder: ModelFolder, names: Iterable<string>):
   }
   const result = new Map<string, Float32Array>();
   for (const [header, wanted] of byHeader)
-    for (const [storedName, data] of await readFloatTensors(header, wanted.keys()))
+    for (const [storedName, data] of await readFloatTensors(header, wanted.keys(), { needsFinite: true }))
       result.set(wanted.get(storedName) as string, data);
   return result;
 }

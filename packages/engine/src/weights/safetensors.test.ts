@@ -2,7 +2,8 @@ import { mkdtemp, readFile, rm, truncate, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { readFloatTensors, readSafetensorsHeader, writeSafetensors } from "./safetensors.ts";
+import { readSafetensorsHeader, writeSafetensors } from "./safetensors.ts";
+import { readFloatTensors } from "./read-floats.ts";
 
 let directory: string;
 beforeAll(async () => (directory = await mkdtemp(join(tmpdir(), "drydock-safetensors-"))));

@@ -1,7 +1,6 @@
 import { open, type FileHandle } from "node:fs/promises";
 import { InvalidError, messageOf } from "@drydock/kit";
 import { z } from "zod";
-import { sharedFloats } from "../runtime/shared-floats.ts";
 
 /** Element types that Drydock reads. */
 export const bytesPerElement = {
@@ -51,44 +50,33 @@ export async function readSafetensorsHeader(path: string): Promise<SafetensorsHe
   const file = await open(path, "r");
   try {
     const { size } = await file.stat();
-    const lengthBytes = await readExactly(file, path, 0, 8, size);
-    const length = Number(new DataView(lengthBytes.buffer, lengthBytes.byteOffset).getBigUint64(0, true));
+    if (size < 8) throw badSafetensors(path, `it has ${size} bytes, too few for a safetensors file; fetch it again`);
+    const lengthBytes = new Uint8Array(8);
+    await readExactly(file, path, 0, lengthBytes);
+    const length = Number(new DataView(lengthBytes.buffer).getBigUint64(0, true));
     if (length > maxHeaderBytes || 8 + length > size)
-      throw bad(path, `its header claims ${length} bytes but the file has ${size}; fetch the file again`);
-    const header = parseHeader(path, await readExactly(file, path, 8, length, size));
+      throw badSafetensors(path, `its header claims ${length} bytes but the file has ${size}; fetch the file again`);
+    const text = new Uint8Array(length);
+    await readExactly(file, path, 8, text);
+    const header = parseHeader(path, text);
     return { path, tensors: checkTensors(path, header, 8 + length, size), metadata: metadataOf(header) };
   } finally {
     await file.close();
   }
 }
 
-/** Reads tensors of a file as float32 (BF16, F16 and F64 are converted) into shared memory, by name. */
-export async function readFloatTensors(
+/** Raw bytes of one tensor. @param memory  as large as the tensor; default new memory of this thread */
+export async function readTensorBytes(
   header: SafetensorsHeader,
-  names: Iterable<string>,
-): Promise<Map<string, Float32Array>> {
-  const file = await open(header.path, "r");
-  try {
-    const result = new Map<string, Float32Array>();
-    for (const name of names) {
-      const entry = entryOf(header, name);
-      const { offset, sizeBytes } = entry;
-      const memory = new SharedArrayBuffer(sizeBytes);
-      const bytes = await readExactly(file, header.path, offset, sizeBytes, Number.MAX_SAFE_INTEGER, memory);
-      result.set(name, toFloat32(header.path, entry, bytes));
-    }
-    return result;
-  } finally {
-    await file.close();
-  }
-}
-
-/** Raw bytes of one tensor. */
-export async function readTensorBytes(header: SafetensorsHeader, name: string): Promise<Uint8Array> {
+  name: string,
+  memory?: ArrayBufferLike,
+): Promise<Uint8Array> {
   const entry = entryOf(header, name);
   const file = await open(header.path, "r");
   try {
-    return await readExactly(file, header.path, entry.offset, entry.sizeBytes, Number.MAX_SAFE_INTEGER);
+    const bytes = new Uint8Array(memory ?? new ArrayBuffer(entry.sizeBytes));
+    await readExactly(file, header.path, entry.offset, bytes);
+    return bytes;
   } finally {
     await file.close();
   }
@@ -146,9 +134,9 @@ function parseHeader(path: string, bytes: Uint8Array): Record<string, unknown> {
     const value: unknown = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(bytes));
     if (typeof value === "object" && value !== null && !Array.isArray(value)) return value as Record<string, unknown>;
   } catch (error) {
-    throw bad(path, `its header is no JSON (${messageOf(error)}); fetch the file again`);
+    throw badSafetensors(path, `its header is no JSON (${messageOf(error)}); fetch the file again`);
   }
-  throw bad(path, "its header is no JSON object; fetch the file again");
+  throw badSafetensors(path, "its header is no JSON object; fetch the file again");
 }
 
 function checkTensors(
@@ -162,7 +150,10 @@ function checkTensors(
     if (name === "__metadata__") continue;
     const parsed = HeaderTensor.safeParse(value);
     if (!parsed.success)
-      throw bad(path, `tensor ${name}: ${parsed.error.issues[0]?.path.join(".")}: ${parsed.error.issues[0]?.message}`);
+      throw badSafetensors(
+        path,
+        `tensor ${name}: ${parsed.error.issues[0]?.path.join(".")}: ${parsed.error.issues[0]?.message}`,
+      );
     const {
       dtype,
       shape,
@@ -170,12 +161,12 @@ function checkTensors(
     } = parsed.data;
     const wanted = shape.reduce((count, dimension) => count * dimension, bytesPerElement[dtype]);
     if (end - start !== wanted)
-      throw bad(
+      throw badSafetensors(
         path,
         `tensor ${name} of ${dtype} [${shape.join(", ")}] needs ${wanted} bytes but its offsets span ${end - start}`,
       );
     if (dataStart + end > size)
-      throw bad(
+      throw badSafetensors(
         path,
         `tensor ${name} ends at byte ${dataStart + end} but the file has ${size}; it was cut, fetch it again`,
       );
@@ -191,75 +182,24 @@ function metadataOf(header: Record<string, unknown>): Record<string, string> {
     .parse(header["__metadata__"] ?? {});
 }
 
-function entryOf(header: SafetensorsHeader, name: string): TensorEntry {
+/** @throws InvalidError when the file has no such tensor */
+export function entryOf(header: SafetensorsHeader, name: string): TensorEntry {
   const entry = header.tensors.get(name);
-  if (!entry) throw bad(header.path, `it has no tensor ${name}`);
+  if (!entry) throw badSafetensors(header.path, `it has no tensor ${name}`);
   return entry;
 }
 
-async function readExactly(
-  file: FileHandle,
-  path: string,
-  position: number,
-  length: number,
-  fileSize: number,
-  memory: ArrayBufferLike = new ArrayBuffer(length),
-): Promise<Uint8Array> {
-  if (position + length > fileSize)
-    throw bad(path, `it has ${fileSize} bytes, too few for a safetensors file; fetch it again`);
-  const bytes = new Uint8Array(memory);
+/** Fills `bytes` from a file, from `position` on. @throws InvalidError when the file ends before */
+export async function readExactly(file: FileHandle, path: string, position: number, bytes: Uint8Array): Promise<void> {
   let done = 0;
-  while (done < length) {
-    const { bytesRead } = await file.read(bytes, done, Math.min(length - done, 1 << 28), position + done);
-    if (bytesRead === 0) throw bad(path, `it ends at byte ${position + done}; fetch it again`);
+  while (done < bytes.length) {
+    const { bytesRead } = await file.read(bytes, done, Math.min(bytes.length - done, 1 << 28), position + done);
+    if (bytesRead === 0) throw badSafetensors(path, `it ends at byte ${position + done}; fetch it again`);
     done += bytesRead;
   }
-  return bytes;
 }
 
-/** In shared memory: threads read weights where they lie, and no copy doubles them for a while. */
-function toFloat32(path: string, entry: TensorEntry, bytes: Uint8Array): Float32Array {
-  switch (entry.type) {
-    case "F32":
-      return new Float32Array(bytes.buffer, bytes.byteOffset, entry.sizeBytes / 4);
-    case "BF16": {
-      const halves = new Uint16Array(bytes.buffer, bytes.byteOffset, entry.sizeBytes / 2);
-      const values = sharedFloats(halves.length);
-      const bits = new Uint32Array(values.buffer);
-      for (let index = 0; index < halves.length; index++) bits[index] = (halves[index] as number) << 16;
-      return values;
-    }
-    case "F16": {
-      const halves = new Uint16Array(bytes.buffer, bytes.byteOffset, entry.sizeBytes / 2);
-      const values = sharedFloats(halves.length);
-      for (let index = 0; index < halves.length; index++) values[index] = halfToFloat(halves[index] as number);
-      return values;
-    }
-    case "F64": {
-      const values = sharedFloats(entry.sizeBytes / 8);
-      values.set(new Float64Array(bytes.buffer, bytes.byteOffset, entry.sizeBytes / 8));
-      return values;
-    }
-    case "I64":
-    case "I32":
-    case "I16":
-    case "I8":
-    case "U8":
-    case "BOOL":
-      throw bad(path, `tensor ${entry.name} holds ${entry.type}, not floating-point numbers`);
-  }
-}
-
-/** IEEE 754 binary16 bits to a number. */
-function halfToFloat(bits: number): number {
-  const sign = bits & 0x8000 ? -1 : 1;
-  const exponent = (bits >> 10) & 31;
-  const fraction = bits & 1023;
-  if (exponent === 0) return sign * fraction * 2 ** -24;
-  if (exponent === 31) return fraction ? Number.NaN : sign * Number.POSITIVE_INFINITY;
-  return sign * (1 + fraction / 1024) * 2 ** (exponent - 15);
-}
-
-function bad(path: string, what: string): InvalidError {
+/** The error of a file that is no usable safetensors file. */
+export function badSafetensors(path: string, what: string): InvalidError {
   return new InvalidError("bad_safetensors", `safetensors file ${path} cannot be used: ${what}`);
 }
