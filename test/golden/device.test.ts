@@ -84,6 +84,18 @@ describe.each(["full", "lora"] as const)("training on a device, %s", (mode) => {
   });
 });
 
+test("answers on a device are those of the reference, weights and caches staying there", async () => {
+  const trainer = await EngineTrainer.open({ ...optionsOf("full", 1e-3, 0), device });
+  const generator = await trainer.generator();
+  const answers = await generator.answers(batch.batch, { maxNewTokens: 64, stopTokenIds: [] });
+  expect(answers).toEqual(batch.greedy);
+  const logits = await generator.logits(batch.batch);
+  await trainer.step([batch.batch]);
+  expect(await generator.logits(batch.batch)).not.toEqual(logits); // the weights that were trained answer
+  await generator.close();
+  await trainer.close();
+});
+
 test("half-precision products follow the float32 curve, and a scale keeps their gradients", async () => {
   const { learningRate, steps } = curves.full;
   const trainer = await EngineTrainer.open({ ...optionsOf("full", learningRate, 0), device, matrices: "float16" });

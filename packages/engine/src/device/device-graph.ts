@@ -53,6 +53,10 @@ export class DeviceGraph {
     return this.#inputNames.filter((name) => !sizes.has(name));
   }
 
+  get outputNames(): readonly string[] {
+    return Object.keys(this.#outputs);
+  }
+
   /** Answers the outputs that are wanted. @throws InvalidError when an input is neither given nor on the device */
   async run({ feeds, symbols, storedName, kept, wanted }: DeviceRun): Promise<Record<string, Float32Array>> {
     const given: HostTensor[] = this.#dimensions.map(({ name, dimension }) => ({

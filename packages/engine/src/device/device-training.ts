@@ -10,8 +10,10 @@ import { markLast, type GradientSource, type MicroBatches, type StepSums } from 
 import type { TrainedPart } from "../training/rank-update.ts";
 import { addTo, lossFeeds, lossGraph } from "../training/training-graph.ts";
 import type { ModelFolder } from "../weights/model-folder.ts";
+import type { AnswerPasses } from "../generation/answer-passes.ts";
 import { Device, type DeviceSettings } from "./device.ts";
 import { DeviceGraph } from "./device-graph.ts";
+import { DevicePasses } from "./device-passes.ts";
 import { DeviceWeights } from "./device-weights.ts";
 import { LossScale } from "./loss-scale.ts";
 import { deviceNames, squaresModel, updateFactors, updateModel, type UpdateFactors } from "./update-model.ts";
@@ -153,6 +155,22 @@ export class DeviceTraining implements GradientSource {
       for (const [name, array] of arraysOf(part)) await this.#device.get(name, array, part.shape);
   }
 
+  /** Answers with the weights as they are on the device. */
+  passes(lora: LoraPlacement | null): AnswerPasses {
+    const { folder, matrices, isTrained } = this.#options;
+    const upload = async (): Promise<void> => await this.#upload();
+    return new DevicePasses({
+      device: this.#device,
+      weights: this.#weights,
+      folder,
+      matrices,
+      lora,
+      isTrained,
+      live: this.#trained,
+      prepare: upload,
+    });
+  }
+
   async close(): Promise<void> {
     await this.#device.close();
   }
@@ -194,9 +212,7 @@ export class DeviceTraining implements GradientSource {
 
   #storedName(input: string): string | null {
     if (input.startsWith("sum:")) return deviceNames.gradient(input.slice("sum:".length));
-    if (this.#trained.has(input)) return deviceNames.values(input);
-    const weight = input.replace(/:stored$/, "");
-    return this.#weights.has(weight) ? deviceNames.frozen(weight) : null;
+    return this.#trained.has(input) ? deviceNames.values(input) : this.#weights.storedName(input);
   }
 
   #pass(hasImages: boolean, adds: boolean): Promise<CompiledPass> {

@@ -18,9 +18,10 @@ export class DeviceWeights {
     this.#folder = folder;
   }
 
-  /** Whether a weight was put on the device. */
-  has(name: string): boolean {
-    return this.#known.has(name);
+  /** Name on the device of a graph input that is a frozen weight; null for other inputs. */
+  storedName(input: string): string | null {
+    const weight = input.replace(/:stored$/, "");
+    return this.#known.has(weight) ? deviceNames.frozen(weight) : null;
   }
 
   /** Types of the weights that are not stored in float32. */

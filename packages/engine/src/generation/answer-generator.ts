@@ -1,14 +1,7 @@
-import { arrayLimits } from "../batch/array-limits.ts";
 import type { ModelBatch } from "../batch/model-batch.ts";
-import type { Node } from "../graph/ops.ts";
-import type { ForwardGraph } from "../models/model.ts";
-import type { ArrayLimits, LoraPlacement } from "../models/variables.ts";
-import { CompiledGraph } from "../runtime/compiled-graph.ts";
-import type { Feeds, FeedTensor } from "../runtime/feeds.ts";
 import { SeededRandom } from "../training/random.ts";
-import { weightLocations, type ModelFolder } from "../weights/model-folder.ts";
+import { promptLengths, type AnswerPasses } from "./answer-passes.ts";
 import { chooseToken, type SamplingOptions } from "./sampling.ts";
-import { StepCache } from "./step-cache.ts";
 
 export interface GenerationOptions extends SamplingOptions {
   readonly maxNewTokens: number;
@@ -17,36 +10,17 @@ export interface GenerationOptions extends SamplingOptions {
   readonly signal?: AbortSignal;
 }
 
-export interface GeneratorSettings {
-  readonly threads: number;
-  readonly folder: ModelFolder;
-  readonly lora: LoraPlacement | null;
-  /** Weights that are fed at each run because they change: adapters, or all trained ones. */
-  readonly live: ReadonlyMap<string, FeedTensor>;
-}
-
 /** Continues prompts with a key/value cache: one pass over the prompts, then one token a row and pass. */
 export class AnswerGenerator {
-  readonly #settings: GeneratorSettings;
-  readonly #prefill = new Map<string, CompiledGraph>();
-  readonly #decode = new Map<boolean, CompiledGraph>();
-  readonly #full = new Map<string, CompiledGraph>();
+  readonly #passes: AnswerPasses;
 
-  constructor(settings: GeneratorSettings) {
-    this.#settings = settings;
+  constructor(passes: AnswerPasses) {
+    this.#passes = passes;
   }
 
   /** Logits `[B·T, vocabulary]` of every position, padding included. */
   async logits(batch: ModelBatch): Promise<Float32Array> {
-    const { key, forward } = this.#promptForward(batch);
-    let graph = this.#full.get(key);
-    if (!graph) {
-      const whole = forward();
-      graph = await this.#compile(whole, { logits: whole.logits("all") });
-      this.#full.set(key, graph);
-    }
-    const { logits } = await graph.run(this.#promptFeeds(batch), this.#settings.folder.model.symbols(batch));
-    return logits as Float32Array;
+    return await this.#passes.logits(batch);
   }
 
   /**
@@ -54,43 +28,35 @@ export class AnswerGenerator {
    * influence each other.
    */
   async *tokens(batch: ModelBatch, options: GenerationOptions): AsyncGenerator<readonly (number | null)[]> {
-    const { model } = this.#settings.folder;
     const lengths = promptLengths(batch);
-    const graph = await this.#prefillGraph(batch);
-    const rows = BigInt64Array.from(lengths, (length, row) => BigInt(row * batch.sequenceLength + length - 1));
-    const first = await graph.run(
-      { ...this.#promptFeeds(batch), rows: { data: rows, shape: [rows.length] } },
-      { ...model.symbols(batch), L: rows.length },
-    );
-    const cache = new StepCache(model, batch, first, options.maxNewTokens);
-    const decode = await this.#decodeGraph(model.stepSeesImages && batch.pictures.length > 0);
     const seen = lengths.map((length, row) =>
       Array.from(batch.inputIds.subarray(row * batch.sequenceLength, row * batch.sequenceLength + length), Number),
     );
     const randoms = lengths.map((_, row) => new SeededRandom(options.seed ?? 0, row));
     const ended = lengths.map(() => false);
-    let logits = first["logits"] as Float32Array;
-    for (let step = 0; step < options.maxNewTokens; step++) {
-      options.signal?.throwIfAborted();
-      const chosen = seen.map((tokens, row) => {
-        if (ended[row]) return null;
-        const { vocabularySize } = model;
-        const token = chooseToken(
-          logits.subarray(row * vocabularySize, (row + 1) * vocabularySize),
-          tokens,
-          options,
-          randoms[row] as SeededRandom,
-        );
-        if (options.stopTokenIds.includes(token)) {
-          ended[row] = true;
-          return null;
-        }
-        tokens.push(token);
-        return token;
-      });
-      if (ended.every(Boolean)) return;
-      yield chosen;
-      if (step + 1 < options.maxNewTokens) logits = await this.#next(decode, cache, chosen);
+    const continuation = await this.#passes.begin(batch, options.maxNewTokens);
+    try {
+      let { logits } = continuation;
+      for (let step = 0; step < options.maxNewTokens; step++) {
+        options.signal?.throwIfAborted();
+        const chosen = seen.map((tokens, row) => {
+          if (ended[row]) return null;
+          const size = logits.length / lengths.length;
+          const own = logits.subarray(row * size, (row + 1) * size);
+          const token = chooseToken(own, tokens, options, randoms[row] as SeededRandom);
+          if (options.stopTokenIds.includes(token)) {
+            ended[row] = true;
+            return null;
+          }
+          tokens.push(token);
+          return token;
+        });
+        if (ended.every(Boolean)) return;
+        yield chosen;
+        if (step + 1 < options.maxNewTokens) logits = await continuation.next(chosen);
+      }
+    } finally {
+      await continuation.end();
     }
   }
 
@@ -106,79 +72,6 @@ export class AnswerGenerator {
   }
 
   async close(): Promise<void> {
-    for (const graphs of [this.#prefill, this.#full, this.#decode]) {
-      for (const graph of graphs.values()) await graph.close();
-      graphs.clear();
-    }
+    await this.#passes.close();
   }
-
-  async #next(graph: CompiledGraph, cache: StepCache, tokens: readonly (number | null)[]): Promise<Float32Array> {
-    const { feeds, symbols } = cache.inputs(tokens);
-    const results = await graph.run({ ...feeds, ...this.#liveFeeds() }, symbols);
-    cache.append(results);
-    return results["logits"] as Float32Array;
-  }
-
-  async #decodeGraph(hasImages: boolean): Promise<CompiledGraph> {
-    let graph = this.#decode.get(hasImages);
-    if (!graph) {
-      const forward = this.#forward(hasImages, true);
-      graph = await this.#compile(forward, { logits: forward.logits("all"), ...cacheOutputs(forward) });
-      this.#decode.set(hasImages, graph);
-    }
-    return graph;
-  }
-
-  async #prefillGraph(batch: ModelBatch): Promise<CompiledGraph> {
-    const { key, forward } = this.#promptForward(batch);
-    let graph = this.#prefill.get(key);
-    if (!graph) {
-      const prompt = forward();
-      graph = await this.#compile(prompt, { logits: prompt.logits("given"), ...cacheOutputs(prompt) });
-      this.#prefill.set(key, graph);
-    }
-    return graph;
-  }
-
-  /** The graph of whole rows; batches with the same key share one. */
-  #promptForward(batch: ModelBatch): { readonly key: string; readonly forward: () => ForwardGraph } {
-    const hasImages = batch.pictures.length > 0;
-    const limits = arrayLimits(batch, { rows: batch.batchSize, vocabulary: 1 });
-    return { key: JSON.stringify({ hasImages, limits }), forward: () => this.#forward(hasImages, false, limits) };
-  }
-
-  #forward(hasImages: boolean, hasCache: boolean, limits: ArrayLimits = {}): ForwardGraph {
-    const { folder, lora, live } = this.#settings;
-    return folder.model.forward({ hasImages, hasCache, lora, limits, isTrained: (name) => live.has(name) });
-  }
-
-  async #compile(forward: ForwardGraph, outputs: Record<string, Node>): Promise<CompiledGraph> {
-    const { folder, threads, live } = this.#settings;
-    const frozen = new Map([...forward.variables.shapes].filter(([name]) => !live.has(name)));
-    return await CompiledGraph.compile(outputs, {
-      threads,
-      weights: weightLocations(folder, frozen),
-      weightsDirectory: folder.directory,
-    });
-  }
-
-  #promptFeeds(batch: ModelBatch): Feeds {
-    return { ...this.#settings.folder.model.feeds(batch), ...this.#liveFeeds() };
-  }
-
-  #liveFeeds(): Feeds {
-    return Object.fromEntries(this.#settings.live);
-  }
-}
-
-function cacheOutputs({ cache }: ForwardGraph): Record<string, Node> {
-  return Object.fromEntries([...cache].map(([slot, node]) => [`new.${slot}`, node]));
-}
-
-function promptLengths(batch: ModelBatch): number[] {
-  return Array.from({ length: batch.batchSize }, (_, row) =>
-    batch.attentionMask
-      .subarray(row * batch.sequenceLength, (row + 1) * batch.sequenceLength)
-      .reduce((sum, bit) => sum + bit, 0),
-  );
 }

@@ -93,7 +93,10 @@ export class StepCache {
 }
 
 /** The position after the last token of a prompt: one more than the largest on any axis. */
-function nextPosition({ positionIds, attentionMask, batchSize, sequenceLength }: ModelBatch, row: number): number {
+export function nextPosition(
+  { positionIds, attentionMask, batchSize, sequenceLength }: ModelBatch,
+  row: number,
+): number {
   let largest = -1;
   for (let axis = 0; axis < 3; axis++)
     for (let token = 0; token < sequenceLength; token++)

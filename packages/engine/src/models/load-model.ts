@@ -1,4 +1,5 @@
 import { readAdapter } from "../adapters/lora.ts";
+import { HostPasses } from "../generation/host-passes.ts";
 import { AnswerGenerator } from "../generation/answer-generator.ts";
 import { openModelFolder, type ModelFolder } from "../weights/model-folder.ts";
 import { toShared } from "../runtime/shared-floats.ts";
@@ -39,11 +40,13 @@ export async function loadModel(options: {
   }
   return {
     folder,
-    generator: new AnswerGenerator({
-      threads: options.threads,
-      folder,
-      lora: adapter?.placement ?? null,
-      live,
-    }),
+    generator: new AnswerGenerator(
+      new HostPasses({
+        threads: options.threads,
+        folder,
+        lora: adapter?.placement ?? null,
+        live,
+      }),
+    ),
   };
 }

@@ -4,6 +4,7 @@ import { InvalidError } from "@drydock/kit";
 import { initialLoraTensor, placeLora, readAdapter, writeAdapter, type LoraOptions } from "../adapters/lora.ts";
 import type { ModelBatch } from "../batch/model-batch.ts";
 import type { Collective } from "../collectives/collective.ts";
+import { HostPasses } from "../generation/host-passes.ts";
 import { AnswerGenerator } from "../generation/answer-generator.ts";
 import type { Model } from "../models/model.ts";
 import type { Feeds } from "../runtime/feeds.ts";
@@ -279,12 +280,16 @@ export class EngineTrainer {
 
   /** Answers with the weights as they are now. */
   async generator(): Promise<AnswerGenerator> {
-    this.#generator ??= new AnswerGenerator({
-      threads: this.#options.threads,
-      folder: this.folder,
-      lora: this.#placement ? { ...this.#placement, dropout: 0 } : null,
-      live: new Map([...this.#tensors.values()].map(({ name, values, shape }) => [name, { data: values, shape }])),
-    });
+    const lora = this.#placement ? { ...this.#placement, dropout: 0 } : null;
+    this.#generator ??= new AnswerGenerator(
+      this.#device?.passes(lora) ??
+        new HostPasses({
+          threads: this.#options.threads,
+          folder: this.folder,
+          lora,
+          live: new Map([...this.#tensors.values()].map(({ name, values, shape }) => [name, { data: values, shape }])),
+        }),
+    );
     return this.#generator;
   }
 
