@@ -3,6 +3,7 @@ import { gradient } from "../src/graph/gradient.ts";
 import type { Node } from "../src/graph/ops.ts";
 import { evaluate, type Shape } from "../src/graph/shape.ts";
 import { CompiledGraph } from "../src/runtime/compiled-graph.ts";
+import type { Feeds } from "../src/runtime/feeds.ts";
 import { SeededRandom } from "../src/training/random.ts";
 
 export interface GradientCase {
@@ -10,6 +11,8 @@ export interface GradientCase {
   readonly shapes: readonly Shape[];
   /** int64 inputs by name. */
   readonly integers?: Readonly<Record<string, { readonly values: readonly number[]; readonly shape: Shape }>>;
+  /** Further feeds by name: weights that are not differentiated. */
+  readonly frozen?: Feeds;
   readonly symbols?: Readonly<Record<string, number>>;
   readonly build: (graph: GraphBuilder, inputs: readonly Node[], integer: (name: string) => Node) => Node;
   /** Distance between the two points of a difference. */
@@ -23,6 +26,7 @@ export interface GradientCase {
 export async function gradientError({
   shapes,
   integers = {},
+  frozen = {},
   symbols = {},
   build,
   spacing = 1e-2,
@@ -51,6 +55,7 @@ export async function gradientError({
     };
   };
   const feeds = {
+    ...frozen,
     weighting: filled(y.shape),
     ...Object.fromEntries(shapes.map((shape, index) => [`x${index}`, filled(shape)])),
     ...Object.fromEntries(

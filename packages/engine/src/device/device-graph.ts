@@ -70,7 +70,7 @@ export class DeviceGraph {
       const onDevice = storedName(name);
       const feed = feeds[name];
       if (onDevice !== null) stored[name] = onDevice;
-      else if (feed) given.push({ name, ...feed, type: feed.data instanceof Float32Array ? "float32" : "int64" });
+      else if (feed) given.push({ name, ...feed, type: typeOf(feed) });
       else throw new InvalidError("missing_graph_input", `the graph was not given ${name}`);
     }
     return await this.#device.run({
@@ -89,4 +89,9 @@ export class DeviceGraph {
   async close(): Promise<void> {
     await this.#device.closeSession(this.#session);
   }
+}
+
+function typeOf({ data }: Feeds[string]): HostTensor["type"] {
+  if (data instanceof Float32Array) return "float32";
+  return data instanceof Uint8Array ? "uint8" : "int64";
 }

@@ -16,7 +16,7 @@ export interface DeviceSettings {
 /** An array of the host on its way. Half-precision values travel as their 16 bits. */
 export interface HostTensor {
   readonly name: string;
-  readonly data: Float32Array | BigInt64Array | Uint16Array;
+  readonly data: Float32Array | BigInt64Array | Uint16Array | Uint8Array;
   readonly shape: readonly number[];
   /** Of the elements, where the array does not say it: `float16` or `bfloat16` of a `Uint16Array`. */
   readonly type: ElementType;

@@ -250,6 +250,7 @@ type OutputBinding = readonly [name: string, target: Handle, kind: "value" | "me
 
 const bytesOfElement = new Map<number, number>([
   [elementTypes.float32, 4],
+  [elementTypes.uint8, 1],
   [elementTypes.int64, 8],
   [elementTypes.float16, 2],
   [elementTypes.bfloat16, 2],

@@ -28,6 +28,7 @@ export class DeviceWeights {
   typesOf(shapes: ReadonlyMap<string, Shape>): Map<string, HalfType> {
     return new Map(
       [...shapes].flatMap(([name, shape]): [string, HalfType][] => {
+        if (this.#folder.quantized?.has(name)) return [];
         const type = halfTypes[findTensor(this.#folder, name, shape.map(Number)).entry.type];
         return type ? [[name, type]] : [];
       }),
@@ -44,6 +45,12 @@ export class DeviceWeights {
   }
 
   async #put(name: string, shape: readonly number[]): Promise<void> {
+    const quantized = this.#folder.quantized;
+    if (quantized?.has(name)) {
+      const { data } = await quantized.get(name);
+      const type = data instanceof Uint8Array ? "uint8" : "float32";
+      return await this.#device.put({ name: deviceNames.frozen(name), data, shape, type });
+    }
     const { header, entry, storedName } = findTensor(this.#folder, name, shape);
     const type = halfTypes[entry.type];
     if (!type) {

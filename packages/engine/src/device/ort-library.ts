@@ -78,7 +78,7 @@ const functions = {
 export type OrtFunction = keyof typeof functions;
 
 /** ONNX's numbers of element types (`ONNXTensorElementDataType`). */
-export const elementTypes = { float32: 1, int64: 7, float16: 10, bfloat16: 16 } as const;
+export const elementTypes = { float32: 1, uint8: 2, int64: 7, float16: 10, bfloat16: 16 } as const;
 export type ElementType = keyof typeof elementTypes;
 
 /** ONNX Runtime refused a call. */

@@ -5,6 +5,7 @@ import type { ForwardGraph } from "../models/model.ts";
 import type { ArrayLimits, LoraPlacement } from "../models/variables.ts";
 import { CompiledGraph } from "../runtime/compiled-graph.ts";
 import type { Feeds, FeedTensor } from "../runtime/feeds.ts";
+import { quantizedFeeds } from "../weights/frozen-weights.ts";
 import { weightLocations, type ModelFolder } from "../weights/model-folder.ts";
 import { lastRows, type AnswerPasses, type Continuation } from "./answer-passes.ts";
 import { StepCache } from "./step-cache.ts";
@@ -23,6 +24,8 @@ export class HostPasses implements AnswerPasses {
   readonly #prefill = new Map<string, CompiledGraph>();
   readonly #decode = new Map<boolean, CompiledGraph>();
   readonly #full = new Map<string, CompiledGraph>();
+  /** Parts of quantized layers that no file holds as they are. */
+  readonly #computed: Feeds = {};
 
   constructor(settings: HostPassesSettings) {
     this.#settings = settings;
@@ -109,11 +112,10 @@ export class HostPasses implements AnswerPasses {
   async #compile(forward: ForwardGraph, outputs: Record<string, Node>): Promise<CompiledGraph> {
     const { folder, threads, live } = this.#settings;
     const frozen = new Map([...forward.variables.shapes].filter(([name]) => !live.has(name)));
-    return await CompiledGraph.compile(outputs, {
-      threads,
-      weights: weightLocations(folder, frozen),
-      weightsDirectory: folder.directory,
-    });
+    const weights = weightLocations(folder, frozen);
+    // What is computed from the files has no place in them.
+    Object.assign(this.#computed, await quantizedFeeds(folder, frozen.keys(), (name) => !weights.has(name)));
+    return await CompiledGraph.compile(outputs, { threads, weights, weightsDirectory: folder.directory });
   }
 
   #promptFeeds(batch: ModelBatch): Feeds {
@@ -121,7 +123,7 @@ export class HostPasses implements AnswerPasses {
   }
 
   #liveFeeds(): Feeds {
-    return Object.fromEntries(this.#settings.live);
+    return { ...this.#computed, ...Object.fromEntries(this.#settings.live) };
   }
 }
 

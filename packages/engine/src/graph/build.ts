@@ -10,6 +10,7 @@ import {
 } from "./shape.ts";
 import { bodyText } from "./body-text.ts";
 import type { Attribute, Body, Node, Op } from "./ops.ts";
+import { packedShape, scalesShape, type QuantizedLayout } from "../quantization/formats.ts";
 
 /**
  * Builds one graph. Equal calls give the same node, so common subexpressions are shared as they are written.
@@ -38,8 +39,8 @@ export class GraphBuilder {
     return this.#node("Parameter", [], { name }, shape, "float32");
   }
 
-  weight(name: string, shape: Shape): Node {
-    return this.#node("Weight", [], { name }, shape, "float32");
+  weight(name: string, shape: Shape, dtype: "float32" | "uint8" = "float32"): Node {
+    return this.#node("Weight", [], { name }, shape, dtype);
   }
 
   constant(values: readonly number[], shape: Shape): Node {
@@ -115,6 +116,27 @@ export class GraphBuilder {
         `matMul: ${shapeText(a.shape)}${transA ? "ᵀ" : ""} x ${shapeText(b.shape)}${transB ? "ᵀ" : ""}: sizes differ`,
       );
     return this.#node("FusedMatMul", [a, b], { transA, transB, alpha }, [...lead, rows, columns], "float32");
+  }
+
+  /**
+   * `x · Wᵀ` with a weight `[out, in]` in few bits, see formats.ts.
+   *
+   * @param x       `[R, in]`
+   * @param packed  uint8, of the layout's `packedShape`
+   * @param scales  of the layout's `scalesShape`
+   */
+  quantizedMatMul(x: Node, packed: Node, scales: Node, layout: QuantizedLayout): Node {
+    const [rows, width] = x.shape;
+    if (x.shape.length !== 2 || rows === undefined || width !== layout.in)
+      throw this.#mismatch(`quantizedMatMul: ${shapeText(x.shape)} x [${layout.out}, ${layout.in}]ᵀ: sizes differ`);
+    this.#checkPacked(packed, scales, layout);
+    return this.#node("QuantizedMatMul", [x, packed, scales], { ...layout }, [rows, layout.out], "float32");
+  }
+
+  /** The float32 weight `[out, in]`. Not the same node as the one that `quantizedMatMul` may use inside: it is made anew. */
+  dequantize(packed: Node, scales: Node, layout: QuantizedLayout): Node {
+    this.#checkPacked(packed, scales, layout);
+    return this.#node("Dequantize", [packed, scales], { ...layout }, [layout.out, layout.in], "float32");
   }
 
   reduceSum(x: Node, axes: readonly number[], keepDimensions: boolean): Node {
@@ -262,6 +284,17 @@ export class GraphBuilder {
       axis < lead || (shape[axis - lead] === 1 && size !== 1) ? [axis] : [],
     );
     return this.reshape(axes.length > 0 ? this.reduceSum(x, axes, false) : x, shape);
+  }
+
+  #checkPacked(packed: Node, scales: Node, layout: QuantizedLayout): void {
+    if (packed.dtype !== "uint8" || !sameShape(packed.shape, packedShape(layout)))
+      throw this.#mismatch(
+        `${layout.format} of [${layout.out}, ${layout.in}]: bytes are ${packed.dtype} ${shapeText(packed.shape)}, not uint8 ${shapeText(packedShape(layout))}`,
+      );
+    if (!sameShape(scales.shape, scalesShape(layout)))
+      throw this.#mismatch(
+        `${layout.format} of [${layout.out}, ${layout.in}]: scales are ${shapeText(scales.shape)}, not ${shapeText(scalesShape(layout))}`,
+      );
   }
 
   #elementwise(op: "Add" | "Sub" | "Mul" | "MaskBelow", a: Node, b: Node): Node {

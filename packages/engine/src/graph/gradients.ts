@@ -2,6 +2,7 @@ import type { GraphBuilder } from "./build.ts";
 import { chunksGradient } from "./chunks-gradient.ts";
 import type { Node, Op } from "./ops.ts";
 import { product } from "./shape.ts";
+import type { QuantizedLayout } from "../quantization/formats.ts";
 
 /** dL/d(outputs) of a node, null where the loss does not reach. The first is never asked for when null. */
 export type OutputGradients = readonly (Node | null)[];
@@ -104,6 +105,14 @@ export const gradients: { readonly [O in Op]: GradientRule } = {
       : g.matMul(a, dy, { transA: !transA, alpha });
     return [da, db];
   },
+
+  // The weight is frozen: only x gets a gradient, through the weight that the bytes stand for.
+  QuantizedMatMul: (g, dy, y) => {
+    const [, packed, scales] = inputsOf(y);
+    const layout = y.attributes as unknown as QuantizedLayout;
+    return [g.gemm(dy, g.dequantize(packed, scales, layout)), null, null];
+  },
+  Dequantize: none,
 
   ReduceSum: (g, dy, y) => [g.expand(keptShape(g, dy, y), inputsOf(y)[0].shape)],
   ReduceMean: (g, dy, y) => {

@@ -1,3 +1,4 @@
+import { encodeDequantize, encodeQuantizedMatMul } from "./onnx-quantized.ts";
 import { masked, type Body, type Node, type Op } from "./ops.ts";
 import { ProtobufWriter } from "./protobuf-writer.ts";
 import { product, type Dimension, type DType, type Shape } from "./shape.ts";
@@ -9,7 +10,7 @@ export interface WeightLocation {
   readonly file: string;
   readonly offset: number;
   readonly sizeBytes: number;
-  readonly dtype: "float32" | "bfloat16" | "float16";
+  readonly dtype: "float32" | "bfloat16" | "float16" | "uint8";
 }
 
 /** How a graph is computed, where that is not all in float32 from arrays of the host. */
@@ -18,6 +19,9 @@ export interface Precision {
   readonly matrices?: "float16" | "bfloat16";
   /** Types of frozen weights that are fed as they are stored, as input `<name>:stored`. */
   readonly stored?: ReadonlyMap<string, "float16" | "bfloat16">;
+  /** Whether weights in few bits go to the operators made for them also where others are faster on the CPU: for files that
+   * other runtimes and devices are to run. */
+  readonly prefersPackedOperators?: boolean;
 }
 
 export interface EncodedGraph {
@@ -29,6 +33,7 @@ export interface EncodedGraph {
 
 const elementTypes: Readonly<Record<DType | "bfloat16" | "float16", number>> = {
   float32: 1,
+  uint8: 2,
   int64: 7,
   bool: 9,
   float16: 10,
@@ -52,7 +57,7 @@ export function encodeOnnx(
   return encoder.encode(outputs);
 }
 
-interface PlainNode {
+export interface PlainNode {
   readonly type: string;
   readonly domain?: string;
   readonly inputs: readonly string[];
@@ -64,7 +69,8 @@ interface PlainNode {
   readonly graphs?: Readonly<Record<string, (writer: ProtobufWriter) => void>>;
 }
 
-class Encoder {
+export class Encoder {
+  readonly prefersPackedOperators: boolean;
   readonly #weights: ReadonlyMap<string, WeightLocation>;
   readonly #nodes: PlainNode[] = [];
   readonly #precision: Precision;
@@ -83,6 +89,7 @@ class Encoder {
     precision: Precision,
     outer?: { readonly encoder: Encoder; readonly prefix: string; readonly aliases: ReadonlyMap<Node, string> },
   ) {
+    this.prefersPackedOperators = precision.prefersPackedOperators ?? false;
     this.#weights = weights;
     this.#precision = precision;
     this.#inputs = outer
@@ -201,14 +208,34 @@ class Encoder {
   }
 
   addWeight(node: Node): void {
+    if (node.dtype === "uint8") return; // declared by the operators that read it, in the shape that they want
     const name = node.attributes["name"] as string;
     const location = this.#weights.get(name);
     const fed = this.#precision.stored?.get(name);
     if (!location && fed) return this.#addStoredInput(node, fed);
     if (!location) return this.addInput(node);
     const stored = location.dtype === "float32" ? nameOf(node) : `${nameOf(node)}:stored`;
+    this.#addStored(stored, node.shape, location);
+    if (stored !== nameOf(node))
+      this.#plain({ type: "Cast", inputs: [stored], outputs: [nameOf(node)], integers: { to: elementTypes.float32 } });
+  }
+
+  /** Whether a leaf lies in a file, rather than being fed. */
+  isStored({ op, attributes }: Node): boolean {
+    return op === "Weight" && this.#weights.has(attributes["name"] as string);
+  }
+
+  /** Name of a leaf of bytes. @param shape  of one that lies in a file, where it is another than the node's */
+  bytesOf(node: Node, shape: Shape = node.shape): string {
+    const location = this.#weights.get(node.attributes["name"] as string);
+    if (this.isStored(node) && location) this.#addStored(nameOf(node), shape, location);
+    else this.addInput(node);
+    return nameOf(node);
+  }
+
+  #addStored(stored: string, shape: Shape, location: WeightLocation): void {
     this.#initializers.set(stored, (tensor) => {
-      for (const size of node.shape) tensor.integer(1, Number(size));
+      for (const size of shape) tensor.integer(1, Number(size));
       tensor.integer(2, elementTypes[location.dtype]);
       tensor.text(8, stored);
       for (const [key, value] of [
@@ -223,8 +250,6 @@ class Encoder {
       }
       tensor.integer(14, 1); // EXTERNAL
     });
-    if (stored !== nameOf(node))
-      this.#plain({ type: "Cast", inputs: [stored], outputs: [nameOf(node)], integers: { to: elementTypes.float32 } });
   }
 
   #addStoredInput(node: Node, type: "float16" | "bfloat16"): void {
@@ -305,6 +330,11 @@ class Encoder {
         new Uint8Array(values.buffer, values.byteOffset, values.byteLength),
       ),
     );
+  }
+
+  bytes(name: string, shape: readonly number[], values: Uint8Array): string {
+    this.#initializers.set(name, (tensor) => writeTensor(tensor, name, "uint8", shape, values));
+    return name;
   }
 
   #dimension(dimension: Dimension): string {
@@ -405,6 +435,8 @@ const encodings: { readonly [O in Op]: Encoding } = {
   GeluTanh: same("Gelu", { texts: { approximate: "tanh" } }),
   Gemm: matrix("Gemm"),
   FusedMatMul: matrix("FusedMatMul", "com.microsoft"),
+  QuantizedMatMul: encodeQuantizedMatMul,
+  Dequantize: encodeDequantize,
   ReduceSum: reduction("ReduceSum"),
   ReduceMean: reduction("ReduceMean"),
   Softmax: same("Softmax", { integers: { axis: -1 } }),

@@ -29,6 +29,8 @@ export const ops = {
   // matrices
   Gemm: { outputs: 1 },
   FusedMatMul: { outputs: 1 },
+  QuantizedMatMul: { outputs: 1 }, // ours: MatMulBnb4, MatMulNBits, or dequantized blocks and Gemm: what is fast and right
+  Dequantize: { outputs: 1 }, // ours: the float32 weight that packed bytes stand for
   // reductions and norms
   ReduceSum: { outputs: 1 },
   ReduceMean: { outputs: 1 },

@@ -1,6 +1,6 @@
 import { InvalidError } from "@drydock/kit";
 
-export type DType = "float32" | "int64" | "bool";
+export type DType = "float32" | "int64" | "bool" | "uint8";
 
 /** One axis: a fixed size, or a product of symbols such as `B*T` whose value is known when the graph runs. */
 export type Dimension = number | string;

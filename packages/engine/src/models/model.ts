@@ -6,7 +6,7 @@ import type { Node } from "../graph/ops.ts";
 import type { ImageProcessor, PixelBounds, ProcessedImage } from "../image/image-processor.ts";
 import type { Feeds, Symbols } from "../runtime/feeds.ts";
 import type { TextTokenizer } from "../text/tokenizer.ts";
-import type { ArrayLimits, LoraPlacement, Variables } from "./variables.ts";
+import type { ArrayLimits, LoraPlacement, QuantizedLinear, Variables } from "./variables.ts";
 
 /**
  * A model of one family and one size, as its `config.json` describes it: all that training and answering need to know, so that
@@ -75,6 +75,8 @@ export interface ForwardOptions {
   readonly lora?: LoraPlacement | null;
   /** What `Variables` hands on to attention and loss. */
   readonly limits?: ArrayLimits;
+  /** Linear layers, by module path, whose weights are stored in few bits; `openModelFolder` gives them. */
+  readonly quantized?: ReadonlyMap<string, QuantizedLinear>;
 }
 
 export interface ForwardGraph {

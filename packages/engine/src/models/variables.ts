@@ -1,6 +1,7 @@
 import type { GraphBuilder } from "../graph/build.ts";
 import type { Node } from "../graph/ops.ts";
 import type { Shape } from "../graph/shape.ts";
+import { packedShape, scalesShape, type QuantizedLayout } from "../quantization/formats.ts";
 
 /** Sizes of a linear layer. */
 export interface LinearSizes {
@@ -18,6 +19,13 @@ export interface LoraPlacement {
   readonly dropout: number;
   /** Module paths (`model.language_model.layers.0.self_attn.q_proj`) that carry an adapter. */
   readonly modules: ReadonlySet<string>;
+}
+
+/** A linear layer whose weight is stored in few bits. */
+export interface QuantizedLinear {
+  readonly layout: QuantizedLayout;
+  /** Whether its inputs are multiplied by `<path>.weight.input_scales` `[in]` first, its weight having been divided by them. */
+  readonly hasInputScales: boolean;
 }
 
 /**
@@ -40,10 +48,12 @@ export class Variables {
   readonly limits: ArrayLimits;
   readonly #isTrained: (name: string) => boolean;
   readonly #lora: LoraPlacement | null;
+  readonly #quantized: ReadonlyMap<string, QuantizedLinear>;
   readonly #trained = new Map<string, Node>();
   readonly #shapes = new Map<string, Shape>();
   readonly #dropoutMasks = new Map<string, Node>();
   readonly #linears = new Map<string, LinearSizes>();
+  readonly #linearInputs = new Map<string, Node>();
   readonly #layerNorms = new Set<string>();
 
   constructor(
@@ -52,12 +62,14 @@ export class Variables {
       readonly isTrained?: (name: string) => boolean;
       readonly lora?: LoraPlacement | null;
       readonly limits?: ArrayLimits;
+      readonly quantized?: ReadonlyMap<string, QuantizedLinear>;
     } = {},
   ) {
     this.graph = graph;
     this.limits = options.limits ?? {};
     this.#isTrained = options.isTrained ?? (() => false);
     this.#lora = options.lora ?? null;
+    this.#quantized = options.quantized ?? new Map();
   }
 
   /** Trained variables in the order in which the model named them. */
@@ -78,6 +90,11 @@ export class Variables {
   /** Linear layers by module path, in the order in which the model named them: where adapters may go. */
   get linears(): ReadonlyMap<string, LinearSizes> {
     return this.#linears;
+  }
+
+  /** What each linear layer is given, `[R, in]`, by module path. */
+  get linearInputs(): ReadonlyMap<string, Node> {
+    return this.#linearInputs;
   }
 
   /** Gains and biases of layer norms: weight decay leaves them alone. */
@@ -101,10 +118,14 @@ export class Variables {
    */
   linear(path: string, x: Node, sizes: LinearSizes, addend?: Node): Node {
     this.#linears.set(path, sizes);
+    this.#linearInputs.set(path, x);
     return this.graph.within(path, () => {
-      const weight = this.weight(`${path}.weight`, [sizes.out, sizes.in]);
+      const quantized = this.#quantized.get(path);
+      const weight = quantized ? null : this.weight(`${path}.weight`, [sizes.out, sizes.in]);
       const c = sizes.hasBias ? this.weight(`${path}.bias`, [sizes.out]) : addend;
-      const y = this.graph.gemm(x, weight, { transB: true, ...(c ? { c } : {}) });
+      const y = weight
+        ? this.graph.gemm(x, weight, { transB: true, ...(c ? { c } : {}) })
+        : this.#quantizedGemm(path, x, quantized as QuantizedLinear, c);
       return this.#lora?.modules.has(path) ? this.#adapted(path, x, y, sizes, this.#lora) : y;
     });
   }
@@ -120,6 +141,17 @@ export class Variables {
     const size = x.shape.at(-1) as number;
     for (const part of ["weight", "bias"]) this.#layerNorms.add(`${path}.${part}`);
     return this.graph.layerNorm(x, this.weight(`${path}.weight`, [size]), this.weight(`${path}.bias`, [size]), epsilon);
+  }
+
+  #quantizedGemm(path: string, x: Node, { layout, hasInputScales }: QuantizedLinear, c: Node | undefined): Node {
+    const part = (name: string, shape: Shape, dtype: "float32" | "uint8" = "float32"): Node => {
+      this.#shapes.set(`${path}.weight.${name}`, shape);
+      return this.graph.weight(`${path}.weight.${name}`, shape, dtype);
+    };
+    const given = hasInputScales ? this.graph.mul(x, part("input_scales", [layout.in])) : x;
+    const packed = part("packed", packedShape(layout), "uint8");
+    const y = this.graph.quantizedMatMul(given, packed, part("scales", scalesShape(layout)), layout);
+    return c ? this.graph.add(y, c) : y;
   }
 
   #adapted(path: string, x: Node, y: Node, sizes: LinearSizes, lora: LoraPlacement): Node {

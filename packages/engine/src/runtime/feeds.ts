@@ -1,6 +1,6 @@
 /** A graph input with its values. */
 export interface FeedTensor {
-  readonly data: Float32Array | BigInt64Array;
+  readonly data: Float32Array | BigInt64Array | Uint8Array;
   readonly shape: readonly number[];
 }
 export type Feeds = Record<string, FeedTensor>;

@@ -3,7 +3,7 @@ import type { InferenceSession } from "onnxruntime-node";
 /** A tensor on its way to or from the session thread. Data in shared memory is not copied. */
 export interface SentTensor {
   readonly name: string;
-  readonly data: Float32Array | BigInt64Array;
+  readonly data: Float32Array | BigInt64Array | Uint8Array;
   readonly shape: readonly number[];
 }
 

@@ -34,7 +34,8 @@ async function answer(request: SessionRequest): Promise<SessionAnswer> {
 }
 
 function tensorOf({ data, shape }: SentTensor): Tensor {
-  return data instanceof Float32Array ? new Tensor("float32", data, shape) : new Tensor("int64", data, shape);
+  if (data instanceof Float32Array) return new Tensor("float32", data, shape);
+  return data instanceof Uint8Array ? new Tensor("uint8", data, shape) : new Tensor("int64", data, shape);
 }
 
 serveThread(answer);

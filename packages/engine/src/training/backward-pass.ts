@@ -1,6 +1,7 @@
 import type { Feeds, Symbols } from "../runtime/feeds.ts";
 import type { ArrayLimits, LoraPlacement } from "../models/variables.ts";
 import { CompiledGraph } from "../runtime/compiled-graph.ts";
+import { quantizedFeeds } from "../weights/frozen-weights.ts";
 import { weightLocations, type ModelFolder } from "../weights/model-folder.ts";
 import { trainingGraph, type RowGradient } from "./training-graph.ts";
 
@@ -37,12 +38,20 @@ export interface GradientPass {
 /** The training graph of a model in one piece, with frozen weights read in place. */
 export class BackwardPass implements GradientPass {
   readonly #graph: CompiledGraph;
+  readonly #quantized: Feeds;
   readonly #adds: boolean;
   readonly #dense: readonly string[];
   readonly #rows: readonly RowGradient[];
 
-  private constructor(graph: CompiledGraph, adds: boolean, dense: readonly string[], rows: readonly RowGradient[]) {
+  private constructor(
+    graph: CompiledGraph,
+    quantized: Feeds,
+    adds: boolean,
+    dense: readonly string[],
+    rows: readonly RowGradient[],
+  ) {
     this.#graph = graph;
+    this.#quantized = quantized;
     this.#adds = adds;
     this.#dense = dense;
     this.#rows = rows;
@@ -58,7 +67,9 @@ export class BackwardPass implements GradientPass {
       options.limits,
     );
     const { trained, shapes } = forward.variables;
-    const frozen = new Map([...shapes].filter(([name]) => !trained.has(name)));
+    // Quantized layers are fed: of weights that lie in the model, ONNX Runtime would compute the float32 values once and keep them.
+    const quantized = await quantizedFeeds(folder, shapes.keys());
+    const frozen = new Map([...shapes].filter(([name]) => !trained.has(name) && !quantized[name]));
     const graph = await CompiledGraph.compile(outputs, {
       threads: options.threads,
       lane: options.lane,
@@ -66,11 +77,11 @@ export class BackwardPass implements GradientPass {
       weightsDirectory: folder.directory,
     });
     const dense = [...trained.keys()].filter((name) => outputs[`gradient:${name}`]);
-    return new BackwardPass(graph, options.adds, dense, rowGradients);
+    return new BackwardPass(graph, quantized, options.adds, dense, rowGradients);
   }
 
   async run(feeds: Feeds, symbols: Symbols, gradients: ReadonlyMap<string, Float32Array>): Promise<number> {
-    const given = { ...feeds };
+    const given = { ...this.#quantized, ...feeds };
     const into: Record<string, Float32Array> = {};
     for (const name of this.#dense) {
       const data = gradients.get(name) as Float32Array;

@@ -1,4 +1,4 @@
-import type { FeedTensor } from "../runtime/feeds.ts";
+import type { Feeds, FeedTensor } from "../runtime/feeds.ts";
 import { sharedFloats } from "../runtime/shared-floats.ts";
 import { FloatReader } from "./float-reader.ts";
 import { findTensor, type ModelFolder } from "./model-folder.ts";
@@ -22,7 +22,7 @@ export interface BorrowedWeights {
  * Frozen weights of a model as float32 in shared memory. They are read when they are asked for and stay while they fit in the
  * capacity; of a larger model those that were not used for longest make room, so that it streams through a few layers'
  * memory. Memory of a weight goes to the next one of its size: layers that are alike follow each other in the same arrays,
- * and none waits for the garbage collection of two threads.
+ * and none waits for the garbage collection of two threads. What is in few bits stays as it is, and stays read.
  */
 export class FrozenWeights {
   readonly #folder: ModelFolder;
@@ -48,7 +48,9 @@ export class FrozenWeights {
    * @throws InvalidError when the folder lacks one, it has another shape, or a number in it is not finite
    */
   async borrow(shapes: ReadonlyMap<string, readonly number[]>): Promise<BorrowedWeights> {
-    const taken = [...shapes].map(([name, shape]): [string, Held] => [name, this.#take(name, shape)]);
+    const quantized = await quantizedFeeds(this.#folder, shapes.keys());
+    const floats = [...shapes].filter(([name]) => !quantized[name]);
+    const taken = floats.map(([name, shape]): [string, Held] => [name, this.#take(name, shape)]);
     const release = (): void => {
       for (const [, held] of taken) held.users--;
       taken.length = 0;
@@ -60,7 +62,8 @@ export class FrozenWeights {
       release();
       throw error;
     }
-    return { feeds: Object.fromEntries(taken.map(([name, { tensor }]) => [name, tensor])), release };
+    const feeds = { ...quantized, ...Object.fromEntries(taken.map(([name, { tensor }]) => [name, tensor])) };
+    return { feeds, release };
   }
 
   #take(name: string, shape: readonly number[]): Held {
@@ -107,4 +110,19 @@ export class FrozenWeights {
       this.#heldBytes -= tensor.data.byteLength;
     }
   }
+}
+
+/**
+ * The parts of quantized layers among some weights.
+ *
+ * @param wanted  which of them; default all
+ */
+export async function quantizedFeeds(
+  { quantized }: Pick<ModelFolder, "quantized">,
+  names: Iterable<string>,
+  wanted: (name: string) => boolean = () => true,
+): Promise<Feeds> {
+  const feeds: Feeds = {};
+  if (quantized) for (const name of names) if (quantized.has(name) && wanted(name)) feeds[name] = await quantized.get(name);
+  return feeds;
 }

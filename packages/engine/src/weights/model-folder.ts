@@ -5,6 +5,14 @@ import { z } from "zod";
 import type { WeightLocation } from "../graph/onnx.ts";
 import { openModel } from "../models/families.ts";
 import type { Model } from "../models/model.ts";
+import type { QuantizedFormat } from "../quantization/formats.ts";
+import {
+  externalLocation,
+  quantizeOnRead,
+  storedQuantization,
+  type QuantizationSettings,
+  type QuantizedWeights,
+} from "../quantization/quantized-weights.ts";
 import { readSafetensorsHeader, type SafetensorsHeader, type TensorEntry } from "./safetensors.ts";
 import { readFloatTensors } from "./read-floats.ts";
 
@@ -15,17 +23,55 @@ export interface ModelFolder {
   /** The text of config.json as parsed, for copies. */
   readonly configFile: unknown;
   readonly headers: readonly SafetensorsHeader[];
+  /** Its linear layers in few bits; null when it has none. */
+  readonly quantized: QuantizedWeights | null;
+}
+
+export interface OpenFolderOptions {
+  /** Quantizes the decoder's linear layers as they are read; the files stay as they are. */
+  readonly quantize?: QuantizationSettings;
 }
 
 const IndexFile = z.object({ weight_map: z.record(z.string(), z.string()) });
 
 /** @throws InvalidError when the folder is no usable model: says which file is missing or wrong */
-export async function openModelFolder(directory: string): Promise<ModelFolder> {
+export async function openModelFolder(directory: string, { quantize }: OpenFolderOptions = {}): Promise<ModelFolder> {
   const configFile = await readJson(directory, "config.json");
   const model = openModel(configFile);
-  const files = await weightFiles(directory);
-  const headers = await Promise.all(files.map(async (file) => await readSafetensorsHeader(join(directory, file))));
-  return { directory, model, configFile, headers };
+  const names = await weightFiles(directory);
+  const headers = await Promise.all(names.map(async (file) => await readSafetensorsHeader(join(directory, file))));
+  const files = { directory, model, configFile, headers };
+  const stored = await storedQuantization(files);
+  if (stored && quantize) throw alreadyQuantized(directory, stored, quantize.format);
+  const quantized =
+    stored ??
+    (quantize
+      ? quantizeOnRead(files, quantize, async (name) => await readWeight({ ...files, quantized: null }, name))
+      : null);
+  if (!quantized) return { ...files, quantized };
+  const { layers } = quantized;
+  return {
+    ...files,
+    quantized,
+    model: { ...model, forward: (options) => model.forward({ quantized: layers, ...options }) },
+  };
+}
+
+/** @throws InvalidError for a folder whose weights are quantized already */
+export function refuseQuantized({ directory, quantized }: ModelFolder, format: QuantizedFormat): void {
+  if (quantized) throw alreadyQuantized(directory, quantized, format);
+}
+
+function alreadyQuantized(directory: string, { layers }: QuantizedWeights, format: QuantizedFormat): InvalidError {
+  const stored = [...new Set([...layers.values()].map(({ layout }) => layout.format))].join(", ");
+  return new InvalidError(
+    "already_quantized",
+    `model ${directory} is quantized already (${stored}): to get ${format}, quantize the model that it was made from`,
+  );
+}
+
+async function readWeight(folder: ModelFolder, name: string): Promise<Float32Array> {
+  return (await readWeights(folder, [name])).get(name) as Float32Array;
 }
 
 async function weightFiles(directory: string): Promise<string[]> {
@@ -101,13 +147,21 @@ const external: Readonly<Record<string, WeightLocation["dtype"]>> = {
   F16: "float16",
 };
 
-/** Where weights lie, for ONNX external data: nothing is copied on load. */
+/**
+ * Where weights lie, for ONNX external data: nothing is copied on load. Parts of quantized layers that are computed when they
+ * are read have no place; they are fed.
+ */
 export function weightLocations(
   folder: ModelFolder,
   shapes: ReadonlyMap<string, readonly (number | string)[]>,
 ): Map<string, WeightLocation> {
   const result = new Map<string, WeightLocation>();
   for (const [name, shape] of shapes) {
+    if (folder.quantized?.has(name)) {
+      const part = folder.quantized.location(name);
+      if (part) result.set(name, externalLocation(folder, part));
+      continue;
+    }
     const { header, entry } = findTensor(folder, name, shape.map(Number));
     const dtype = external[entry.type];
     if (!dtype)
