@@ -69,6 +69,20 @@ const cases: Readonly<Record<string, GradientCase>> = {
     ],
     build: (g, [a, b]) => g.gemm(a!, b!, { transA: true, transB: true, alpha: 2 }),
   },
+  QuantizedMatMul: {
+    shapes: [[3, 32]],
+    frozen: {
+      packed: { data: Uint8Array.from({ length: 96 }, (_, index) => index * 37), shape: [3, 2, 16] },
+      scales: { data: Float32Array.of(0.1, -0.2, 0.3, 0.1, 0.05, 0.2), shape: [3, 2] },
+    },
+    build: (g, [x]) =>
+      g.quantizedMatMul(x!, g.weight("packed", [3, 2, 16], "uint8"), g.weight("scales", [3, 2]), {
+        format: "int8",
+        blockSize: 16,
+        in: 32,
+        out: 3,
+      }),
+  },
   FusedMatMul: {
     shapes: [
       [2, 3, 4],
@@ -196,7 +210,7 @@ test("every op that can be differentiated has a case", () => {
     const y = build(graph, inputs, (name) => graph.input(name, integers[name]?.shape ?? [], "int64"));
     for (const { op } of topologicalOrder([y])) covered.add(op);
   }
-  const leaves = ["Input", "Parameter", "Weight", "Constant", "Fill", "Output", "Concat"];
+  const leaves = ["Input", "Parameter", "Weight", "Dequantize", "Constant", "Fill", "Output", "Concat"];
   expect(Object.keys(ops).filter((op) => !covered.has(op) && !leaves.includes(op))).toEqual([]);
   expect(Object.keys(gradients).sort()).toEqual(Object.keys(ops).sort());
 });

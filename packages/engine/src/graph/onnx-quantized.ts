@@ -84,7 +84,11 @@ function dequantized(node: Node, encoder: Encoder, packed: Node, scales: string,
   /** Two values a byte by a table of all bytes, times the scales: `[blocks, blockSize]`. */
   function lookedUp(table: Exclude<QuantizedFormat, "int8">, bytes: string, of: string, rows: number): string {
     const indices = step("indices", { type: "Cast", inputs: [bytes], integers: { to: 6 } });
-    const values = step("values", { type: "Gather", inputs: [byteTable(encoder, table), indices], integers: { axis: 0 } });
+    const values = step("values", {
+      type: "Gather",
+      inputs: [byteTable(encoder, table), indices],
+      integers: { axis: 0 },
+    });
     const inBlocks = reshape("blocks", values, [rows, blockSize]);
     return step("scaled", { type: "Mul", inputs: [inBlocks, reshape("scales", of, [rows, 1])] });
   }

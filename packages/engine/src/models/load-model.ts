@@ -1,6 +1,7 @@
 import { readAdapter } from "../adapters/lora.ts";
 import { HostPasses } from "../generation/host-passes.ts";
 import { AnswerGenerator } from "../generation/answer-generator.ts";
+import type { QuantizationSettings } from "../quantization/quantized-weights.ts";
 import { openModelFolder, type ModelFolder } from "../weights/model-folder.ts";
 import { toShared } from "../runtime/shared-floats.ts";
 import { InvalidError } from "@drydock/kit";
@@ -15,8 +16,10 @@ export async function loadModel(options: {
   readonly directory: string;
   readonly adapterDirectory?: string;
   readonly threads: number;
+  /** Quantizes the decoder's linear layers as they are read. */
+  readonly quantize?: QuantizationSettings;
 }): Promise<LoadedModel> {
-  const folder = await openModelFolder(options.directory);
+  const folder = await openModelFolder(options.directory, options);
   const adapter = options.adapterDirectory === undefined ? null : await readAdapter(options.adapterDirectory);
   const live = new Map<string, { data: Float32Array; shape: readonly number[] }>();
   if (adapter) {

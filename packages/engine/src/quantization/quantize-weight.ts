@@ -21,7 +21,11 @@ export interface RangeOptions {
 }
 
 /** Rounds a weight `[out, in]` to the nearest values that the layout can hold. */
-export function quantizeWeight(values: Float32Array, layout: QuantizedLayout, options: RangeOptions = {}): PackedWeight {
+export function quantizeWeight(
+  values: Float32Array,
+  layout: QuantizedLayout,
+  options: RangeOptions = {},
+): PackedWeight {
   const packed = new Uint8Array(new SharedArrayBuffer(sizeOf(packedShape(layout))));
   const scales = sharedFloats(sizeOf(scalesShape(layout)));
   if (isTableFormat(layout.format)) quantizeByTable(values, layout, layout.format, packed, scales, options);

@@ -209,20 +209,24 @@ const QuantState = z.object({
 });
 
 /** A layer as `bitsandbytes` saves it (`QuantState.as_dict`, bitsandbytes 0.50): the state is JSON in a tensor of bytes. */
-async function bitsAndBytesLayer(
-  finder: TensorFinder,
-  path: string,
-  sizes: LinearSizes,
-): Promise<FoundLayer | null> {
+async function bitsAndBytesLayer(finder: TensorFinder, path: string, sizes: LinearSizes): Promise<FoundLayer | null> {
   const name = `${path}.weight`;
   const found =
     finder.find(name, ".quant_state.bitsandbytes__nf4") ?? finder.find(name, ".quant_state.bitsandbytes__fp4");
   if (!found) return null;
   const state = await readState(finder, found);
   if (state.shape.join() !== [sizes.out, sizes.in].join())
-    throw finder.bad(found, `it says shape [${state.shape.join(", ")}], but config.json asks for [${sizes.out}, ${sizes.in}]`);
+    throw finder.bad(
+      found,
+      `it says shape [${state.shape.join(", ")}], but config.json asks for [${sizes.out}, ${sizes.in}]`,
+    );
   checkBlockSize(state.blocksize);
-  const layout: QuantizedLayout = { format: state.quant_type, blockSize: state.blocksize, in: sizes.in, out: sizes.out };
+  const layout: QuantizedLayout = {
+    format: state.quant_type,
+    blockSize: state.blocksize,
+    in: sizes.in,
+    out: sizes.out,
+  };
   await checkTable(finder, finder.need(name, ".quant_map"), state.quant_type);
   const absmax = finder.need(name, ".absmax");
   const { nested_blocksize: nestedBlockSize, nested_offset: offset } = state;

@@ -7,6 +7,7 @@ import type { Collective } from "../collectives/collective.ts";
 import { HostPasses } from "../generation/host-passes.ts";
 import { AnswerGenerator } from "../generation/answer-generator.ts";
 import type { Model } from "../models/model.ts";
+import type { QuantizationSettings } from "../quantization/quantized-weights.ts";
 import type { Feeds } from "../runtime/feeds.ts";
 import type { LoraPlacement } from "../models/variables.ts";
 import { sharedFloats, toShared } from "../runtime/shared-floats.ts";
@@ -38,6 +39,8 @@ export interface TrainerOptions {
   readonly schedule: Schedule;
   readonly seed: number;
   readonly threads: number;
+  /** Quantizes the decoder's linear layers as they are read: LoRA on a frozen base in few bits. */
+  readonly quantize?: QuantizationSettings;
   /** In full mode: which weights are trained; default all. */
   readonly isTrained?: (name: string) => boolean;
   /** Whether activations are computed again layer by layer rather than kept: less memory, about a third more work. */
@@ -144,7 +147,12 @@ export class EngineTrainer {
   }
 
   static async open(options: TrainerOptions): Promise<EngineTrainer> {
-    const folder = await openModelFolder(options.directory);
+    const folder = await openModelFolder(options.directory, options);
+    if (options.mode === "full" && folder.quantized)
+      throw new InvalidError(
+        "quantized_base_needs_lora",
+        `model ${options.directory} has quantized weights, which cannot be changed in small steps: use mode "lora", or the model's own weights`,
+      );
     const adapter = options.adapterDirectory === undefined ? null : await readAdapter(options.adapterDirectory);
     const placement =
       options.mode === "lora"

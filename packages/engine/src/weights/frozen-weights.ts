@@ -123,6 +123,7 @@ export async function quantizedFeeds(
   wanted: (name: string) => boolean = () => true,
 ): Promise<Feeds> {
   const feeds: Feeds = {};
-  if (quantized) for (const name of names) if (quantized.has(name) && wanted(name)) feeds[name] = await quantized.get(name);
+  if (quantized)
+    for (const name of names) if (quantized.has(name) && wanted(name)) feeds[name] = await quantized.get(name);
   return feeds;
 }

@@ -88,21 +88,42 @@ export interface WritableTensor {
   readonly data: Float32Array | BigInt64Array;
 }
 
+/** A tensor that is made when its turn to be written comes. */
+export interface TensorSource {
+  readonly name: string;
+  readonly type: StoredType;
+  readonly shape: readonly number[];
+  /** Its bytes, as the type and the shape have them. */
+  readonly read: () => Promise<ArrayBufferView>;
+}
+
 /** Writes tensors as F32 or I64, data aligned to 64 bytes so that ONNX Runtime can map it in place. */
 export async function writeSafetensors(
   path: string,
   tensors: readonly WritableTensor[],
+  metadata?: Readonly<Record<string, string>>,
+): Promise<void> {
+  const sources = tensors.map(({ name, shape, data }): TensorSource => ({
+    name,
+    shape,
+    type: data instanceof Float32Array ? "F32" : "I64",
+    read: () => Promise.resolve(data),
+  }));
+  await writeTensorsInTurn(path, sources, metadata);
+}
+
+/** Writes tensors one after the other, so that one of them is in memory at a time. */
+export async function writeTensorsInTurn(
+  path: string,
+  tensors: readonly TensorSource[],
   metadata: Readonly<Record<string, string>> = { format: "pt" },
 ): Promise<void> {
   const header: Record<string, unknown> = { __metadata__: metadata };
   let position = 0;
-  for (const { name, shape, data } of tensors) {
-    header[name] = {
-      dtype: data instanceof Float32Array ? "F32" : "I64",
-      shape,
-      data_offsets: [position, position + data.byteLength],
-    };
-    position += data.byteLength;
+  for (const { name, type, shape } of tensors) {
+    const sizeBytes = shape.reduce((size, side) => size * side, bytesPerElement[type]);
+    header[name] = { dtype: type, shape, data_offsets: [position, position + sizeBytes] };
+    position += sizeBytes;
   }
   const text = Buffer.from(JSON.stringify(header));
   const padding = (64 - ((8 + text.length) % 64)) % 64;
@@ -112,8 +133,10 @@ export async function writeSafetensors(
   const file = await open(path, "w");
   try {
     await writeFully(file, prefix);
-    for (const { data } of tensors)
+    for (const { read } of tensors) {
+      const data = await read();
       await writeFully(file, new Uint8Array(data.buffer, data.byteOffset, data.byteLength));
+    }
     await file.sync();
   } finally {
     await file.close();
