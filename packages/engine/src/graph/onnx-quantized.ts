@@ -36,7 +36,12 @@ export function encodeQuantizedMatMul(node: Node, encoder: Encoder, [x, , scales
       integers: { K, N, bits: format === "int8" ? 8 : 4, block_size: blockSize },
     });
   const weight = dequantized(node, encoder, packed, scales as string, false);
-  write({ type: "Gemm", inputs: [x as string, weight], integers: { transA: 0, transB: 1 } });
+  encoder.product({
+    type: "Gemm",
+    inputs: [x as string, weight],
+    outputs: [encoder.name(node)],
+    integers: { transA: 0, transB: 1 },
+  });
 }
 
 export function encodeDequantize(node: Node, encoder: Encoder, [, scales]: readonly string[]): void {

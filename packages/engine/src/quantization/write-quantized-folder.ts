@@ -21,7 +21,7 @@ import {
   scalesShape,
   type QuantizedLayout,
 } from "./formats.ts";
-import { dequantizeWeight, quantizeWeight, type RangeOptions } from "./quantize-weight.ts";
+import { dequantizeWeight, quantizeWeight, type PackedWeight, type RangeOptions } from "./quantize-weight.ts";
 import { decoderLinears, type QuantizationSettings } from "./quantized-weights.ts";
 
 export interface QuantizeOptions extends QuantizationSettings, RangeOptions {
@@ -121,18 +121,7 @@ async function quantizeLayer(
   const nested = options.doubleQuantization ? nestScales(rounded.scales) : null;
   const stored = dequantizeWeight(nested ? { ...rounded, scales: unnestScales(nested) } : rounded, layout);
   if (balance?.inputScales) undoScales(stored, balance.inputScales);
-  const tensors: TensorSource[] = [
-    tensor(
-      storedName,
-      "U8",
-      isTableFormat(layout.format) ? [sizeOf(packedShape(layout)), 1] : packedShape(layout),
-      rounded.packed,
-    ),
-    ...(isTableFormat(layout.format)
-      ? bitsAndBytesTensors(storedName, layout, rounded.scales, nested)
-      : [tensor(`${storedName}.scales`, "F32", scalesShape(layout), rounded.scales)]),
-    ...(balance?.inputScales ? [tensor(`${storedName}.input_scales`, "F32", [layout.in], balance.inputScales)] : []),
-  ];
+  const tensors = tensorsOf(storedName, layout, { ...rounded, nested, inputScales: balance?.inputScales ?? null });
   return {
     tensors,
     error: {
@@ -142,6 +131,31 @@ async function quantizeLayer(
       exponent: balance?.exponent ?? null,
     },
   };
+}
+
+/** What the file holds of a layer. */
+function tensorsOf(
+  storedName: string,
+  layout: QuantizedLayout,
+  {
+    packed,
+    scales,
+    nested,
+    inputScales,
+  }: PackedWeight & { readonly nested: NestedScales | null; readonly inputScales: Float32Array | null },
+): TensorSource[] {
+  const further = inputScales ? [tensor(`${storedName}.input_scales`, "F32", [layout.in], inputScales)] : [];
+  if (!isTableFormat(layout.format))
+    return [
+      tensor(storedName, "U8", packedShape(layout), packed),
+      tensor(`${storedName}.scales`, "F32", scalesShape(layout), scales),
+      ...further,
+    ];
+  return [
+    tensor(storedName, "U8", [packed.length, 1], packed),
+    ...bitsAndBytesTensors(storedName, layout, scales, nested),
+    ...further,
+  ];
 }
 
 /** `QuantState.as_dict(packed=True)` of bitsandbytes 0.50. */
