@@ -40,6 +40,11 @@ const elementTypes: Readonly<Record<DType | "bfloat16" | "float16", number>> = {
   bfloat16: 16,
 };
 const opset = 23;
+/**
+ * 16-bit weights of up to so many bytes are no input that may be fed, but constants: ONNX Runtime keeps float32 copies of them,
+ * packed for its products. Beyond, that is too much memory and time at loading (docs/decisions/0012-weights-in-place.md).
+ */
+const copiedBytes = 2 ** 29;
 const irVersion = 10;
 
 /**
@@ -79,6 +84,10 @@ export class Encoder {
   readonly #casts = new Map<string, string>();
   readonly #dimensions: Map<string, string>;
   readonly #initializers: Map<string, (writer: ProtobufWriter) => void>;
+  /** Types of 16-bit weights that lie in files, by their name there. */
+  readonly #stored = new Map<string, (writer: ProtobufWriter) => void>();
+  /** Nodes that are read by more than look-ups of their rows. */
+  #readWhole: ReadonlySet<Node> = new Set();
   /** Of a graph inside a node: what its names begin with, and the names that its leaves have. */
   readonly #prefix: string;
   readonly #aliases: ReadonlyMap<Node, string>;
@@ -162,7 +171,10 @@ export class Encoder {
    * backward pass at once; written first to last, all of them waited for the end, with every activation kept till then.
    */
   encode(outputs: Readonly<Record<string, Node>>): EncodedGraph {
-    for (const node of topologicalOrder(Object.values(outputs)).sort((a, b) => a.id - b.id)) this.#encodeNode(node);
+    const order = topologicalOrder(Object.values(outputs));
+    const read = order.flatMap(({ op, inputs }) => (op === "Gather" ? inputs.slice(1) : inputs));
+    this.#readWhole = new Set([...Object.values(outputs), ...read]);
+    for (const node of order.sort((a, b) => a.id - b.id)) this.#encodeNode(node);
     for (const [name, node] of Object.entries(outputs))
       this.#plain({ type: "Identity", inputs: [nameOf(node)], outputs: [name] });
     const writer = new ProtobufWriter();
@@ -174,6 +186,7 @@ export class Encoder {
       for (const write of this.#initializers.values()) graph.message(5, write);
       for (const [name, { dtype, shape }] of this.#inputs)
         graph.message(11, (inner) => writeValueInfo(inner, name, dtype, shape));
+      for (const write of this.#stored.values()) graph.message(11, write);
       for (const [name, node] of Object.entries(outputs))
         graph.message(12, (inner) => writeValueInfo(inner, name, node.dtype, node.shape));
     });
@@ -207,6 +220,18 @@ export class Encoder {
     this.#inputs.set(nameOf(node), { dtype: node.dtype, shape: node.shape });
   }
 
+  /** The name of a weight that lies in a file in 16 bits: rows are looked up there, and only they become float32. */
+  storedIn16Bits(node: Node): string | null {
+    const location = node.op === "Weight" ? this.#weights.get(node.attributes["name"] as string) : undefined;
+    return location && is16Bit(location) ? `${nameOf(node)}:stored` : null;
+  }
+
+  /** Whether 16-bit weights become float32 each time that they are read. */
+  get #readsInPlace(): boolean {
+    const stored = [...this.#weights.values()].filter(is16Bit);
+    return stored.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0) > copiedBytes;
+  }
+
   addWeight(node: Node): void {
     if (node.dtype === "uint8") return; // declared by the operators that read it, in the shape that they want
     const name = node.attributes["name"] as string;
@@ -214,10 +239,13 @@ export class Encoder {
     const fed = this.#precision.stored?.get(name);
     if (!location && fed) return this.#addStoredInput(node, fed);
     if (!location) return this.addInput(node);
-    const stored = location.dtype === "float32" ? nameOf(node) : `${nameOf(node)}:stored`;
+    const stored = this.storedIn16Bits(node) ?? nameOf(node);
     this.#addStored(stored, node.shape, location);
-    if (stored !== nameOf(node))
-      this.#plain({ type: "Cast", inputs: [stored], outputs: [nameOf(node)], integers: { to: elementTypes.float32 } });
+    if (stored === nameOf(node)) return;
+    // An input that need not be fed it is no constant: of constants ONNX Runtime would keep float32 copies beside the file.
+    if (this.#readsInPlace)
+      this.#stored.set(stored, (info) => writeValueInfo(info, stored, location.dtype, node.shape));
+    if (this.#readWhole.has(node)) this.#plain(toFloat32(stored, nameOf(node)));
   }
 
   /** Whether a leaf lies in a file, rather than being fed. */
@@ -256,7 +284,7 @@ export class Encoder {
     const [name, stored] = [nameOf(node), `${nameOf(node)}:stored`];
     this.#inputs.set(stored, { dtype: type, shape: node.shape });
     this.#casts.set(`${name}:${type}`, stored);
-    this.#plain({ type: "Cast", inputs: [stored], outputs: [name], integers: { to: elementTypes.float32 } });
+    this.#plain(toFloat32(stored, name));
   }
 
   /** A matrix product: in the precision of matrices, its addend added in float32. */
@@ -344,6 +372,14 @@ export class Encoder {
     this.#inputs.set(name, { dtype: "int64", shape: [1] });
     return name;
   }
+}
+
+function is16Bit({ dtype }: WeightLocation): boolean {
+  return dtype === "bfloat16" || dtype === "float16";
+}
+
+function toFloat32(input: string, output: string): PlainNode {
+  return { type: "Cast", inputs: [input], outputs: [output], integers: { to: elementTypes.float32 } };
 }
 
 /** Name of the first output of a node in the ONNX graph; leaves keep the name that they were given. */
@@ -494,7 +530,18 @@ const encodings: { readonly [O in Op]: Encoding } = {
       outputs: encoder.names(node),
       integers: { axis: node.attributes["axis"] as number, num_outputs: node.attributes["count"] as number },
     }),
-  Gather: same("Gather", { integers: { axis: 0 } }),
+  Gather: (node, encoder, [table, indices]) => {
+    const stored = encoder.storedIn16Bits(node.inputs[0] as Node);
+    const name = encoder.name(node);
+    const rows = stored ? `${name}:stored` : name;
+    encoder.plain({
+      type: "Gather",
+      inputs: [stored ?? (table as string), indices as string],
+      outputs: [rows],
+      integers: { axis: 0 },
+    });
+    if (stored) encoder.plain(toFloat32(rows, name));
+  },
   ScatterRows: scatter("none"),
   AddRows: scatter("add"),
   AddElements: same("ScatterElements", { integers: { axis: -1 }, texts: { reduction: "add" } }),
