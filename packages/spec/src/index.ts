@@ -20,6 +20,7 @@ export * from "./catalogue/drydock-tiny-vl.ts";
 export * from "./catalogue/from-config.ts";
 export * from "./catalogue/model-facts.ts";
 export * from "./catalogue/parameters.ts";
+export { withTextDefaults } from "./catalogue/text-defaults.ts";
 export * from "./tokens/smart-resize.ts";
 export * from "./tokens/text-tokens.ts";
 export * from "./tokens/tile-grid.ts";

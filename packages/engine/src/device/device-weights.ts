@@ -1,6 +1,6 @@
 import type { Shape } from "../graph/shape.ts";
 import { findTensor, readWeights, type ModelFolder } from "../weights/model-folder.ts";
-import { readTensorBytes } from "../weights/safetensors.ts";
+import { readEntryBytes } from "../weights/safetensors.ts";
 import type { Device } from "./device.ts";
 import { deviceNames } from "./update-model.ts";
 
@@ -51,13 +51,13 @@ export class DeviceWeights {
       const type = data instanceof Uint8Array ? "uint8" : "float32";
       return await this.#device.put({ name: deviceNames.frozen(name), data, shape, type });
     }
-    const { header, entry, storedName } = findTensor(this.#folder, name, shape);
+    const { header, entry } = findTensor(this.#folder, name, shape);
     const type = halfTypes[entry.type];
     if (!type) {
       const data = (await readWeights(this.#folder, [name])).get(name) as Float32Array;
       return await this.#device.put({ name: deviceNames.frozen(name), data, shape, type: "float32" });
     }
-    const bytes = (await readTensorBytes(header, storedName)).slice();
+    const bytes = (await readEntryBytes(header.path, entry)).slice();
     const data = new Uint16Array(bytes.buffer, 0, bytes.byteLength / Uint16Array.BYTES_PER_ELEMENT);
     await this.#device.put({ name: deviceNames.frozen(name), data, shape, type });
   }

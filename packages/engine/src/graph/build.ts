@@ -68,7 +68,7 @@ export class GraphBuilder {
     return this.#elementwise("Mul", a, b);
   }
 
-  unary(op: "Neg" | "Exp" | "Sigmoid" | "Tanh" | "Erf" | "Silu" | "Gelu" | "GeluTanh", x: Node): Node {
+  unary(op: "Neg" | "Exp" | "Sigmoid" | "Tanh" | "Erf" | "Silu" | "QuickGelu" | "Gelu" | "GeluTanh", x: Node): Node {
     return this.#node(op, [x], {}, x.shape, x.dtype);
   }
 

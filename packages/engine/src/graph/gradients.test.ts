@@ -44,6 +44,7 @@ const cases: Readonly<Record<string, GradientCase>> = {
   Tanh: { shapes: [[5]], build: (g, [a]) => g.unary("Tanh", a!) },
   Erf: { shapes: [[5]], build: (g, [a]) => g.unary("Erf", a!) },
   Silu: { shapes: [[7]], build: (g, [a]) => g.unary("Silu", a!) },
+  QuickGelu: { shapes: [[7]], build: (g, [a]) => g.unary("QuickGelu", a!) },
   Gelu: { shapes: [[7]], build: (g, [a]) => g.unary("Gelu", a!) },
   GeluTanh: { shapes: [[7]], build: (g, [a]) => g.unary("GeluTanh", a!) },
   "Gemm with a bias": { shapes: [[2, 3], [3, 4], [4]], build: (g, [a, b, c]) => g.gemm(a!, b!, { c: c!, alpha: 0.5 }) },

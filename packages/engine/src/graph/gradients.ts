@@ -1,6 +1,6 @@
 import type { GraphBuilder } from "./build.ts";
 import { chunksGradient } from "./chunks-gradient.ts";
-import type { Node, Op } from "./ops.ts";
+import { quickGeluAlpha, type Node, type Op } from "./ops.ts";
 import { product } from "./shape.ts";
 import type { QuantizedLayout } from "../quantization/formats.ts";
 
@@ -63,6 +63,13 @@ export const gradients: { readonly [O in Op]: GradientRule } = {
     const [x] = inputsOf(y);
     const sigma = g.unary("Sigmoid", x);
     return [g.mul(dy, g.add(sigma, g.mul(y, g.sub(g.scalar(1), sigma))))];
+  },
+  // y = x·σ(αx): y' = σ + α·y(1 − σ)
+  QuickGelu: (g, dy, y) => {
+    const [x] = inputsOf(y);
+    const sigma = g.unary("Sigmoid", g.mul(x, g.scalar(quickGeluAlpha)));
+    const slope = g.mul(g.mul(y, g.scalar(quickGeluAlpha)), g.sub(g.scalar(1), sigma));
+    return [g.mul(dy, g.add(sigma, slope))];
   },
   // Φ(x) + x·φ(x)
   Gelu: (g, dy, y) => {

@@ -1,5 +1,5 @@
 import { encodeDequantize, encodeQuantizedMatMul } from "./onnx-quantized.ts";
-import { masked, type Body, type Node, type Op } from "./ops.ts";
+import { masked, quickGeluAlpha, type Body, type Node, type Op } from "./ops.ts";
 import { ProtobufWriter } from "./protobuf-writer.ts";
 import { product, type Dimension, type DType, type Shape } from "./shape.ts";
 import { topologicalOrder } from "./topological-order.ts";
@@ -467,6 +467,7 @@ const encodings: { readonly [O in Op]: Encoding } = {
   Tanh: same("Tanh"),
   Erf: same("Erf"),
   Silu: same("QuickGelu", { domain: "com.microsoft", floats: { alpha: 1 } }),
+  QuickGelu: same("QuickGelu", { domain: "com.microsoft", floats: { alpha: quickGeluAlpha } }),
   Gelu: same("Gelu"),
   GeluTanh: same("Gelu", { texts: { approximate: "tanh" } }),
   Gemm: matrix("Gemm"),

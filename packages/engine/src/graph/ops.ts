@@ -24,6 +24,7 @@ export const ops = {
   Tanh: { outputs: 1 },
   Erf: { outputs: 1 },
   Silu: { outputs: 1 }, // ours: QuickGelu with alpha 1
+  QuickGelu: { outputs: 1 }, // alpha 1.702
   Gelu: { outputs: 1 },
   GeluTanh: { outputs: 1 }, // ours: Gelu with approximate = tanh
   // matrices
@@ -57,6 +58,9 @@ export type Op = keyof typeof ops;
 
 /** What MaskBelow gives: half of the lowest float32, so that a sum of two stays finite. */
 export const masked = -3.4028234663852886e38 / 2;
+
+/** y = x·σ(1.702x): the curve of GELU as CLIP draws it. */
+export const quickGeluAlpha = 1.702;
 
 /** One immutable vertex, made by the functions of build.ts only; equal vertices are the same object. */
 export interface Node {

@@ -1,17 +1,23 @@
 import { InvalidError } from "@drydock/kit";
-import type { Model } from "./model.ts";
+import { openInternVl, openInternVlChat } from "./internvl/open.ts";
+import type { FolderFacts, Model } from "./model.ts";
 import { openQwen3Vl } from "./qwen3-vl/open.ts";
 
 /** How a `config.json` of each `model_type` is opened. */
-const families: Readonly<Record<string, (configFile: unknown) => Model>> = {
+const families: Readonly<Record<string, (configFile: unknown, folder: FolderFacts) => Model>> = {
+  internvl: openInternVl,
+  internvl_chat: openInternVlChat,
   qwen3_vl: openQwen3Vl,
 };
 
+const noFolder: FolderFacts = { tokenId: () => undefined };
+
 /**
  * @param configFile  what config.json holds
+ * @param folder      what else the model's folder holds, for families whose config.json does not say it
  * @throws InvalidError `unsupported_architecture` with the list of those supported, `bad_model_config` naming the key
  */
-export function openModel(configFile: unknown): Model {
+export function openModel(configFile: unknown, folder = noFolder): Model {
   const type =
     typeof configFile === "object" && configFile !== null && "model_type" in configFile
       ? configFile.model_type
@@ -24,5 +30,5 @@ export function openModel(configFile: unknown): Model {
       "unsupported_architecture",
       `config.json says model_type "${type}", which Drydock does not run; it runs ${Object.keys(families).join(", ")}`,
     );
-  return open(configFile);
+  return open(configFile, folder);
 }

@@ -51,8 +51,26 @@ export interface Model {
   imageProcessor(file: unknown, bounds: PixelBounds): ImageProcessor;
   /** Names under which files may hold a weight, the usual one first. */
   storedNames(name: string): readonly string[];
+  /** Jinja source of the chat template, for families whose folders hold none that knows pictures. */
+  readonly chatTemplate?: string;
+  /** Special tokens that stand for text: conversations may hold them, and answers keep them. */
+  readonly textTokens?: readonly string[];
+  /** Which part of the stored tensor a weight is, where files hold several weights in one; absent or null = all of it. */
+  storedPart?(name: string): StoredPart | null;
   /** Whether a file may hold a tensor of this name that the model does not read. */
   isUnused(storedName: string): boolean;
+}
+
+/** What a family may ask of the folder beside its config.json. */
+export interface FolderFacts {
+  /** Id of a special token; undefined when the folder's tokenizer has none of that name. */
+  tokenId(token: string): number | undefined;
+}
+
+/** One of `count` equal parts of a stored tensor, cut along its first axis. */
+export interface StoredPart {
+  readonly index: number;
+  readonly count: number;
 }
 
 /** `[axis][token]`: time, height, width; all the same where the model knows one axis. */

@@ -2,6 +2,7 @@ import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { SeededRandom } from "../training/random.ts";
 import { writeSafetensors } from "../weights/safetensors.ts";
+import { joinParts } from "../weights/stored-tensors.ts";
 import { openModel } from "./families.ts";
 import { wholeForward } from "./model.ts";
 
@@ -14,12 +15,13 @@ export async function createRandomModel(
   const model = openModel(configFile);
   await mkdir(directory, { recursive: true });
   let parameters = 0;
-  const tensors = [...wholeForward(model).variables.shapes].map(([name, shape]) => {
+  const weights = [...wholeForward(model).variables.shapes].map(([name, shape]) => {
     const sizes = shape.map(Number);
     const data = initialValues(name, sizes, seed);
     parameters += data.length;
-    return { name: model.storedNames(name)[0] ?? name, shape: sizes, data };
+    return { name, shape: sizes, data };
   });
+  const tensors = joinParts(model, weights, (name) => model.storedNames(name)[0] ?? name);
   await writeFile(join(directory, "config.json"), `${JSON.stringify(configFile, null, 2)}\n`);
   await writeSafetensors(join(directory, "model.safetensors"), tensors);
   return { parameters };

@@ -11,9 +11,9 @@ import type { QuantizationSettings } from "../quantization/quantized-weights.ts"
 import type { Feeds } from "../runtime/feeds.ts";
 import type { LoraPlacement } from "../models/variables.ts";
 import { sharedFloats, toShared } from "../runtime/shared-floats.ts";
-import { openModelFolder, readWeights, findTensor, type ModelFolder } from "../weights/model-folder.ts";
-import { writeSafetensors, type WritableTensor } from "../weights/safetensors.ts";
-import { readFloatTensors } from "../weights/read-floats.ts";
+import { openModelFolder, readWeights, type ModelFolder } from "../weights/model-folder.ts";
+import { writeSafetensors } from "../weights/safetensors.ts";
+import { wholeModel } from "../weights/stored-tensors.ts";
 import { isDecayed, ThreadedAdamW, type AdamWSettings } from "./adamw.ts";
 import { dropoutMask } from "./dropout.ts";
 import type { DeviceSettings } from "../device/device.ts";
@@ -307,10 +307,7 @@ export class EngineTrainer {
     const tensors = [...this.#tensors.values()].map(({ name, shape, values }) => ({ name, shape, data: values }));
     if (this.#options.mode === "lora")
       return await writeAdapter(directory, this.#options.lora, basename(this.folder.directory), tensors);
-    const named = tensors.map((tensor) => ({ ...tensor, name: findTensor(this.folder, tensor.name).storedName }));
-    const known = new Set(named.map(({ name }) => name));
-    const rest = await readOthers(this.folder, known);
-    await writeSafetensors(join(directory, "model.safetensors"), [...named, ...rest]);
+    await writeSafetensors(join(directory, "model.safetensors"), await wholeModel(this.folder, tensors));
     await writeFile(join(directory, "config.json"), `${JSON.stringify(asFloat32(this.folder.configFile), null, 2)}\n`);
     for (const file of await readdir(this.folder.directory)) {
       if (/safetensors|^config\.json$|^drydock\.json$/.test(file)) continue;
@@ -442,22 +439,6 @@ function notAsTrained(name: string): InvalidError {
     "bad_checkpoint",
     `the checkpoint does not hold ${name} as this run trains it; was the run spec changed?`,
   );
-}
-
-/** Tensors of a folder's files other than those of the given names, by the files' names. */
-async function readOthers(folder: ModelFolder, known: ReadonlySet<string>): Promise<WritableTensor[]> {
-  const parts = await Promise.all(
-    folder.headers.map(async (header) => {
-      const names = [...header.tensors.keys()].filter((name) => !known.has(name));
-      const read = await readFloatTensors(header, names);
-      return names.map((name) => ({
-        name,
-        shape: header.tensors.get(name)?.shape ?? [],
-        data: read.get(name) as Float32Array,
-      }));
-    }),
-  );
-  return parts.flat();
 }
 
 /** config.json of weights that are stored as float32 now, whatever the base said. */

@@ -1,10 +1,11 @@
+import { existsSync, readFileSync } from "node:fs";
 import { readFile, readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { InvalidError, messageOf } from "@drydock/kit";
 import { z } from "zod";
 import type { WeightLocation } from "../graph/onnx.ts";
 import { openModel } from "../models/families.ts";
-import type { Model } from "../models/model.ts";
+import type { Model, StoredPart } from "../models/model.ts";
 import type { QuantizedFormat } from "../quantization/formats.ts";
 import {
   externalLocation,
@@ -13,8 +14,8 @@ import {
   type QuantizationSettings,
   type QuantizedWeights,
 } from "../quantization/quantized-weights.ts";
+import { readFloatEntries } from "./read-floats.ts";
 import { readSafetensorsHeader, type SafetensorsHeader, type TensorEntry } from "./safetensors.ts";
-import { readFloatTensors } from "./read-floats.ts";
 
 /** A model folder in Hugging Face layout, opened: its configuration and where each weight lies. No weight is read yet. */
 export interface ModelFolder {
@@ -37,7 +38,7 @@ const IndexFile = z.object({ weight_map: z.record(z.string(), z.string()) });
 /** @throws InvalidError when the folder is no usable model: says which file is missing or wrong */
 export async function openModelFolder(directory: string, { quantize }: OpenFolderOptions = {}): Promise<ModelFolder> {
   const configFile = await readJson(directory, "config.json");
-  const model = openModel(configFile);
+  const model = openModel(configFile, { tokenId: (token) => specialTokenId(directory, token) });
   const names = await weightFiles(directory);
   const headers = await Promise.all(names.map(async (file) => await readSafetensorsHeader(join(directory, file))));
   const files = { directory, model, configFile, headers };
@@ -74,6 +75,18 @@ async function readWeight(folder: ModelFolder, name: string): Promise<Float32Arr
   return (await readWeights(folder, [name])).get(name) as Float32Array;
 }
 
+const TokenizerFile = z.looseObject({
+  added_tokens: z.array(z.looseObject({ id: z.number(), content: z.string() })),
+});
+
+/** Reads the tokenizer only when a family asks: those files are large. */
+function specialTokenId(directory: string, token: string): number | undefined {
+  const path = join(directory, "tokenizer.json");
+  if (!existsSync(path)) return undefined;
+  const { added_tokens: tokens } = TokenizerFile.parse(JSON.parse(readFileSync(path, "utf8")));
+  return tokens.find(({ content }) => content === token)?.id;
+}
+
 async function weightFiles(directory: string): Promise<string[]> {
   const names = await readdir(directory);
   if (names.includes("model.safetensors.index.json")) {
@@ -98,6 +111,7 @@ async function readJson(directory: string, name: string): Promise<unknown> {
 
 export interface FoundTensor {
   readonly header: SafetensorsHeader;
+  /** Where the weight lies: the whole stored tensor or a part of it, under the stored name. */
   readonly entry: TensorEntry;
   /** What the file calls it. */
   readonly storedName: string;
@@ -111,8 +125,10 @@ export interface FoundTensor {
 export function findTensor(folder: ModelFolder, name: string, shape?: readonly number[]): FoundTensor {
   for (const storedName of folder.model.storedNames(name))
     for (const header of folder.headers) {
-      const entry = header.tensors.get(storedName);
-      if (!entry) continue;
+      const stored = header.tensors.get(storedName);
+      if (!stored) continue;
+      const part = folder.model.storedPart?.(name) ?? null;
+      const entry = part ? partOf(stored, part, folder.directory) : stored;
       if (shape && entry.shape.join() !== shape.join())
         throw new InvalidError(
           "bad_weight_shape",
@@ -126,18 +142,30 @@ export function findTensor(folder: ModelFolder, name: string, shape?: readonly n
   );
 }
 
+/** Rows of the first axis follow each other in files, so a part of them is a tensor of its own. */
+function partOf(entry: TensorEntry, { index, count }: StoredPart, directory: string): TensorEntry {
+  const [rows = 0, ...rest] = entry.shape;
+  if (rows % count !== 0)
+    throw new InvalidError(
+      "bad_weight_shape",
+      `weight ${entry.name} of ${directory} is [${entry.shape.join(", ")}], but holds ${count} weights of equal size`,
+    );
+  const sizeBytes = entry.sizeBytes / count;
+  return { ...entry, shape: [rows / count, ...rest], offset: entry.offset + index * sizeBytes, sizeBytes };
+}
+
 /** Reads weights as float32, by name. */
 export async function readWeights(folder: ModelFolder, names: Iterable<string>): Promise<Map<string, Float32Array>> {
-  const byHeader = new Map<SafetensorsHeader, Map<string, string>>();
+  const byHeader = new Map<SafetensorsHeader, Map<string, TensorEntry>>();
   for (const name of names) {
-    const { header, storedName } = findTensor(folder, name);
-    const wanted = byHeader.get(header) ?? new Map<string, string>();
-    byHeader.set(header, wanted.set(storedName, name));
+    const { header, entry } = findTensor(folder, name);
+    const wanted = byHeader.get(header) ?? new Map<string, TensorEntry>();
+    byHeader.set(header, wanted.set(name, entry));
   }
   const result = new Map<string, Float32Array>();
   for (const [header, wanted] of byHeader)
-    for (const [storedName, data] of await readFloatTensors(header, wanted.keys(), { needsFinite: true }))
-      result.set(wanted.get(storedName) as string, data);
+    for (const [name, data] of await readFloatEntries(header.path, wanted, { needsFinite: true }))
+      result.set(name, data);
   return result;
 }
 

@@ -1,6 +1,6 @@
 import { sharedFloats } from "../runtime/shared-floats.ts";
 import { FloatReader } from "./float-reader.ts";
-import { entryOf, type SafetensorsHeader } from "./safetensors.ts";
+import { entryOf, type SafetensorsHeader, type TensorEntry } from "./safetensors.ts";
 
 /** What is asked of numbers that are read. */
 export interface ReadFloatsOptions {
@@ -12,14 +12,26 @@ export interface ReadFloatsOptions {
 export async function readFloatTensors(
   header: SafetensorsHeader,
   names: Iterable<string>,
+  options: ReadFloatsOptions = {},
+): Promise<Map<string, Float32Array>> {
+  return await readFloatEntries(
+    header.path,
+    new Map(Array.from(names, (name) => [name, entryOf(header, name)])),
+    options,
+  );
+}
+
+/** As {@link readFloatTensors}, for tensors or parts of them, by any name. */
+export async function readFloatEntries(
+  path: string,
+  entries: ReadonlyMap<string, TensorEntry>,
   { needsFinite = false }: ReadFloatsOptions = {},
 ): Promise<Map<string, Float32Array>> {
   const reader = new FloatReader();
   const result = new Map<string, Float32Array>();
-  for (const name of names) {
-    const entry = entryOf(header, name);
+  for (const [name, entry] of entries) {
     const values = sharedFloats(entry.shape.reduce((count, size) => count * size, 1));
-    await reader.read(header.path, entry, values, needsFinite);
+    await reader.read(path, entry, values, needsFinite);
     result.set(name, values);
   }
   return result;

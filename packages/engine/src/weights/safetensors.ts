@@ -71,11 +71,19 @@ export async function readTensorBytes(
   name: string,
   memory?: ArrayBufferLike,
 ): Promise<Uint8Array> {
-  const entry = entryOf(header, name);
-  const file = await open(header.path, "r");
+  return await readEntryBytes(header.path, entryOf(header, name), memory);
+}
+
+/** As {@link readTensorBytes}, for a tensor or a part of one. */
+export async function readEntryBytes(
+  path: string,
+  entry: Pick<TensorEntry, "offset" | "sizeBytes">,
+  memory?: ArrayBufferLike,
+): Promise<Uint8Array> {
+  const file = await open(path, "r");
   try {
     const bytes = new Uint8Array(memory ?? new ArrayBuffer(entry.sizeBytes));
-    await readExactly(file, header.path, entry.offset, bytes);
+    await readExactly(file, path, entry.offset, bytes);
     return bytes;
   } finally {
     await file.close();

@@ -33,6 +33,11 @@ export function tileCount(grid: TileGrid): number {
   return tiles === 1 ? 1 : tiles + 1;
 }
 
+/** Tiles that a picture may have when it may not have more than `maxPixels` (default: no bound). */
+export function maxTilesWithin(maxTiles: number, tileSize: number, maxPixels: number | undefined): number {
+  return maxPixels === undefined ? maxTiles : Math.max(1, Math.min(maxTiles, Math.floor(maxPixels / tileSize ** 2)));
+}
+
 const gridsByBounds = new Map<string, readonly TileGrid[]>();
 
 function candidateGrids(minTiles: number, maxTiles: number): readonly TileGrid[] {

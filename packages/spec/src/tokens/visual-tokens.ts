@@ -1,6 +1,6 @@
 import type { VisualTokenScheme } from "../catalogue/architecture.ts";
 import { smartResize, type PictureSize } from "./smart-resize.ts";
-import { tileCount, tileGrid } from "./tile-grid.ts";
+import { maxTilesWithin, tileCount, tileGrid } from "./tile-grid.ts";
 
 /** What one picture costs. `tokens` are positions of the decoder, delimiters included; `patches` are rows of the vision tower. */
 export interface PictureCost {
@@ -40,10 +40,7 @@ export function pictureCost(scheme: VisualTokenScheme, picture: PictureSize, lim
       patchesPerSegment: patches,
     };
   }
-  const maxTiles =
-    limits.maxPixels === undefined
-      ? scheme.maxTiles
-      : Math.max(1, Math.min(scheme.maxTiles, Math.floor(limits.maxPixels / scheme.tileSize ** 2)));
+  const maxTiles = maxTilesWithin(scheme.maxTiles, scheme.tileSize, limits.maxPixels);
   const tiles = tileCount(tileGrid(picture, scheme.tileSize, Math.min(scheme.minTiles, maxTiles), maxTiles));
   const placeholderTokens = tiles * scheme.tokensPerTile;
   const patchesPerTile = (scheme.tileSize / scheme.patchSize) ** 2;

@@ -22,7 +22,8 @@ export interface AttentionParts {
   readonly key: Node;
   /** `[B, K, S, d]`. */
   readonly value: Node;
-  readonly mask: AttentionMask;
+  /** Null: every query sees every key. */
+  readonly mask: AttentionMask | null;
   /** Of the scores; d^−½ unless given. */
   readonly scale?: number;
 }
@@ -48,7 +49,7 @@ function mixedValues(graph: GraphBuilder, { query, key, value, mask, scale }: At
   const grouped = graph.reshape(query, [batch, keyValueHeads, group, headSize]);
   const scores = graph.matMul(grouped, key, { transB: true, alpha: scale ?? headSize ** -0.5 });
   const scores_BHTS = graph.reshape(scores, [batch, heads, tokens, span]);
-  const weights = graph.softmax(graph.add(scores_BHTS, addedMask(graph, mask)));
+  const weights = graph.softmax(mask ? graph.add(scores_BHTS, addedMask(graph, mask)) : scores_BHTS);
   const mixed = graph.matMul(graph.reshape(weights, [batch, keyValueHeads, group, span]), value);
   return graph.reshape(mixed, [batch, heads, tokens, headSize]);
 }
@@ -59,7 +60,9 @@ function mixedInPieces(graph: GraphBuilder, parts: AttentionParts, limit: number
   const span = key.shape[2] as Dimension;
   const cut: CutInput[] = [{ node: query, axis: 2 }];
   const whole = [key, value];
-  if (isReach(mask)) {
+  if (mask === null) {
+    // Nothing to hand to the pieces.
+  } else if (isReach(mask)) {
     cut.push({ node: mask.reach, axis: 1 });
     whole.push(mask.order);
   } else if (mask.shape.at(-2) === tokens) cut.push({ node: mask, axis: mask.shape.length - 2 });
@@ -75,7 +78,7 @@ function mixedInPieces(graph: GraphBuilder, parts: AttentionParts, limit: number
             query: q as Node,
             key: k as Node,
             value: v as Node,
-            mask: isReach(mask) ? { reach: piece as Node, order: rest as Node } : ((piece ?? rest) as Node),
+            mask: mask && pieceOf(mask, piece, rest),
             ...(scale === undefined ? {} : { scale }),
           }),
           axis: 2,
@@ -84,6 +87,10 @@ function mixedInPieces(graph: GraphBuilder, parts: AttentionParts, limit: number
     }),
   });
   return mixed as Node;
+}
+
+function pieceOf(mask: AttentionMask, piece: Node | undefined, rest: Node | undefined): AttentionMask {
+  return isReach(mask) ? { reach: piece as Node, order: rest as Node } : ((piece ?? rest) as Node);
 }
 
 function addedMask(graph: GraphBuilder, mask: AttentionMask): Node {

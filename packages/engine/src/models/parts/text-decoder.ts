@@ -6,6 +6,7 @@
  * Shapes: B rows, T tokens, D width, H query heads, K key/value heads, d head size, S tokens in the cache.
  * Source: `modeling_qwen2.py`, `modeling_qwen3.py`, `modeling_llama.py`, `modeling_gemma.py` of huggingface/transformers 5.23.
  */
+import type { GraphBuilder } from "../../graph/build.ts";
 import type { Node } from "../../graph/ops.ts";
 import type { Dimension } from "../../graph/shape.ts";
 import type { Variables } from "../variables.ts";
@@ -49,8 +50,8 @@ export interface ImagePlacement {
   readonly features: Node;
   /** `[F, D]` each, added after the first decoder layers. */
   readonly deepstack: readonly Node[];
-  /** `[N]` int64: rows of the features that are no padding. */
-  readonly featureRows: Node;
+  /** `[N]` int64: rows of the features that are no padding; null = all are. */
+  readonly featureRows: Node | null;
   /** `[N]` int64: rows of `[B·T]` that they replace. */
   readonly imageRows: Node;
 }
@@ -83,7 +84,7 @@ export function textDecoder(
       decoderLayer(variables, config, `${decoderPath}.layers.${index}`, x, inputs, past?.[index] ?? null, cache),
     );
     const deep = image?.deepstack[index];
-    if (image && deep) x = graph.addRows(x, image.imageRows, graph.gather(deep, image.featureRows));
+    if (image && deep) x = graph.addRows(x, image.imageRows, chosenFeatures(graph, image, deep));
     layers.push(x);
   }
   return { hidden: x, cache, layers };
@@ -99,7 +100,11 @@ export function embeddedTokens(
   const { graph } = variables;
   const looked = graph.gather(embedding(variables, config), inputIds);
   const x = config.embeddingScale === 1 ? looked : graph.mul(looked, graph.scalar(config.embeddingScale));
-  return image ? graph.scatterRows(x, image.imageRows, graph.gather(image.features, image.featureRows)) : x;
+  return image ? graph.scatterRows(x, image.imageRows, chosenFeatures(graph, image, image.features)) : x;
+}
+
+function chosenFeatures(graph: GraphBuilder, image: Pick<ImagePlacement, "featureRows">, features: Node): Node {
+  return image.featureRows ? graph.gather(features, image.featureRows) : features;
 }
 
 /** Logits `[L, vocabulary]` of the rows `[L]` (int64, into `[B·T]`) of the decoder's output. */

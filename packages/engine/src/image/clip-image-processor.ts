@@ -1,0 +1,134 @@
+import { InvalidError } from "@drydock/kit";
+import { z } from "zod";
+import { decodeImage, type RgbImage } from "./decode-image.ts";
+import type { ImageProcessor, PixelSize, ProcessedImage } from "./image-processor.ts";
+import { resizeBicubic } from "./resize-bicubic.ts";
+import {
+  badPreprocessor,
+  fixedSteps,
+  Normalisation,
+  normalisationKeys,
+  readPreprocessorFile,
+  refuseEmpty,
+  TilePatches,
+} from "./tile-patches.ts";
+
+const Square = z.union([
+  z.number().transform((side) => ({ height: side, width: side })),
+  z.looseObject({ height: z.number(), width: z.number() }),
+]);
+
+const ClipFile = z.looseObject({
+  ...fixedSteps,
+  ...normalisationKeys(Normalisation.clip),
+  size: z.union([
+    z.number().transform((side) => ({ shortest_edge: side })),
+    z.looseObject({ shortest_edge: z.number() }),
+    Square,
+  ]),
+  do_center_crop: z.boolean().default(true),
+  crop_size: Square.optional(),
+  do_pad: z.boolean().default(false),
+});
+
+/** What a model says of the one square that its tower takes. */
+export interface SquareSettings {
+  readonly patchSize: number;
+  /** Patches a side. */
+  readonly side: number;
+  /** Visual tokens of a picture. */
+  readonly tokens: number;
+}
+
+/** Longer than this times the shorter side, a picture is scaled to more pixels than any model sees of it. */
+const maxAspect = 200;
+
+/**
+ * CLIP's and LLaVA's pictures: the shorter side is brought to the tower's, the longer one in proportion, and the middle is cut
+ * out; with `do_pad` the picture is first made square with the mean colour instead, so that nothing is cut off.
+ *
+ * Source: `image_processing_pil_clip.py`, `image_processing_pil_llava.py` of huggingface/transformers 5.23.
+ */
+export class ClipImageProcessor implements ImageProcessor {
+  readonly #file: z.output<typeof ClipFile>;
+  readonly #settings: SquareSettings;
+  readonly #patches: TilePatches;
+
+  /**
+   * @param file  what `preprocessor_config.json` holds
+   * @throws InvalidError naming the field that is wrong, or when what it makes is not what the tower takes
+   */
+  constructor(file: unknown, settings: SquareSettings) {
+    this.#file = readPreprocessorFile(ClipFile, file);
+    this.#settings = settings;
+    this.#patches = new TilePatches({
+      ...settings,
+      places: Array.from({ length: settings.side ** 2 }, (_, place) => place),
+      mean: this.#file.image_mean,
+      deviation: this.#file.image_std,
+    });
+    const { tileSize } = this.#patches;
+    const { size, do_center_crop: crops, crop_size: crop } = this.#file;
+    const made = crops ? crop : "height" in size ? (size as { height: number; width: number }) : undefined;
+    if (made?.height !== tileSize || made.width !== tileSize)
+      throw badPreprocessor(
+        `${crops ? "crop_size" : "size"} is ${made ? `${made.height} by ${made.width}` : "missing"}, but config.json says that the model's tower takes ${tileSize} by ${tileSize}`,
+      );
+    if (crops && "shortest_edge" in size && Number(size.shortest_edge) < tileSize)
+      throw badPreprocessor(`size.shortest_edge ${String(size.shortest_edge)} is less than crop_size ${tileSize}`);
+  }
+
+  async process(source: string | Uint8Array, name: string): Promise<ProcessedImage> {
+    return this.processPixels(await decodeImage(source, name), name);
+  }
+
+  processPixels(image: RgbImage, name: string): ProcessedImage {
+    refuseEmpty(image, name);
+    const { tileSize, tileValues } = this.#patches;
+    const square = this.#file.do_pad ? padded(image, this.#file.image_mean) : image;
+    const { width, height } = this.#scaled(square, name);
+    const scaled = resizeBicubic(square, width, height);
+    const corner = { top: Math.floor((height - tileSize) / 2), left: Math.floor((width - tileSize) / 2) };
+    const patches = new Float32Array(tileValues);
+    this.#patches.write(scaled, corner, patches, 0);
+    const { side, tokens } = this.#settings;
+    return { patches, grid: { time: 1, height: side, width: side }, tokens, resized: this.resizedSize() };
+  }
+
+  resizedSize(): PixelSize {
+    const { tileSize } = this.#patches;
+    return { width: tileSize, height: tileSize };
+  }
+
+  tokensOf(): number {
+    return this.#settings.tokens;
+  }
+
+  #scaled({ width, height }: PixelSize, name: string): PixelSize {
+    const { size } = this.#file;
+    if (!("shortest_edge" in size)) return size as PixelSize;
+    if (Math.max(width, height) > maxAspect * Math.min(width, height))
+      throw new InvalidError(
+        "picture_too_thin",
+        `picture ${name} cannot be used: ${width}×${height} pixels, one side is more than ${maxAspect} times the other; crop it or leave it out`,
+      );
+    const short = Number(size.shortest_edge);
+    const long = Math.trunc((short * Math.max(width, height)) / Math.min(width, height));
+    return width <= height ? { width: short, height: long } : { width: long, height: short };
+  }
+}
+
+/** The picture in the middle of a square of the mean colour, rounded down as the reference does. */
+function padded(image: RgbImage, mean: readonly [number, number, number]): RgbImage {
+  const { width, height, data } = image;
+  if (width === height) return image;
+  const side = Math.max(width, height);
+  const colour = mean.map((share) => Math.trunc(share * 255));
+  const square = new Uint8Array(side * side * 3);
+  for (let index = 0; index < square.length; index++) square[index] = colour[index % 3] as number;
+  const top = Math.floor((side - height) / 2);
+  const left = Math.floor((side - width) / 2);
+  for (let row = 0; row < height; row++)
+    square.set(data.subarray(row * width * 3, (row + 1) * width * 3), ((top + row) * side + left) * 3);
+  return { width: side, height: side, data: square };
+}

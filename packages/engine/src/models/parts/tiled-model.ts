@@ -1,0 +1,147 @@
+/*
+ * Models whose image tower sees square tiles of one size, each by itself, and whose decoder counts its tokens along one axis:
+ * InternVL and LLaVA. Every tile gives the same number of visual tokens, so nothing is padded.
+ *
+ * Symbols: B rows, T tokens, K tiles in all.
+ */
+import { InvalidError } from "@drydock/kit";
+import type { ModelBatch } from "../../batch/model-batch.ts";
+import { GraphBuilder } from "../../graph/build.ts";
+import type { Node } from "../../graph/ops.ts";
+import { product } from "../../graph/shape.ts";
+import type { Feeds } from "../../runtime/feeds.ts";
+import type { ForwardGraph, ForwardOptions, Model } from "../model.ts";
+import { Variables } from "../variables.ts";
+import { keyValueInputs, keyValueSlots, namedCache } from "./key-value-cache.ts";
+import type { PlainText } from "./plain-text-config.ts";
+import { logitsAt, textDecoder } from "./text-decoder.ts";
+import { countedPositions, rotaryFeeds, textFeeds, textInputs } from "./text-inputs.ts";
+
+/** Graph inputs of a tower. */
+export interface TileInputs {
+  /** `[patches·K, channels·patch²]`. */
+  readonly patches: Node;
+  /** `[patches·K]` int64: row of each patch among those of its tile and of the tiles before, class tokens counted. */
+  readonly patchRows: Node;
+}
+
+/** What a tower and its bridge give. */
+export interface TileFeatures {
+  /** `[tokens·K, D]` in place of the pictures' tokens. */
+  readonly features: Node;
+  /** Rows of the tower after each block: where the graph may be cut. */
+  readonly blocks: readonly Node[];
+}
+
+export interface TiledModel extends Pick<
+  Model,
+  "type" | "imageTokenId" | "boxConvention" | "turns" | "placeholders" | "imageProcessor" | "storedNames" | "isUnused"
+> {
+  readonly text: PlainText;
+  readonly tile: {
+    /** Patches a side. */
+    readonly side: number;
+    /** Values of a patch. */
+    readonly patchSize: number;
+    readonly tokens: number;
+    /** Place of each patch, as batches hold them, in the tile's rows from top left. */
+    readonly places: readonly number[];
+  };
+  readonly tower: (variables: Variables, inputs: TileInputs) => TileFeatures;
+}
+
+export function openTiledModel(parts: TiledModel): Model {
+  const { text, tile, tower: _tower, ...rest } = parts;
+  return {
+    ...rest,
+    vocabularySize: text.decoder.vocabularySize,
+    contextWindow: text.contextWindow,
+    loraRefusal: null,
+    cache: keyValueSlots(text.decoder),
+    stepSeesImages: false,
+    forward: (options) => forwardGraph(parts, options),
+    feeds: (batch) => ({
+      ...textFeeds(text.rotary, batch),
+      ...(batch.pictures.length > 0 ? tileFeeds(tile, batch) : {}),
+    }),
+    symbols: (batch) => ({
+      B: batch.batchSize,
+      T: batch.sequenceLength,
+      ...(batch.pictures.length > 0 ? { K: tilesOf(batch) } : {}),
+    }),
+    step: ({ batchSize }, positions) => ({ feeds: rotaryFeeds(text.rotary, positions, batchSize, 1), symbols: {} }),
+    positions: ({ inputIds }) => countedPositions(inputIds.length),
+  };
+}
+
+function forwardGraph({ text, tile, tower }: TiledModel, options: ForwardOptions): ForwardGraph {
+  const graph = new GraphBuilder();
+  const variables = new Variables(graph, options);
+  const { hasCache = false } = options;
+  const inputs = textInputs(graph, text.rotary, hasCache);
+  const past = hasCache ? keyValueInputs(graph, text.decoder) : null;
+  const count = product(["K", tile.side ** 2]);
+  const seen =
+    options.hasImages && !hasCache
+      ? tower(variables, {
+          patches: graph.input("patches", [count, tile.patchSize]),
+          patchRows: graph.input("patch-rows", [count], "int64"),
+        })
+      : null;
+  const image = seen && {
+    features: seen.features,
+    deepstack: [],
+    featureRows: null,
+    imageRows: graph.input("image-rows", [product(["K", tile.tokens])], "int64"),
+  };
+  const output = textDecoder(variables, text.decoder, inputs, image, past);
+  return {
+    graph,
+    variables,
+    cache: namedCache(output.cache),
+    layers: output.layers,
+    visionBlocks: seen?.blocks ?? [],
+    logits: (rows) =>
+      logitsAt(variables, text.decoder, output.hidden, rows === "all" ? null : graph.input("rows", ["L"], "int64")),
+  };
+}
+
+/**
+ * Feeds of the image part: `patches`, `patch-rows`, `image-rows`.
+ * @throws InvalidError when a picture's patches or visual tokens are not those of its tiles
+ */
+function tileFeeds(tile: TiledModel["tile"], batch: ModelBatch): Feeds {
+  const { side, patchSize, tokens, places } = tile;
+  for (const { grid } of batch.pictures)
+    if (grid.height !== side || grid.width !== side)
+      throw new InvalidError(
+        "image_size_mismatch",
+        `a picture is cut into tiles of ${grid.width} by ${grid.height} patches, but the model's tower takes ${side} by ${side}; use the preprocessor_config.json that came with the model`,
+      );
+  const tiles = tilesOf(batch);
+  if (batch.imageRows.length !== tiles * tokens)
+    throw new InvalidError(
+      "image_tokens_mismatch",
+      `the batch has ${batch.imageRows.length} image tokens but its pictures give ${tiles * tokens}`,
+    );
+  const patches = tiles * side ** 2;
+  if (batch.pixelPatches.length !== patches * patchSize)
+    throw new InvalidError(
+      "image_size_mismatch",
+      `the batch holds ${batch.pixelPatches.length} pixel values, but ${patches} patches of the model take ${patches * patchSize}`,
+    );
+  const patchRows = new BigInt64Array(patches);
+  for (let at = 0; at < patches; at++) {
+    const own = Math.floor(at / side ** 2);
+    patchRows[at] = BigInt(own * (1 + side ** 2) + 1 + (places[at % side ** 2] as number));
+  }
+  return {
+    patches: { data: batch.pixelPatches, shape: [patches, patchSize] },
+    "patch-rows": { data: patchRows, shape: [patches] },
+    "image-rows": { data: BigInt64Array.from(batch.imageRows, BigInt), shape: [batch.imageRows.length] },
+  };
+}
+
+function tilesOf({ pictures }: ModelBatch): number {
+  return pictures.reduce((sum, { grid }) => sum + grid.time, 0);
+}

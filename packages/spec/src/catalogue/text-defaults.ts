@@ -1,0 +1,51 @@
+/** Keys of a decoder's configuration that published files may leave out where they equal the class's own. */
+const classDefaults: Readonly<Record<string, Readonly<Record<string, unknown>>>> = {
+  llama: {
+    hidden_size: 4096,
+    intermediate_size: 11_008,
+    num_hidden_layers: 32,
+    num_attention_heads: 32,
+    vocab_size: 32_000,
+    max_position_embeddings: 2048,
+    rope_theta: 10_000,
+  },
+  mistral: {
+    hidden_size: 4096,
+    intermediate_size: 14_336,
+    num_hidden_layers: 32,
+    num_attention_heads: 32,
+    num_key_value_heads: 8,
+    vocab_size: 32_000,
+    max_position_embeddings: 131_072,
+    sliding_window: 4096,
+    rope_theta: 10_000,
+  },
+  qwen2: {
+    hidden_size: 4096,
+    intermediate_size: 22_016,
+    num_hidden_layers: 32,
+    num_attention_heads: 32,
+    num_key_value_heads: 32,
+    vocab_size: 151_936,
+    max_position_embeddings: 32_768,
+    rope_theta: 10_000,
+  },
+};
+
+/**
+ * The `text_config` of a LLaVA model with what its file leaves out: those of LLaVA-1.5 name the model type and what differs
+ * from the class, so that the sizes of the 7B models stand in no file. What is no object, or of another type, is answered as
+ * it is.
+ *
+ * Source: `LlamaConfig`, `MistralConfig`, `Qwen2Config` of huggingface/transformers 5.23.
+ */
+export function withTextDefaults(text: unknown): unknown {
+  if (text === undefined) return withTextDefaults({});
+  if (typeof text !== "object" || text === null || Array.isArray(text)) return text;
+  const type = "model_type" in text ? text.model_type : "llama";
+  const defaults = typeof type === "string" && Object.hasOwn(classDefaults, type) ? classDefaults[type] : {};
+  const filled: Record<string, unknown> = { model_type: type, ...defaults, ...text };
+  // As many key heads as query heads, whichever number the file has.
+  filled["num_key_value_heads"] ??= filled["num_attention_heads"];
+  return filled;
+}
