@@ -9,6 +9,7 @@ export { exchangeTexts } from "./collectives/exchange-texts.ts";
 export { RingListener } from "./collectives/ring-connect.ts";
 export { TcpRing, type RingOptions, type Traffic } from "./collectives/tcp-ring.ts";
 export { RingThread, type ThreadedRing } from "./collectives/threaded-ring.ts";
+export type { DeviceSettings } from "./device/device.ts";
 export { AnswerGenerator, type GenerationOptions } from "./generation/answer-generator.ts";
 export { decodeImage, maxDecodedPixels, type RgbImage } from "./image/decode-image.ts";
 export type { ImageProcessor, PixelBounds, PixelSize, ProcessedImage } from "./image/image-processor.ts";

@@ -11,6 +11,8 @@ export interface DeviceSettings {
   readonly memoryLimitBytes?: number;
   /** Threads of what runs on the CPU. */
   readonly threads: number;
+  /** What matrix products compute in; master weights, moments, norms, softmax and loss are float32 always. */
+  readonly matrices: "float32" | "bfloat16" | "float16";
 }
 
 /** An array of the host on its way. Half-precision values travel as their 16 bits. */

@@ -5,24 +5,59 @@ import type { Node } from "../graph/ops.ts";
 import type { CacheSlot, ForwardGraph, Model } from "../models/model.ts";
 import { masked } from "../models/parts/text-inputs.ts";
 import type { LoraPlacement } from "../models/variables.ts";
-import type { Feeds } from "../runtime/feeds.ts";
+import type { Feeds, FeedTensor } from "../runtime/feeds.ts";
 import type { ModelFolder } from "../weights/model-folder.ts";
-import type { Device } from "./device.ts";
+import { Device, type DeviceSettings } from "./device.ts";
 import { DeviceGraph } from "./device-graph.ts";
-import type { DeviceWeights } from "./device-weights.ts";
+import { DeviceWeights } from "./device-weights.ts";
 import { deviceNames } from "./update-model.ts";
 
 export interface DevicePassesOptions {
   readonly device: Device;
   readonly weights: DeviceWeights;
   readonly folder: ModelFolder;
-  readonly matrices: "float32" | "bfloat16" | "float16";
   readonly lora: LoraPlacement | null;
   readonly isTrained: (name: string) => boolean;
   /** Weights that lie on the device as trained values. */
   readonly live: ReadonlySet<string>;
   /** Called before each pass: puts the trained values there when they are not. */
   readonly prepare: () => Promise<void>;
+}
+
+/** What an own device needs to answer with a model. */
+export interface OwnDeviceOptions extends Pick<DevicePassesOptions, "folder" | "lora"> {
+  readonly device: DeviceSettings;
+  /** Weights that are no part of the folder, such as adapters. */
+  readonly live: ReadonlyMap<string, FeedTensor>;
+}
+
+/** Passes on a device of their own, which ends with them. @throws Error when ONNX Runtime cannot use the device */
+export async function openDevicePasses({
+  device: settings,
+  live,
+  ...options
+}: OwnDeviceOptions): Promise<AnswerPasses> {
+  const device = await Device.start(settings);
+  try {
+    for (const [name, { data, shape }] of live)
+      await device.put({ name: deviceNames.values(name), data: data as Float32Array, shape, type: "float32" });
+  } catch (error) {
+    await device.close();
+    throw error;
+  }
+  const passes = new DevicePasses({
+    ...options,
+    device,
+    weights: new DeviceWeights(device, options.folder),
+    isTrained: (name) => live.has(name),
+    live: new Set(live.keys()),
+    prepare: async () => undefined,
+  });
+  return {
+    logits: async (batch) => await passes.logits(batch),
+    begin: async (batch) => await passes.begin(batch),
+    close: async () => await device.close(),
+  };
 }
 
 type Kind = "all" | "prompt" | "step";
@@ -133,7 +168,8 @@ export class DevicePasses implements AnswerPasses {
   }
 
   async #compile(kind: Kind, hasImages: boolean): Promise<DeviceGraph> {
-    const { device, weights, folder, matrices, lora, isTrained, live } = this.#options;
+    const { device, weights, folder, lora, isTrained, live } = this.#options;
+    const { matrices } = device.settings;
     const forward = folder.model.forward({ hasImages, hasCache: kind === "step", lora, isTrained });
     const outputs: Record<string, Node> = { logits: forward.logits(kind === "prompt" ? "given" : "all") };
     if (kind !== "all")

@@ -12,7 +12,8 @@ interface Stored {
 
 type RunRequest = Extract<DeviceRequest, { kind: "run" }>;
 
-const errorsOnly = 3;
+/** What goes wrong is thrown with its words; ONNX Runtime need not print it as well. */
+const fatalOnly = 4;
 const allOptimizations = 99;
 const arenaAllocator = 1;
 const deviceAllocator = 0;
@@ -41,7 +42,7 @@ export class DeviceSessions {
   /** @throws InvalidError (`no_device`) when ONNX Runtime cannot use the device */
   constructor(settings: DeviceSettings) {
     this.#settings = settings;
-    this.#environment = this.#ort.given("CreateEnv", errorsOnly, "drydock");
+    this.#environment = this.#ort.given("CreateEnv", fatalOnly, "drydock");
     this.#hostMemory = this.#ort.given("CreateMemoryInfo", "Cpu", deviceAllocator, 0, defaultMemory);
     this.#hostAllocator = this.#ort.given("GetAllocatorWithDefaultOptions");
     const { kind, index } = settings;
@@ -209,7 +210,7 @@ export class DeviceSessions {
   #create(model: Uint8Array): Handle {
     const options = this.#ort.given("CreateSessionOptions");
     try {
-      this.#ort.call("SetSessionLogSeverityLevel", options, errorsOnly);
+      this.#ort.call("SetSessionLogSeverityLevel", options, fatalOnly);
       this.#ort.call("SetSessionGraphOptimizationLevel", options, allOptimizations);
       this.#ort.call("SetIntraOpNumThreads", options, this.#settings.threads);
       this.#ort.call("SetInterOpNumThreads", options, 1);

@@ -1,12 +1,14 @@
 import type { ModelBatch } from "../batch/model-batch.ts";
 import { gradient } from "../graph/gradient.ts";
-import type { Precision } from "../graph/onnx.ts";
 import type { Node } from "../graph/ops.ts";
+import type { Shape } from "../graph/shape.ts";
+import type { ForwardGraph } from "../models/model.ts";
 import type { LoraPlacement } from "../models/variables.ts";
-import type { Feeds } from "../runtime/feeds.ts";
+import type { Feeds, Symbols } from "../runtime/feeds.ts";
+import { cutGraph } from "../segments/cut-graph.ts";
 import { frozenShapes } from "../segments/training-segments.ts";
 import type { AdamWSettings } from "../training/adamw.ts";
-import { markLast, type GradientSource, type MicroBatches, type StepSums } from "../training/gradient-source.ts";
+import type { GradientSource, MicroBatches, StepSums } from "../training/gradient-source.ts";
 import type { TrainedPart } from "../training/rank-update.ts";
 import { addTo, lossFeeds, lossGraph } from "../training/training-graph.ts";
 import type { ModelFolder } from "../weights/model-folder.ts";
@@ -14,32 +16,39 @@ import type { AnswerPasses } from "../generation/answer-passes.ts";
 import { Device, type DeviceSettings } from "./device.ts";
 import { DeviceGraph } from "./device-graph.ts";
 import { DevicePasses } from "./device-passes.ts";
+import { DeviceSegments } from "./device-segments.ts";
 import { DeviceWeights } from "./device-weights.ts";
 import { LossScale } from "./loss-scale.ts";
-import { deviceNames, squaresModel, updateFactors, updateModel, type UpdateFactors } from "./update-model.ts";
+import {
+  deviceNames,
+  squaresModel,
+  updateFactors,
+  updateModel,
+  zerosModel,
+  type UpdateFactors,
+} from "./update-model.ts";
 
+/** Graph input with the factor on the loss. */
+const scaleInput = "loss-scale";
 /** Loss scale that float16 begins with (torch.amp.GradScaler's). */
 const firstScaleOfFloat16 = 2 ** 16;
 
 export interface DeviceTrainingOptions {
   readonly device: DeviceSettings;
-  /** What matrix products compute in; master weights, moments, norms, softmax and loss are float32 always. */
-  readonly matrices: "float32" | "bfloat16" | "float16";
   readonly folder: ModelFolder;
   readonly isTrained: (name: string) => boolean;
   readonly lora: LoraPlacement | null;
   readonly optimizer: AdamWSettings;
   /** The trained tensors with their moments: copied to the device before the first step, and back by `download`. */
   readonly parts: readonly TrainedPart[];
+  /** Whether activations are computed again for the backward pass, layer by layer, rather than kept. */
+  readonly recomputes: boolean;
   /** Feeds that are no part of the batch, such as dropout masks. */
   readonly furtherFeeds: (batch: ModelBatch, firstRow: number) => Feeds;
 }
 
-interface CompiledPass {
-  readonly graph: DeviceGraph;
-  /** Trained tensors that the graph reaches. */
-  readonly reached: ReadonlySet<string>;
-}
+/** Runs one micro-batch, adding to the gradients on the device; answers its summed loss. */
+type DevicePass = (feeds: Feeds, symbols: Symbols) => Promise<number>;
 
 /**
  * Gradients and AdamW on a device: weights, gradients and moments stay there from step to step, and only the batch goes in and the
@@ -51,29 +60,37 @@ export class DeviceTraining implements GradientSource {
   readonly #weights: DeviceWeights;
   readonly #scale: LossScale;
   readonly #trained: ReadonlySet<string>;
-  readonly #passes = new Map<string, Promise<CompiledPass>>();
+  readonly #passes = new Map<boolean, Promise<DevicePass>>();
   readonly #update: number;
   readonly #squares: number;
+  readonly #zeros: number;
   #isUploaded = false;
   /** Scale of the gradients that are on the device. */
   #scaleOfGradients = 1;
 
-  private constructor(options: DeviceTrainingOptions, device: Device, update: number, squares: number) {
+  private constructor(
+    options: DeviceTrainingOptions,
+    device: Device,
+    sessions: { readonly update: number; readonly squares: number; readonly zeros: number },
+  ) {
     this.#options = options;
     this.#device = device;
-    this.#update = update;
-    this.#squares = squares;
+    this.#update = sessions.update;
+    this.#squares = sessions.squares;
+    this.#zeros = sessions.zeros;
     this.#weights = new DeviceWeights(device, options.folder);
-    this.#scale = new LossScale(options.matrices === "float16" ? firstScaleOfFloat16 : 1);
+    this.#scale = new LossScale(options.device.matrices === "float16" ? firstScaleOfFloat16 : 1);
     this.#trained = new Set(options.parts.map(({ name }) => name));
   }
 
   static async open(options: DeviceTrainingOptions): Promise<DeviceTraining> {
     const device = await Device.start(options.device);
     try {
+      const names = options.parts.map(({ name }) => name);
       const update = await device.open(updateModel(options.parts));
-      const squares = await device.open(squaresModel(options.parts.map(({ name }) => name)));
-      return new DeviceTraining(options, device, update, squares);
+      const squares = await device.open(squaresModel(names));
+      const zeros = await device.open(zerosModel(names));
+      return new DeviceTraining(options, device, { update, squares, zeros });
     } catch (error) {
       await device.close();
       throw error;
@@ -83,10 +100,11 @@ export class DeviceTraining implements GradientSource {
   async run(microBatches: MicroBatches, firstRow: number): Promise<StepSums> {
     await this.#upload();
     this.#scaleOfGradients = this.#scale.value;
+    await this.#clear();
     let [lossSum, labelTokens, row] = [0, 0, firstRow];
-    for await (const { item: batch } of markLast(microBatches)) {
+    for await (const batch of microBatches) {
       const { feeds, tokens } = lossFeeds(batch);
-      if (tokens > 0) lossSum += await this.#runBatch(batch, row, feeds, tokens, labelTokens > 0);
+      if (tokens > 0) lossSum += await this.#runBatch(batch, row, feeds, tokens);
       labelTokens += tokens;
       row += batch.batchSize;
     }
@@ -157,13 +175,12 @@ export class DeviceTraining implements GradientSource {
 
   /** Answers with the weights as they are on the device. */
   passes(lora: LoraPlacement | null): AnswerPasses {
-    const { folder, matrices, isTrained } = this.#options;
+    const { folder, isTrained } = this.#options;
     const upload = async (): Promise<void> => await this.#upload();
     return new DevicePasses({
       device: this.#device,
       weights: this.#weights,
       folder,
-      matrices,
       lora,
       isTrained,
       live: this.#trained,
@@ -183,71 +200,86 @@ export class DeviceTraining implements GradientSource {
     this.#isUploaded = true;
   }
 
-  async #runBatch(batch: ModelBatch, firstRow: number, loss: Feeds, tokens: number, adds: boolean): Promise<number> {
-    const { folder, furtherFeeds, parts } = this.#options;
-    const { graph, reached } = await this.#pass(batch.pictures.length > 0, adds);
-    if (!adds)
-      for (const { name, shape, values } of parts)
-        if (!reached.has(name))
-          await this.#device.put({
-            name: deviceNames.gradient(name),
-            data: new Float32Array(values.length),
-            shape,
-            type: "float32",
-          });
-    const results = await graph.run({
-      feeds: {
-        ...folder.model.feeds(batch),
-        ...loss,
-        ...furtherFeeds(batch, firstRow),
-        "loss-scale": { data: Float32Array.of(this.#scaleOfGradients), shape: [] },
-      },
-      symbols: { ...folder.model.symbols(batch), L: tokens },
-      storedName: (input) => this.#storedName(input),
-      kept: Object.fromEntries([...reached].map((name) => [`gradient:${name}`, deviceNames.gradient(name)])),
-      wanted: ["loss"],
+  /** Makes all gradients zero. */
+  async #clear(): Promise<void> {
+    const names = this.#options.parts.map(({ name }) => name);
+    await this.#device.run({
+      session: this.#zeros,
+      feeds: [],
+      stored: Object.fromEntries(names.map((name) => [deviceNames.values(name), deviceNames.values(name)])),
+      inPlace: {},
+      kept: Object.fromEntries(names.map((name) => [`zero:${name}`, deviceNames.gradient(name)])),
+      wanted: [],
     });
-    return results["loss"]?.[0] ?? Number.NaN;
+  }
+
+  async #runBatch(batch: ModelBatch, firstRow: number, loss: Feeds, tokens: number): Promise<number> {
+    const { folder, furtherFeeds } = this.#options;
+    const pass = await this.#pass(batch.pictures.length > 0);
+    const scale = { data: Float32Array.of(this.#scaleOfGradients), shape: [] };
+    const feeds = {
+      ...folder.model.feeds(batch),
+      ...loss,
+      ...furtherFeeds(batch, firstRow),
+      [scaleInput]: scale,
+    };
+    return (await pass(feeds, { ...folder.model.symbols(batch), L: tokens })) / this.#scaleOfGradients;
+  }
+
+  #pass(hasImages: boolean): Promise<DevicePass> {
+    const known = this.#passes.get(hasImages) ?? this.#compile(hasImages);
+    this.#passes.set(hasImages, known);
+    return known;
+  }
+
+  async #compile(hasImages: boolean): Promise<DevicePass> {
+    const { folder, isTrained, lora, recomputes, device } = this.#options;
+    const { forward, loss } = lossGraph(folder.model, hasImages, isTrained, lora);
+    const { graph, variables } = forward;
+    const scaled = graph.mul(loss, graph.input(scaleInput, []));
+    const frozen = frozenShapes(variables);
+    await this.#weights.put(frozen);
+    const low = device.matrices === "float32" ? null : device.matrices;
+    if (!recomputes) return await this.#compileWhole(forward, scaled, frozen, low);
+    const segments = cutGraph(scaled, [...forward.visionBlocks, ...forward.layers], variables.trained);
+    const pass = await DeviceSegments.compile(segments, {
+      device: this.#device,
+      weights: this.#weights,
+      matrices: low,
+      trained: new Map(this.#options.parts.map(({ name, shape }) => [name, shape])),
+      frozen,
+    });
+    return async (feeds, symbols) => await pass.run(feeds, symbols);
+  }
+
+  async #compileWhole(
+    { graph, variables }: ForwardGraph,
+    loss: Node,
+    frozen: ReadonlyMap<string, Shape>,
+    low: "float16" | "bfloat16" | null,
+  ): Promise<DevicePass> {
+    const trained = [...variables.trained];
+    const nodes = trained.map(([, node]) => node);
+    const outputs: Record<string, Node> = { loss };
+    gradient(graph, loss, nodes).forEach((part, index) => {
+      const name = trained[index]?.[0] as string;
+      outputs[`gradient:${name}`] = addTo(graph, graph.input(`sum:${name}`, part.shape), part);
+    });
+    const whole = await DeviceGraph.compile(this.#device, outputs, {
+      ...(low ? { matrices: low } : {}),
+      stored: this.#weights.typesOf(frozen),
+    });
+    const kept = Object.fromEntries(trained.map(([name]) => [`gradient:${name}`, deviceNames.gradient(name)]));
+    return async (feeds, symbols) => {
+      const storedName = (input: string): string | null => this.#storedName(input);
+      const results = await whole.run({ feeds, symbols, storedName, kept, wanted: ["loss"] });
+      return results["loss"]?.[0] ?? Number.NaN;
+    };
   }
 
   #storedName(input: string): string | null {
     if (input.startsWith("sum:")) return deviceNames.gradient(input.slice("sum:".length));
     return this.#trained.has(input) ? deviceNames.values(input) : this.#weights.storedName(input);
-  }
-
-  #pass(hasImages: boolean, adds: boolean): Promise<CompiledPass> {
-    const key = JSON.stringify({ hasImages, adds });
-    const known = this.#passes.get(key) ?? this.#compile(hasImages, adds);
-    this.#passes.set(key, known);
-    return known;
-  }
-
-  async #compile(hasImages: boolean, adds: boolean): Promise<CompiledPass> {
-    const { folder, isTrained, lora, matrices } = this.#options;
-    const { forward, loss } = lossGraph(folder.model, hasImages, isTrained, lora);
-    const { graph, variables } = forward;
-    const trained = [...variables.trained];
-    const scaled = graph.mul(loss, graph.input("loss-scale", []));
-    const parts = gradient(
-      graph,
-      scaled,
-      trained.map(([, node]) => node),
-    );
-    const outputs: Record<string, Node> = { loss };
-    trained.forEach(([name], index) => {
-      const part = parts[index] as Node;
-      outputs[`gradient:${name}`] = adds ? addTo(graph, graph.input(`sum:${name}`, part.shape), part) : part;
-    });
-    const frozen = frozenShapes(variables);
-    await this.#weights.put(frozen);
-    const precision: Precision = {
-      ...(matrices === "float32" ? {} : { matrices }),
-      stored: this.#weights.typesOf(frozen),
-    };
-    return {
-      graph: await DeviceGraph.compile(this.#device, outputs, precision),
-      reached: new Set(trained.map(([name]) => name)),
-    };
   }
 }
 

@@ -5,7 +5,7 @@ import { sharedFloats, toShared } from "../runtime/shared-floats.ts";
 import { Device } from "./device.ts";
 
 let device: Device;
-beforeAll(async () => (device = await Device.start({ kind: "cpu", index: 0, threads: 1 })));
+beforeAll(async () => (device = await Device.start({ kind: "cpu", index: 0, threads: 1, matrices: "float32" })));
 afterAll(async () => await device.close());
 
 const floats = (name: string, values: readonly number[], shape: readonly number[] = [values.length]) => ({
@@ -112,6 +112,6 @@ test("memory of many runs is given back", async () => {
 });
 
 test("a device that is not there is told with what to install", async () => {
-  const cuda = Device.start({ kind: "cuda", index: 99, threads: 1 });
+  const cuda = Device.start({ kind: "cuda", index: 99, threads: 1, matrices: "float32" });
   await expect(cuda).rejects.toThrow(/cannot use cuda device 99: .*see docs\/guides\/gpu\.md/s);
 });

@@ -85,3 +85,17 @@ export function squaresModel(names: readonly string[]): Uint8Array {
     elementTypes.float32,
   );
 }
+
+/** Arrays of zeros, output `zero:<name>`, each as large as the values of its tensor. */
+export function zerosModel(names: readonly string[]): Uint8Array {
+  const operators = names.flatMap((name, index): PlainOperator[] => [
+    { type: "Shape", inputs: [deviceNames.values(name)], output: `${index}.shape` },
+    { type: "ConstantOfShape", inputs: [`${index}.shape`], output: `zero:${name}` },
+  ]);
+  return plainModel(
+    operators,
+    names.map(deviceNames.values),
+    names.map((name) => `zero:${name}`),
+    elementTypes.float32,
+  );
+}

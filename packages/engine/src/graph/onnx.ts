@@ -217,6 +217,8 @@ export class Encoder {
   }
 
   addInput(node: Node): void {
+    const stored = this.#precision.stored?.get(nameOf(node));
+    if (stored) return this.#addStoredInput(node, stored);
     this.#inputs.set(nameOf(node), { dtype: node.dtype, shape: node.shape });
   }
 
@@ -236,8 +238,6 @@ export class Encoder {
     if (node.dtype === "uint8") return; // declared by the operators that read it, in the shape that they want
     const name = node.attributes["name"] as string;
     const location = this.#weights.get(name);
-    const fed = this.#precision.stored?.get(name);
-    if (!location && fed) return this.#addStoredInput(node, fed);
     if (!location) return this.addInput(node);
     const stored = this.storedIn16Bits(node) ?? nameOf(node);
     this.#addStored(stored, node.shape, location);

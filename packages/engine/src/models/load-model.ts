@@ -1,4 +1,6 @@
 import { readAdapter } from "../adapters/lora.ts";
+import type { DeviceSettings } from "../device/device.ts";
+import { openDevicePasses } from "../device/device-passes.ts";
 import { HostPasses } from "../generation/host-passes.ts";
 import { AnswerGenerator } from "../generation/answer-generator.ts";
 import type { QuantizationSettings } from "../quantization/quantized-weights.ts";
@@ -18,6 +20,8 @@ export async function loadModel(options: {
   readonly threads: number;
   /** Quantizes the decoder's linear layers as they are read. */
   readonly quantize?: QuantizationSettings;
+  /** Where it answers; absent = on the CPU, with arrays of the host. */
+  readonly device?: DeviceSettings;
 }): Promise<LoadedModel> {
   const folder = await openModelFolder(options.directory, options);
   const adapter = options.adapterDirectory === undefined ? null : await readAdapter(options.adapterDirectory);
@@ -41,15 +45,9 @@ export async function loadModel(options: {
         `adapter ${options.adapterDirectory} holds ${unused}, a layer that model ${options.directory} does not have`,
       );
   }
-  return {
-    folder,
-    generator: new AnswerGenerator(
-      new HostPasses({
-        threads: options.threads,
-        folder,
-        lora: adapter?.placement ?? null,
-        live,
-      }),
-    ),
-  };
+  const lora = adapter?.placement ?? null;
+  const passes = options.device
+    ? await openDevicePasses({ device: options.device, folder, lora, live })
+    : new HostPasses({ threads: options.threads, folder, lora, live });
+  return { folder, generator: new AnswerGenerator(passes) };
 }

@@ -17,7 +17,7 @@ import { wholeModel } from "../weights/stored-tensors.ts";
 import { isDecayed, ThreadedAdamW, type AdamWSettings } from "./adamw.ts";
 import { dropoutMask } from "./dropout.ts";
 import type { DeviceSettings } from "../device/device.ts";
-import { DeviceTraining, type DeviceTrainingOptions } from "../device/device-training.ts";
+import { DeviceTraining } from "../device/device-training.ts";
 import { PipelineGradients } from "../pipeline/pipeline-gradients.ts";
 import type { PipelineStage } from "../pipeline/pipeline-stage.ts";
 import { SharedEnds } from "../pipeline/shared-ends.ts";
@@ -53,8 +53,6 @@ export interface TrainerOptions {
   readonly pipeline?: PipelineStage;
   /** Where gradients and updates are computed; absent = on the CPU, with arrays of the host. */
   readonly device?: DeviceSettings;
-  /** What matrix products compute in on a device; float32 unless given. */
-  readonly matrices?: DeviceTrainingOptions["matrices"];
 }
 
 export interface StepResult {
@@ -323,20 +321,20 @@ export class EngineTrainer {
 
   /** @throws InvalidError where the layout needs what a device does not do yet */
   async #moveTo(device: DeviceSettings): Promise<void> {
-    const { collective, pipeline, recomputes, optimizer, matrices = "float32" } = this.#options;
-    if (collective || pipeline || recomputes)
+    const { collective, pipeline, recomputes = false, optimizer } = this.#options;
+    if (collective || pipeline)
       throw new InvalidError(
         "unsupported_on_device",
-        `${device.kind} device: this engine trains on it with one rank that keeps its activations; several ranks, stages and recomputation run on the CPU only`,
+        `${device.kind} device: this engine trains on it with one rank; several ranks and stages run on the CPU only`,
       );
     this.#device = await DeviceTraining.open({
       device,
-      matrices,
       folder: this.folder,
       isTrained: (name) => this.#tensors.has(name),
       lora: this.#placement,
       optimizer,
       parts: this.#update.parts,
+      recomputes,
       furtherFeeds: (batch, firstRow) => this.#dropoutFeeds(batch, firstRow),
     });
     [this.#gradients, this.#optimizer] = [this.#device, this.#device];

@@ -7,6 +7,7 @@ import { answerWith } from "./answer-questions.ts";
 import { EngineBackedTrainer } from "./engine-backed-trainer.ts";
 import { openForAnswers } from "./open-for-answers.ts";
 import { checkAdapter } from "./check-adapter.ts";
+import { deviceFrom } from "./device-choice.ts";
 import { RecordEncoder } from "./record-encoder.ts";
 import { RecordRows } from "./record-rows.ts";
 
@@ -36,7 +37,10 @@ export const engineDoors: EngineDoors = {
     const isOptimizerSharded = collective !== null && config.layout.sharding === "optimizer";
     const { pipelineStages } = config.layout;
     const pipeline = pipelineStages > 1 && openStages ? await openStages(pipelineStages) : null;
+    const threads = config.threads ?? availableParallelism();
+    const device = deviceFrom(process.env, threads);
     const engine = await EngineTrainer.open({
+      ...(device ? { device } : {}),
       ...(pipeline === null ? {} : { pipeline }),
       ...(collective === null ? {} : { collective, shardOptimizer: isOptimizerSharded }),
       ...(config.adapterDirectory === undefined ? {} : { adapterDirectory: config.adapterDirectory }),
@@ -53,7 +57,7 @@ export const engineDoors: EngineDoors = {
       },
       seed,
       recomputes: config.layout.recomputeActivations,
-      threads: config.threads ?? availableParallelism(),
+      threads,
     });
     const encoder = await RecordEncoder.open({
       directory: config.modelDirectory,

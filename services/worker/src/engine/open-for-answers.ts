@@ -1,6 +1,7 @@
 import { availableParallelism } from "node:os";
 import { loadModel, type AnswerGenerator } from "@drydock/engine";
 import type { RecordImage } from "@drydock/spec";
+import { deviceFrom } from "./device-choice.ts";
 import { RecordEncoder } from "./record-encoder.ts";
 
 export interface AnswerModelOptions {
@@ -20,9 +21,12 @@ export interface AnswerModel {
 
 /** A model that only answers, with its tokenizer, template and picture settings. */
 export async function openForAnswers(options: AnswerModelOptions): Promise<AnswerModel> {
+  const threads = options.threads ?? availableParallelism();
+  const device = deviceFrom(process.env, threads);
   const { folder, generator } = await loadModel({
     directory: options.directory,
-    threads: options.threads ?? availableParallelism(),
+    threads,
+    ...(device ? { device } : {}),
     ...(options.adapterDirectory === undefined ? {} : { adapterDirectory: options.adapterDirectory }),
   });
   const encoder = await RecordEncoder.open({
