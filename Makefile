@@ -4,7 +4,7 @@ export PATH := $(CURDIR)/node_modules/.bin:$(PATH)
 export ONNXRUNTIME_NODE_INSTALL := skip
 INSTALLED := node_modules/.package-lock.json
 
-.PHONY: help install demo up test check fix golden fidelity tiny-base bench bench-train bench-api bench-plan bench-ranks bench-storage bench-cluster chaos clean
+.PHONY: help install demo up test check fix golden fidelity tiny-base bench bench-train bench-api bench-plan bench-ranks bench-storage bench-cluster bench-gpu chaos clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  %-12s %s\n", $$1, $$2 }'
@@ -45,6 +45,9 @@ bench: bench-plan bench-api bench-storage bench-ranks bench-train ## All benchma
 
 bench-train: install ## Training tokens/s and memory against PyTorch + transformers, as ratios
 	bash scripts/bench-train.sh
+
+bench-gpu: install ## Training on a GPU: tokens/s, memory, ratio to PyTorch + PEFT; measures nothing where there is none
+	bash scripts/bench-gpu.sh
 
 bench-api: install ## API latency: 200 clients, 2,000 plans, 500 runs
 	node test/bench/api.ts

@@ -3,7 +3,8 @@
  * the keys of test/bench/peer/train_peer.py.
  */
 import { parseArgs } from "node:util";
-import { EngineTrainer } from "@drydock/engine";
+import { EngineTrainer, type DeviceSettings } from "@drydock/engine";
+import { gpuMemoryOfThisProcess } from "./gpu-memory.ts";
 import { readTrainBatch } from "./train-batch.ts";
 
 const { values: flags } = parseArgs({
@@ -15,10 +16,19 @@ const { values: flags } = parseArgs({
     warmup: { type: "string", default: "3" },
     threads: { type: "string", default: "2" },
     recompute: { type: "boolean", default: false },
+    device: { type: "string", default: "cpu" },
+    matrices: { type: "string", default: "bfloat16" },
   },
 });
 
+const device: DeviceSettings = {
+  kind: "cuda",
+  index: 0,
+  threads: Number(flags.threads),
+  matrices: flags.matrices as DeviceSettings["matrices"],
+};
 const trainer = await EngineTrainer.open({
+  ...(flags.device === "cuda" ? { device } : {}),
   directory: flags.model as string,
   mode: flags.mode as "lora" | "full",
   lora: { rank: 16, alpha: 32, dropout: 0, targets: "all-linear" },
@@ -38,8 +48,11 @@ for (let step = 0; step < Number(flags.warmup) + Number(flags.steps); step++) {
   if (step >= Number(flags.warmup)) seconds.push((performance.now() - started) / 1000);
 }
 const sorted = seconds.toSorted((a, b) => a - b);
+const usedBytes = flags.device === "cuda" ? await gpuMemoryOfThisProcess() : null;
 console.log(
   JSON.stringify({
+    tokensPerStep: batch.batchSize * batch.sequenceLength,
+    deviceMemoryBytes: usedBytes,
     secondsPerStep: sorted[Math.floor(sorted.length / 2)],
     secondsPerStepLow: sorted[0],
     secondsPerStepHigh: sorted.at(-1),

@@ -24,6 +24,8 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--warmup", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--matrices", choices=["float32", "bfloat16", "float16"], default="bfloat16", help="autocast type on a GPU")
     return parser.parse_args()
 
 
@@ -31,7 +33,7 @@ def main() -> None:
     arguments = parse_arguments()
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(0)
-    model = Qwen3VLForConditionalGeneration.from_pretrained(arguments.model, dtype=torch.float32)
+    model = Qwen3VLForConditionalGeneration.from_pretrained(arguments.model, dtype=torch.float32).to(arguments.device)
     if arguments.mode == "lora":
         from peft import LoraConfig, get_peft_model
 
@@ -41,12 +43,15 @@ def main() -> None:
     model.train()
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trainable, lr=1e-4, weight_decay=0.0)
-    batch = load_file(arguments.batch)
+    batch = {name: tensor.to(arguments.device) for name, tensor in load_file(arguments.batch).items()}
+    cast = arguments.device == "cuda" and arguments.matrices != "float32"
+    precision = torch.autocast(arguments.device, dtype=getattr(torch, arguments.matrices), enabled=cast)
 
     seconds, losses = [], []
     for step in range(arguments.warmup + arguments.steps):
         started = time.perf_counter()
-        loss = model(**batch).loss
+        with precision:
+            loss = model(**batch).loss
         loss.backward()
         torch.nn.utils.clip_grad_norm_(trainable, 1.0)
         optimizer.step()
@@ -58,6 +63,8 @@ def main() -> None:
     print(
         json.dumps(
             {
+                "tokensPerStep": batch["input_ids"].numel(),
+                "deviceMemoryBytes": torch.cuda.max_memory_reserved() if arguments.device == "cuda" else None,
                 "secondsPerStep": statistics.median(seconds),
                 "secondsPerStepLow": min(seconds),
                 "secondsPerStepHigh": max(seconds),
