@@ -4,7 +4,15 @@
  */
 import { join, resolve } from "node:path";
 import { beforeAll, describe, expect, test } from "vitest";
-import { EngineTrainer, collate, openModelFolder, type Model, type TrainerOptions } from "@drydock/engine";
+import {
+  EngineTrainer,
+  collate,
+  openModelFolder,
+  type Model,
+  type ModelBatch,
+  type TrainerOptions,
+} from "@drydock/engine";
+import { localRing } from "../../services/worker/test/local-ring.ts";
 import { relativeDifference } from "./parity/parity-suite.ts";
 import { readCurves, readParityCase, type Curves, type ParityCase } from "./parity/parity-case.ts";
 
@@ -97,6 +105,27 @@ test("answers on a device are those of the reference, weights and caches staying
   expect(await generator.logits(batch.batch)).not.toEqual(logits); // the weights that were trained answer
   await generator.close();
   await trainer.close();
+});
+
+test.each([
+  ["lora", false],
+  ["full", true],
+] as const)("two ranks on devices, %s, optimizer sharded: %s, have the curve of one", async (mode, shardOptimizer) => {
+  const learningRate = curves[mode]?.learningRate ?? 1e-3;
+  const rings = await localRing(2);
+  const ranks = await Promise.all(
+    rings.map(async (collective) =>
+      EngineTrainer.open({ ...optionsOf(mode, learningRate, 0), device, collective, shardOptimizer }),
+    ),
+  );
+  const [first, ...others] = batch.rows.map((row) => collate([row], model));
+  for (const [loss] of (curves[mode]?.steps ?? []).slice(0, 8)) {
+    const steps = await Promise.all([ranks[0]?.step([first as ModelBatch]), ranks[1]?.step(others, 1)]);
+    expect(steps[0]).toEqual(steps[1]);
+    expect(Math.abs((steps[0]?.loss ?? 0) - loss)).toBeLessThan(1e-3);
+  }
+  for (const rank of ranks) await rank.close();
+  await Promise.all(rings.map(async (ring) => await ring.close()));
 });
 
 test("half-precision products follow the float32 curve, and a scale keeps their gradients", async () => {

@@ -39,13 +39,21 @@ export interface DeviceTrainingOptions {
   readonly isTrained: (name: string) => boolean;
   readonly lora: LoraPlacement | null;
   readonly optimizer: AdamWSettings;
-  /** The trained tensors with their moments: copied to the device before the first step, and back by `download`. */
-  readonly parts: readonly TrainedPart[];
+  /** The trained tensors, whole, with their moments: copied to the device before the first step, and back by `download`. */
+  readonly parts: readonly DevicePart[];
+  /**
+   * Where AdamW runs. On the host with several ranks: gradients come to the host after each step, where ranks sum them, and the
+   * values go back before the next one; moments then stay on the host.
+   */
+  readonly updates: "device" | "host";
   /** Whether activations are computed again for the backward pass, layer by layer, rather than kept. */
   readonly recomputes: boolean;
   /** Feeds that are no part of the batch, such as dropout masks. */
   readonly furtherFeeds: (batch: ModelBatch, firstRow: number) => Feeds;
 }
+
+/** A trained tensor with what the update needs of it; moments of no length where the host updates it. */
+export type DevicePart = Omit<TrainedPart, "start">;
 
 /** Runs one micro-batch, adding to the gradients on the device; answers its summed loss. */
 type DevicePass = (feeds: Feeds, symbols: Symbols) => Promise<number>;
@@ -97,7 +105,11 @@ export class DeviceTraining implements GradientSource {
     }
   }
 
-  async run(microBatches: MicroBatches, firstRow: number): Promise<StepSums> {
+  async run(
+    microBatches: MicroBatches,
+    firstRow: number,
+    completed: (names: readonly string[]) => void,
+  ): Promise<StepSums> {
     await this.#upload();
     this.#scaleOfGradients = this.#scale.value;
     await this.#clear();
@@ -108,7 +120,13 @@ export class DeviceTraining implements GradientSource {
       labelTokens += tokens;
       row += batch.batchSize;
     }
+    if (this.#options.updates === "host") await this.#bringGradients(completed);
     return { lossSum, labelTokens, hasGradients: labelTokens > 0 };
+  }
+
+  /** Takes note whether a step's gradients were finite, where the host computes their norm. */
+  observe(isFinite: boolean): void {
+    if (this.#options.updates === "host") this.#scale.observe(isFinite);
   }
 
   /** L2 norm over all gradients. One that is not finite halves the loss scale for the next step. */
@@ -166,9 +184,9 @@ export class DeviceTraining implements GradientSource {
     this.#isUploaded = false;
   }
 
-  /** Copies weights and moments to the arrays of the host. */
+  /** Copies weights and moments to the arrays of the host, where the device updates them. */
   async download(): Promise<void> {
-    if (!this.#isUploaded) return;
+    if (!this.#isUploaded || this.#options.updates === "host") return;
     for (const part of this.#options.parts)
       for (const [name, array] of arraysOf(part)) await this.#device.get(name, array, part.shape);
   }
@@ -194,10 +212,21 @@ export class DeviceTraining implements GradientSource {
 
   async #upload(): Promise<void> {
     if (this.#isUploaded) return;
-    for (const part of this.#options.parts)
-      for (const [name, data] of arraysOf(part))
-        await this.#device.put({ name, data, shape: part.shape, type: "float32" });
+    for (const part of this.#options.parts) {
+      const arrays = this.#options.updates === "host" ? arraysOf(part).slice(0, 1) : arraysOf(part);
+      for (const [name, data] of arrays) await this.#device.put({ name, data, shape: part.shape, type: "float32" });
+    }
     this.#isUploaded = true;
+  }
+
+  /** Copies the gradients to the arrays of the host, without the scale. */
+  async #bringGradients(completed: (names: readonly string[]) => void): Promise<void> {
+    for (const { name, shape, gradient: sum } of this.#options.parts) {
+      await this.#device.get(deviceNames.gradient(name), sum, shape);
+      if (this.#scaleOfGradients !== 1)
+        for (let index = 0; index < sum.length; index++) sum[index] = (sum[index] as number) / this.#scaleOfGradients;
+      completed([name]);
+    }
   }
 
   /** Makes all gradients zero. */
@@ -284,7 +313,7 @@ export class DeviceTraining implements GradientSource {
 }
 
 /** Arrays of a part that live on the device, by their names there. */
-function arraysOf({ name, values, firstMoment, secondMoment }: TrainedPart): [string, Float32Array][] {
+function arraysOf({ name, values, firstMoment, secondMoment }: DevicePart): [string, Float32Array][] {
   return [
     [deviceNames.values(name), values],
     [deviceNames.firstMoment(name), firstMoment],

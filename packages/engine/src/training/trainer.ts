@@ -176,7 +176,8 @@ export class EngineTrainer {
     const tensors = trained.map((tensor) =>
       newTensor(
         tensor,
-        options.device === undefined && (here === undefined || here.has(tensor.name)),
+        (options.device === undefined || options.collective !== undefined) &&
+          (here === undefined || here.has(tensor.name)),
         initial?.get(tensor.name) ??
           adapter?.tensors.get(tensor.name) ??
           initialLoraTensor(tensor.name, tensor.shape, options.seed),
@@ -222,6 +223,7 @@ export class EngineTrainer {
       );
     const { optimizer, schedule } = this.#options;
     const norm = (await this.#update.norm(await this.#optimizer.gradientNorm())) / labelTokens;
+    this.#device?.observe(Number.isFinite(norm));
     const clip = Math.min(1, optimizer.maxGradientNorm / (norm + 1e-6));
     const learningRate = learningRateAt(schedule, this.#step);
     this.#step += 1;
@@ -230,6 +232,7 @@ export class EngineTrainer {
       await this.#optimizer.step(learningRate, this.#step, clip / labelTokens);
       await this.#update.share();
       await ends?.share();
+      if (this.#options.collective) this.#device?.hostChanged();
     }
     return { loss: lossSum / labelTokens, learningRate, gradientNorm: norm, labelTokens };
   }
@@ -322,22 +325,27 @@ export class EngineTrainer {
   /** @throws InvalidError where the layout needs what a device does not do yet */
   async #moveTo(device: DeviceSettings): Promise<void> {
     const { collective, pipeline, recomputes = false, optimizer } = this.#options;
-    if (collective || pipeline)
+    if (pipeline)
       throw new InvalidError(
         "unsupported_on_device",
-        `${device.kind} device: this engine trains on it with one rank; several ranks and stages run on the CPU only`,
+        `${device.kind} device: stages of a pipeline run on the CPU only; choose a layout with pipelineStages 1`,
       );
+    const updates = collective ? "host" : "device";
+    const none = new Float32Array(0);
+    const whole = [...this.#tensors.values()].map((each) => ({ ...each, firstMoment: none, secondMoment: none }));
     this.#device = await DeviceTraining.open({
       device,
       folder: this.folder,
       isTrained: (name) => this.#tensors.has(name),
       lora: this.#placement,
       optimizer,
-      parts: this.#update.parts,
+      parts: updates === "device" ? this.#update.parts : whole,
+      updates,
       recomputes,
       furtherFeeds: (batch, firstRow) => this.#dropoutFeeds(batch, firstRow),
     });
-    [this.#gradients, this.#optimizer] = [this.#device, this.#device];
+    this.#gradients = this.#device;
+    if (updates === "device") this.#optimizer = this.#device;
   }
 
   #tensor(name: string): TrainedValues {
