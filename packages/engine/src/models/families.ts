@@ -1,5 +1,6 @@
 import { InvalidError } from "@drydock/kit";
 import { openInternVl, openInternVlChat } from "./internvl/open.ts";
+import { openLlava } from "./llava/open.ts";
 import type { FolderFacts, Model } from "./model.ts";
 import { openQwen3Vl } from "./qwen3-vl/open.ts";
 
@@ -7,6 +8,7 @@ import { openQwen3Vl } from "./qwen3-vl/open.ts";
 const families: Readonly<Record<string, (configFile: unknown, folder: FolderFacts) => Model>> = {
   internvl: openInternVl,
   internvl_chat: openInternVlChat,
+  llava: openLlava,
   qwen3_vl: openQwen3Vl,
 };
 

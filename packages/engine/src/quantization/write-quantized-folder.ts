@@ -1,7 +1,8 @@
-import { cp, mkdir, readdir, rm, writeFile } from "node:fs/promises";
+import { cp, mkdir, readdir, rm } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { ConflictError, InvalidError } from "@drydock/kit";
 import { wholeForward } from "../models/model.ts";
+import { copyConfig } from "../weights/copy-config.ts";
 import {
   findTensor,
   openModelFolder,
@@ -102,8 +103,7 @@ async function writeFolder(folder: ModelFolder, out: string, options: QuantizeOp
   for (const name of await readdir(folder.directory))
     if (!/\.(safetensors|safetensors\.index\.json|bin)$/.test(name) && name !== "config.json")
       await cp(join(folder.directory, name), join(out, name), { recursive: true });
-  const config = { ...(folder.configFile as object), quantization_config: configOf(folder, options) };
-  await writeFile(join(out, "config.json"), `${JSON.stringify(config, null, 2)}\n`);
+  await copyConfig(folder.directory, out, { quantization_config: configOf(folder, options) });
   return errors;
 }
 

@@ -1,4 +1,4 @@
-import { cp, mkdir, readdir, writeFile } from "node:fs/promises";
+import { cp, mkdir, readdir } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { InvalidError } from "@drydock/kit";
 import { initialLoraTensor, placeLora, readAdapter, writeAdapter, type LoraOptions } from "../adapters/lora.ts";
@@ -11,6 +11,7 @@ import type { QuantizationSettings } from "../quantization/quantized-weights.ts"
 import type { Feeds } from "../runtime/feeds.ts";
 import type { LoraPlacement } from "../models/variables.ts";
 import { sharedFloats, toShared } from "../runtime/shared-floats.ts";
+import { copyConfig } from "../weights/copy-config.ts";
 import { openModelFolder, readWeights, type ModelFolder } from "../weights/model-folder.ts";
 import { writeSafetensors } from "../weights/safetensors.ts";
 import { wholeModel } from "../weights/stored-tensors.ts";
@@ -309,7 +310,8 @@ export class EngineTrainer {
     if (this.#options.mode === "lora")
       return await writeAdapter(directory, this.#options.lora, basename(this.folder.directory), tensors);
     await writeSafetensors(join(directory, "model.safetensors"), await wholeModel(this.folder, tensors));
-    await writeFile(join(directory, "config.json"), `${JSON.stringify(asFloat32(this.folder.configFile), null, 2)}\n`);
+    // Stored as float32 now, whatever the base said.
+    await copyConfig(this.folder.directory, directory, { dtype: "float32" });
     for (const file of await readdir(this.folder.directory)) {
       if (/safetensors|^config\.json$|^drydock\.json$/.test(file)) continue;
       await cp(join(this.folder.directory, file), join(directory, file), { recursive: true });
@@ -445,10 +447,4 @@ function notAsTrained(name: string): InvalidError {
     "bad_checkpoint",
     `the checkpoint does not hold ${name} as this run trains it; was the run spec changed?`,
   );
-}
-
-/** config.json of weights that are stored as float32 now, whatever the base said. */
-function asFloat32(configFile: unknown): unknown {
-  if (typeof configFile !== "object" || configFile === null) return configFile;
-  return { ...configFile, dtype: "float32" };
 }

@@ -1,6 +1,7 @@
 import { z } from "zod";
 import { activationOf, type Activation } from "../parts/activations.ts";
 import { badConfig, readConfigFile } from "../parts/config-file.ts";
+import { layerOf } from "../parts/feature-layer.ts";
 import { readPlainText, type PlainText } from "../parts/plain-text-config.ts";
 
 /** What the graphs need to know of an InternVL model, in either of its published forms. */
@@ -217,12 +218,4 @@ function squareSide(key: string, size: z.output<typeof Size>): number {
   if (typeof size === "number") return size;
   if (size[0] !== size[1]) throw badConfig(`${key} [${size.join(", ")}] is not square, which Drydock does not run`);
   return size[0];
-}
-
-/** Blocks that a state of the tower has gone through; negative numbers count from the last one. */
-export function layerOf(key: string, index: number, depth: number): number {
-  const layer = index < 0 ? depth + 1 + index : index;
-  if (!Number.isInteger(index) || layer < 0 || layer > depth)
-    throw badConfig(`${key} ${index} is none of the ${depth + 1} states of a tower of ${depth} blocks`);
-  return layer;
 }

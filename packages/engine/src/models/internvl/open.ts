@@ -6,10 +6,11 @@ import { TileImageProcessor } from "../../image/tile-image-processor.ts";
 import { placesInCells } from "../../image/tile-patches.ts";
 import { chatMl, type FolderFacts, type Model } from "../model.ts";
 import { badConfig } from "../parts/config-file.ts";
+import { fileNames } from "../parts/file-names.ts";
 import { openTiledModel, type TiledModel } from "../parts/tiled-model.ts";
 import { remoteChatTemplate } from "./chat-template.ts";
 import { parseInternVlChatConfig, parseInternVlConfig, type InternVlConfig } from "./config.ts";
-import { nativeNames, remoteNames, remotePart } from "./stored-names.ts";
+import { remoteNames, remotePart } from "./stored-names.ts";
 import { internVision } from "./vision-tower.ts";
 
 const contextToken = "<IMG_CONTEXT>";
@@ -22,7 +23,7 @@ export function openInternVl(configFile: unknown): Model {
   return open(config, config.imageTokenId as number, {
     type: "internvl",
     form: "got-ocr2",
-    storedNames: nativeNames,
+    storedNames: fileNames,
   });
 }
 

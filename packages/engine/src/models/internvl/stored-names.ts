@@ -1,17 +1,5 @@
 import type { StoredPart } from "../model.ts";
-
-/**
- * Names in files of the native form: `transformers` 5 writes `vision_tower.…`, `language_model.model.…` and
- * `language_model.lm_head.weight`; others write the names in memory.
- */
-export function nativeNames(name: string): readonly string[] {
-  const [old] = renamed(name, [
-    [/^model\.language_model\./, "language_model.model."],
-    [/^lm_head\./, "language_model.lm_head."],
-    [/^model\./, ""],
-  ]);
-  return old === name ? [name] : [old, name];
-}
+import { renamed } from "../parts/file-names.ts";
 
 /** The name in files of the form with code of its own. */
 export function remoteNames(name: string): readonly string[] {
@@ -38,8 +26,4 @@ export function remoteNames(name: string): readonly string[] {
 export function remotePart(name: string): StoredPart | null {
   const part = /^model\.vision_tower\..*\.attention\.([qkv])_proj\./.exec(name)?.[1];
   return part === undefined ? null : { index: "qkv".indexOf(part), count: 3 };
-}
-
-function renamed(name: string, rules: readonly (readonly [RegExp, string])[]): readonly [string] {
-  return [rules.reduce((text, [pattern, replacement]) => text.replace(pattern, replacement), name)];
 }

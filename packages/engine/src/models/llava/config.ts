@@ -1,0 +1,106 @@
+import { withTextDefaults } from "@drydock/spec";
+import { z } from "zod";
+import { activationOf, type Activation } from "../parts/activations.ts";
+import { badConfig, readConfigFile } from "../parts/config-file.ts";
+import { layerOf } from "../parts/feature-layer.ts";
+import { readPlainText, type PlainText } from "../parts/plain-text-config.ts";
+
+/** What the graphs need to know of a LLaVA model; every size comes from its config.json, or from the class that it names. */
+export interface LlavaConfig {
+  readonly text: PlainText;
+  readonly vision: ClipVisionConfig;
+  readonly bridge: { readonly activation: Activation; readonly hasBias: boolean };
+  /** Whether the class token's features are handed on too. */
+  readonly keepsClassToken: boolean;
+  readonly imageTokenId: number;
+}
+
+/** CLIP's image tower. */
+export interface ClipVisionConfig {
+  readonly depth: number;
+  readonly hiddenSize: number;
+  readonly intermediateSize: number;
+  readonly heads: number;
+  readonly channels: number;
+  readonly patchSize: number;
+  /** Patches a side of the picture. */
+  readonly side: number;
+  readonly epsilon: number;
+  readonly activation: Activation;
+  /** Blocks whose output goes to the bridge; later ones are not computed. */
+  readonly featureLayer: number;
+}
+
+const VisionFile = z.looseObject({
+  model_type: z.literal("clip_vision_model", "only the tower of CLIP is run").default("clip_vision_model"),
+  num_hidden_layers: z.number(),
+  hidden_size: z.number(),
+  intermediate_size: z.number(),
+  num_attention_heads: z.number(),
+  num_channels: z.number().default(3),
+  patch_size: z.number(),
+  image_size: z.number(),
+  layer_norm_eps: z.number().default(1e-5),
+  hidden_act: z.string().default("quick_gelu"),
+});
+
+const ConfigFile = z.looseObject({
+  model_type: z.literal("llava"),
+  text_config: z.unknown(),
+  vision_config: VisionFile,
+  image_token_index: z.number().optional(),
+  image_token_id: z.number().optional(),
+  projector_hidden_act: z.string().default("gelu"),
+  multimodal_projector_bias: z.boolean().default(true),
+  vision_feature_layer: z.union([z.number(), z.array(z.number())]).default(-2),
+  vision_feature_select_strategy: z.enum(["default", "full"]).default("default"),
+  tie_word_embeddings: z.boolean().optional(),
+});
+
+/**
+ * Reads a `config.json` of `model_type: llava`.
+ * @throws InvalidError (`bad_model_config`) naming the key
+ */
+export function parseLlavaConfig(file: unknown): LlavaConfig {
+  const { vision_config: vision, ...top } = readConfigFile(ConfigFile, file);
+  const imageTokenId = top.image_token_index ?? top.image_token_id;
+  if (imageTokenId === undefined) throw badConfig("image_token_index is missing");
+  const side = vision.image_size / vision.patch_size;
+  if (!Number.isInteger(side))
+    throw badConfig(`vision_config.image_size ${vision.image_size} is no multiple of patch_size ${vision.patch_size}`);
+  if (vision.hidden_size % vision.num_attention_heads !== 0)
+    throw badConfig(
+      `vision_config.hidden_size ${vision.hidden_size} does not divide by num_attention_heads ${vision.num_attention_heads}`,
+    );
+  const [layer, ...more] = [top.vision_feature_layer].flat();
+  if (layer === undefined || more.length > 0)
+    throw badConfig(
+      `vision_feature_layer [${[top.vision_feature_layer].flat().join(", ")}] names several states of the tower; Drydock runs one`,
+    );
+  return {
+    text: readPlainText(
+      "text_config",
+      withTextDefaults(top.text_config),
+      // Either place may say so: the class copies what the text part says.
+      (own) => (top.tie_word_embeddings ?? false) || (own ?? false),
+    ),
+    vision: {
+      depth: vision.num_hidden_layers,
+      hiddenSize: vision.hidden_size,
+      intermediateSize: vision.intermediate_size,
+      heads: vision.num_attention_heads,
+      channels: vision.num_channels,
+      patchSize: vision.patch_size,
+      side,
+      epsilon: vision.layer_norm_eps,
+      activation: activationOf(vision.hidden_act, "vision_config.hidden_act"),
+      featureLayer: layerOf("vision_feature_layer", layer, vision.num_hidden_layers),
+    },
+    bridge: {
+      activation: activationOf(top.projector_hidden_act, "projector_hidden_act"),
+      hasBias: top.multimodal_projector_bias,
+    },
+    keepsClassToken: top.vision_feature_select_strategy === "full",
+    imageTokenId,
+  };
+}

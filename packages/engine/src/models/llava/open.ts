@@ -1,0 +1,54 @@
+/*
+ * LLaVA-1.5: CLIP's tower, two linear layers, and a decoder with plain rotary positions (Llama, Mistral or Qwen2).
+ */
+import { ClipImageProcessor } from "../../image/clip-image-processor.ts";
+import { chatMl, type Model } from "../model.ts";
+import { fileNames } from "../parts/file-names.ts";
+import { openTiledModel } from "../parts/tiled-model.ts";
+import { clipVision } from "./clip-tower.ts";
+import { parseLlavaConfig } from "./config.ts";
+
+/** @throws InvalidError (`bad_model_config`) naming the key */
+export function openLlava(configFile: unknown): Model {
+  const config = parseLlavaConfig(configFile);
+  const { text, vision, imageTokenId } = config;
+  const tile = {
+    side: vision.side,
+    patchSize: vision.channels * vision.patchSize ** 2,
+    tokens: vision.side ** 2 + (config.keepsClassToken ? 1 : 0),
+    places: Array.from({ length: vision.side ** 2 }, (_, place) => place),
+  };
+  return openTiledModel({
+    type: "llava",
+    text,
+    tile,
+    imageTokenId,
+    boxConvention: "undocumented",
+    turns: chatMl,
+    tower: (variables, inputs) => clipVision(variables, config, inputs),
+    placeholders: ({ tokens }) => Array.from({ length: tokens }, () => imageTokenId),
+    imageProcessor: (file) =>
+      new ClipImageProcessor(file, { patchSize: vision.patchSize, side: vision.side, tokens: tile.tokens }),
+    storedNames,
+    isUnused: (name) => isUnused(name, vision.featureLayer),
+  });
+}
+
+/** Files of before transformers 5 have a level `vision_model` between the tower and its parts. */
+function storedNames(name: string): readonly string[] {
+  const names = fileNames(name);
+  return [...names, ...names.map((known) => known.replace(/vision_tower\./, "vision_tower.vision_model."))].filter(
+    (known, index, all) => all.indexOf(known) === index,
+  );
+}
+
+/** The tower's final norm, its blocks behind the state that is used, and tables of numbers that older files hold. */
+function isUnused(name: string, featureLayer: number): boolean {
+  if (name.endsWith("rotary_emb.inv_freq")) return true;
+  const inTower = /(?:^|\.)vision_tower\.(?:vision_model\.)?(.+)$/.exec(name)?.[1];
+  if (inTower === undefined) return false;
+  const block = /^encoder\.layers\.(\d+)\./.exec(inTower)?.[1];
+  return block === undefined
+    ? /^(post_layernorm\.|embeddings\.position_ids$)/.test(inTower)
+    : Number(block) >= featureLayer;
+}
