@@ -4,7 +4,7 @@ export PATH := $(CURDIR)/node_modules/.bin:$(PATH)
 export ONNXRUNTIME_NODE_INSTALL := skip
 INSTALLED := node_modules/.package-lock.json
 
-.PHONY: help install demo up test check fix golden fidelity tiny-base bench bench-train bench-api bench-plan bench-ranks bench-storage bench-cluster bench-gpu chaos clean
+.PHONY: help install demo up test check fix golden fidelity tiny-base bench bench-train bench-api bench-plan bench-ranks bench-storage bench-cluster bench-gpu bench-families chaos clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  %-12s %s\n", $$1, $$2 }'
@@ -41,10 +41,13 @@ fidelity: install ## Compare with transformers and PEFT in every way, and write 
 tiny-base: install ## Train models/drydock-tiny-vl from random weights
 	node demo/tiny-base/train-tiny-base.ts
 
-bench: bench-plan bench-api bench-storage bench-ranks bench-train ## All benchmarks; figures go to .drydock/bench
+bench: bench-plan bench-api bench-storage bench-ranks bench-train bench-families ## All benchmarks; figures go to .drydock/bench
 
 bench-train: install ## Training tokens/s and memory against PyTorch + transformers, as ratios
 	bash scripts/bench-train.sh
+
+bench-families: install ## Every model family: training and decoding tokens/s and memory against transformers, as ratios
+	bash scripts/bench-families.sh
 
 bench-gpu: install ## Training on a GPU: tokens/s, memory, ratio to PyTorch + PEFT; measures nothing where there is none
 	bash scripts/bench-gpu.sh

@@ -56,6 +56,7 @@ class Family:
     make_rows: Callable[[dict, torch.Generator], dict[str, list[Row]]]  # rows by case; see `standard_cases`
     # What the model takes beyond input_ids and attention_mask, for rows that are padded on the left.
     model_inputs: Callable[[dict, list[Row], torch.Tensor, torch.Tensor], dict]
+    bench: dict | None = None  # a larger shape for `make bench-families`
     lora_targets: str | None = r".*language_model.*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
     save_model: Callable[[torch.nn.Module, Path], None] | None = None
     # Reads a folder that Drydock wrote; `from_pretrained` of transformers unless given.

@@ -48,6 +48,18 @@ SHAPES = {
     },
 }  # fmt: skip
 
+BENCH = {
+    "text": {
+        "vocab_size": 8192, "hidden_size": 384, "intermediate_size": 1024, "num_hidden_layers": 8,
+        "num_attention_heads": 6, "num_key_value_heads": 2, "head_dim": 64, "rope_parameters": rope(1e6, [12, 10, 10]),
+    },
+    "vision": {
+        "depth": 6, "hidden_size": 256, "num_heads": 4, "intermediate_size": 1024, "patch_size": 16, "spatial_merge_size": 2,
+        "num_position_embeddings": 196, "deepstack_visual_indexes": [1, 3], "out_hidden_size": 384,
+    },
+    "tie": True,
+}  # fmt: skip
+
 
 def make_model(shape: dict) -> torch.nn.Module:
     config = Qwen3VLConfig(
@@ -98,4 +110,4 @@ def model_inputs(shape: dict, rows: list[Row], ids: torch.Tensor, mask: torch.Te
     return inputs
 
 
-run(Family("qwen3-vl", SHAPES, make_model, make_rows, model_inputs))
+run(Family("qwen3-vl", SHAPES, make_model, make_rows, model_inputs, bench=BENCH))
