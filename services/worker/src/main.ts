@@ -10,6 +10,7 @@ const commands: Readonly<Record<string, () => Promise<Command>>> = {
   train: async () => (await import("./commands/train-command.ts")).trainCommand,
   evaluate: async () => (await import("./commands/evaluate-command.ts")).evaluateCommand,
   logits: async () => (await import("./commands/logits-command.ts")).logitsCommand,
+  quantize: async () => (await import("./commands/quantize-command.ts")).quantizeCommand,
   predict: async () => (await import("./commands/predict-command.ts")).predictCommand,
 };
 

@@ -67,11 +67,12 @@ export function checkBlockSize(blockSize: number): void {
 }
 
 /** @throws InvalidError `bad_block_size` when a block is longer than what it is cut from */
-export function checkLayout(path: string, { blockSize, in: width }: QuantizedLayout): void {
-  if (blockSize <= width) return;
+export function checkLayout(path: string, { format, blockSize, in: width, out }: QuantizedLayout): void {
+  const length = isTableFormat(format) ? width * out : width;
+  if (blockSize <= length) return;
   throw new InvalidError(
     "bad_block_size",
-    `block size ${blockSize} does not fit ${path}, whose rows have ${width} weights: use at most ${2 ** Math.floor(Math.log2(width))}`,
+    `block size ${blockSize} does not fit ${path}, whose ${isTableFormat(format) ? "weight has" : "rows have"} ${length} elements: use at most ${2 ** Math.floor(Math.log2(length))}`,
   );
 }
 

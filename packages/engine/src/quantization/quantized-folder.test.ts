@@ -191,7 +191,7 @@ describe("refusals", () => {
     [{ ...settings, blockSize: 8 }, "block size 8 does not fit"],
     [
       { format: "int4" as const, blockSize: 64 },
-      /block size 64 does not fit .*q_proj, whose rows have 16 weights: use at most 16/,
+      /block size 64 does not fit .*q_proj, whose rows have 16 elements: use at most 16/,
     ],
     [
       { format: "int8" as const, blockSize, doubleQuantization: true },

@@ -29,7 +29,7 @@ export interface ModelFolder {
 }
 
 export interface OpenFolderOptions {
-  /** Quantizes the decoder's linear layers as they are read; the files stay as they are. */
+  /** Quantizes the decoder's linear layers as they are read; the files stay as they are, as do layers that are stored in that format. */
   readonly quantize?: QuantizationSettings;
 }
 
@@ -43,7 +43,8 @@ export async function openModelFolder(directory: string, { quantize }: OpenFolde
   const headers = await Promise.all(names.map(async (file) => await readSafetensorsHeader(join(directory, file))));
   const files = { directory, model, configFile, headers };
   const stored = await storedQuantization(files);
-  if (stored && quantize) throw alreadyQuantized(directory, stored, quantize.format);
+  const isAsAsked = [...(stored?.layers.values() ?? [])].every(({ layout }) => layout.format === quantize?.format);
+  if (stored && quantize && !isAsAsked) throw alreadyQuantized(directory, stored, quantize.format);
   const quantized =
     stored ??
     (quantize

@@ -5,6 +5,7 @@ import { downloadModel } from "../predict/model-cache.ts";
 import { contextOf, splitReference } from "./context.ts";
 import { addLogitsCommand } from "./engine.ts";
 import { everyPage } from "./pages.ts";
+import { addQuantizeCommand } from "./quantize.ts";
 
 /** `drydock model …`: what runs made. */
 export function addModelCommands(program: Command): void {
@@ -62,6 +63,7 @@ export function addModelCommands(program: Command): void {
   addLineage(model);
   addDownload(model);
   addLogitsCommand(model);
+  addQuantizeCommand(model);
 }
 
 function addLineage(model: Command): void {

@@ -1,8 +1,7 @@
 import { writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
-import { InvalidError, exitCodes } from "@drydock/kit";
-import { Task } from "@drydock/spec";
+import { exitCodes } from "@drydock/kit";
 import { translateDiskError } from "../disk-error.ts";
 import { answerWith } from "../engine/answer-questions.ts";
 import { findModel } from "../engine/find-model.ts";
@@ -12,6 +11,7 @@ import { answeredAtOnce, evenly } from "../evaluation/validation-evaluator.ts";
 import { chooseImageSettings, choosePrompt } from "../publish/model-card.ts";
 import { localPathOf, readMessagesFile } from "../rows/read-messages.ts";
 import { parseArguments } from "./arguments.ts";
+import { taskOf } from "./task-of.ts";
 
 const usage =
   "evaluate DIR --data FILE.jsonl [--task vqa|chat|phrase-grounding] [--adapter DIR] [--system-prompt TEXT] [--metrics A,B] [--max-samples N] [--max-new-tokens N] [--out FILE.jsonl]";
@@ -26,7 +26,7 @@ export async function evaluateCommand(values: readonly string[]): Promise<number
     1,
   );
   const found = await findModel(resolve(given.positionals[0] ?? ""), given.path("adapter"));
-  const task = taskOf(given.text("task") ?? found.card?.task ?? "vqa");
+  const task = taskOf(given.text("task") ?? found.card?.task ?? "vqa", usage);
   const { metrics, score } = scorerOf(task, given.text("metrics")?.split(","));
   const prompt = choosePrompt(found.card, given.text("system-prompt"));
   for (const warning of prompt.warnings) process.stderr.write(`warning: ${warning}\n`);
@@ -62,16 +62,6 @@ export async function evaluateCommand(values: readonly string[]): Promise<number
   } finally {
     await generator.close();
   }
-}
-
-function taskOf(value: string): Task {
-  const parsed = Task.safeParse(value);
-  if (!parsed.success)
-    throw new InvalidError(
-      "invalid_arguments",
-      `--task "${value}" is not one of ${Task.options.join(", ")}\nusage: ${usage}`,
-    );
-  return parsed.data;
 }
 
 async function writeResults(path: string | undefined, results: readonly object[]): Promise<void> {

@@ -22,15 +22,14 @@ function checkLayout({ dataParallel, pipelineStages }: Layout, collective: Colle
   );
 }
 
+/** How the spec wants the frozen base: as its files have it, or its decoder rounded as it is read (QLoRA). */
+function quantizationOf({ training: { baseWeights } }: RunSpec): { quantize?: QuantizationSettings } {
+  return baseWeights === "bf16" ? {} : { quantize: { format: baseWeights, blockSize: defaultBlockSize } };
+}
+
 /** The real engine. */
 export const engineDoors: EngineDoors = {
   openTrainer: async ({ spec, ...config }, pathOf, collective, openStages) => {
-    if (spec.training.baseWeights !== "bf16") {
-      throw new InvalidError(
-        "unsupported_base_weights",
-        `training.baseWeights "${spec.training.baseWeights}" is planned for, but this worker trains on the base's own weights only: use "bf16"`,
-      );
-    }
     checkLayout(config.layout, collective);
     const { betas, epsilon, weightDecay, maxGradientNorm, schedule, warmupRatio, seed, lora } = spec.training;
     if (config.adapterDirectory !== undefined) await checkAdapter(config.adapterDirectory, config.modelDirectory, spec);
@@ -46,6 +45,7 @@ export const engineDoors: EngineDoors = {
       ...(config.adapterDirectory === undefined ? {} : { adapterDirectory: config.adapterDirectory }),
       directory: config.modelDirectory,
       mode: spec.mode,
+      ...quantizationOf(spec),
       lora,
       optimizer: { betas, epsilon, weightDecay, maxGradientNorm },
       // `constant` is the reference's: without warm-up (`get_constant_schedule` of huggingface/transformers).
