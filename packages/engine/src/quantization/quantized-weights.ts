@@ -76,6 +76,15 @@ export class QuantizedWeights {
   }
 }
 
+/**
+ * Names under which files may hold a quantized weight, the usual one first. One that is otherwise stored as a part of a larger
+ * tensor stands by itself, under its own name: blocks and scales do not split.
+ */
+function quantizedNames(model: Model, name: string): readonly [string, ...string[]] {
+  const [first = name, ...others] = model.storedPart?.(name) ? [name] : model.storedNames(name);
+  return [first, ...others];
+}
+
 /** The linear layers that are quantized where nothing else is said: those of the decoder, the head left out. */
 export function decoderLinears(model: Model): ReadonlyMap<string, LinearSizes> {
   const { linears } = wholeForward(model).variables;
@@ -302,7 +311,7 @@ class TensorFinder {
   }
 
   find(weightName: string, suffix: string): FoundEntry | null {
-    for (const storedName of this.#files.model.storedNames(weightName))
+    for (const storedName of quantizedNames(this.#files.model, weightName))
       for (const header of this.#files.headers) {
         const entry = header.tensors.get(`${storedName}${suffix}`);
         if (!entry) continue;

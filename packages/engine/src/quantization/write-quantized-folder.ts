@@ -82,7 +82,8 @@ async function writeFolder(folder: ModelFolder, out: string, options: QuantizeOp
     checkLayout(path, layout);
     const { storedName, entry } = findTensor(folder, `${path}.weight`, [rows, width]);
     taken.add(storedName);
-    const { tensors, error } = await quantizeLayer(folder, path, storedName, layout, options);
+    const name = folder.model.storedPart?.(`${path}.weight`) ? `${path}.weight` : storedName;
+    const { tensors, error } = await quantizeLayer(folder, path, name, layout, options);
     layers.push(...tensors);
     const bytesAfter = tensors.reduce((sum, { shape, type }) => sum + sizeOf(shape) * bytesPerElement[type], 0);
     errors.push({ ...error, bytesBefore: entry.sizeBytes, bytesAfter });

@@ -1,7 +1,7 @@
 import { availableParallelism } from "node:os";
-import { EngineTrainer, type Collective } from "@drydock/engine";
+import { EngineTrainer, defaultBlockSize, type Collective, type QuantizationSettings } from "@drydock/engine";
 import { InvalidError } from "@drydock/kit";
-import { learningRateOf, type Layout } from "@drydock/spec";
+import { learningRateOf, type Layout, type RunSpec } from "@drydock/spec";
 import type { EngineDoors } from "../training/engine-doors.ts";
 import { answerWith } from "./answer-questions.ts";
 import { EngineBackedTrainer } from "./engine-backed-trainer.ts";
