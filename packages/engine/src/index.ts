@@ -24,7 +24,15 @@ export { gridPositions } from "./models/parts/grid-positions.ts";
 export { createRandomModel } from "./models/random-model.ts";
 export { openPipeline, type OpenPipeline } from "./pipeline/open-pipeline.ts";
 export type { PipelineStage, StageChannel, Way } from "./pipeline/pipeline-stage.ts";
-export { defaultBlockSize, parseFormat, quantizedFormats, type QuantizedFormat } from "./quantization/formats.ts";
+export { unnestScales } from "./quantization/double-quantization.ts";
+export {
+  defaultBlockSize,
+  parseFormat,
+  quantizedFormats,
+  type QuantizedFormat,
+  type QuantizedLayout,
+} from "./quantization/formats.ts";
+export { dequantizeWeight, quantizeWeight } from "./quantization/quantize-weight.ts";
 export type { InputPower } from "./quantization/activation-scales.ts";
 export type { QuantizationSettings } from "./quantization/quantized-weights.ts";
 export { writeQuantizedFolder, type LayerError, type QuantizeOptions } from "./quantization/write-quantized-folder.ts";
@@ -46,6 +54,7 @@ export { openModelFolder, readWeights, type ModelFolder } from "./weights/model-
 export {
   readSafetensorsHeader,
   readTensorBytes,
+  type SafetensorsHeader,
   writeSafetensors,
   type WritableTensor,
 } from "./weights/safetensors.ts";

@@ -127,12 +127,10 @@ function extremeOf(values: Float32Array, start: number, end: number, { percentil
 
 /** Index of the nearest value of a table; half way between two, the lower one. */
 export function nearestCode(table: readonly number[]): (value: number) => number {
-  // Of equal values (FP4 has two zeros) the first is used.
-  const sorted = [...new Map(table.map((value, code) => [value, code] as const).toReversed())].sort(
-    ([a], [b]) => a - b,
-  );
+  // FP4 has two zeros: what is a little above takes the second, as bitsandbytes has it.
+  const sorted = table.map((value, code) => [value, code] as const).sort(([a], [b]) => a - b);
   const codes = sorted.map(([, code]) => code);
-  const bounds = sorted.slice(1).map(([value], index) => (value + (sorted[index] as [number, number])[0]) / 2);
+  const bounds = sorted.slice(1).map(([value], index) => (value + (sorted[index] as readonly [number, number])[0]) / 2);
   return (value) => {
     let low = 0;
     let high = bounds.length;
