@@ -207,7 +207,7 @@ async function greedyByWholePasses(
   tokens: number,
 ): Promise<number[]> {
   const answer: number[] = [];
-  let grown = { ...row, labels: row.labels.map(() => -100) };
+  let grown = row; // with its labels: they say where prompts end that are read in both directions
   for (let step = 0; step < tokens; step++) {
     const batch = collate([grown], model);
     const logits = await generator.logits(batch);

@@ -2,6 +2,7 @@ import { InvalidError } from "@drydock/kit";
 import { openInternVl, openInternVlChat } from "./internvl/open.ts";
 import { openLlava } from "./llava/open.ts";
 import type { FolderFacts, Model } from "./model.ts";
+import { openPaliGemma } from "./paligemma/open.ts";
 import { openQwen3Vl } from "./qwen3-vl/open.ts";
 
 /** How a `config.json` of each `model_type` is opened. */
@@ -9,6 +10,7 @@ const families: Readonly<Record<string, (configFile: unknown, folder: FolderFact
   internvl: openInternVl,
   internvl_chat: openInternVlChat,
   llava: openLlava,
+  paligemma: openPaliGemma,
   qwen3_vl: openQwen3Vl,
 };
 

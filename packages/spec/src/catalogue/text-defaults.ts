@@ -1,5 +1,16 @@
 /** Keys of a decoder's configuration that published files may leave out where they equal the class's own. */
 const classDefaults: Readonly<Record<string, Readonly<Record<string, unknown>>>> = {
+  gemma: {
+    hidden_size: 3072,
+    intermediate_size: 24_576,
+    num_hidden_layers: 28,
+    num_attention_heads: 16,
+    num_key_value_heads: 16,
+    head_dim: 256,
+    vocab_size: 256_000,
+    max_position_embeddings: 8192,
+    rope_theta: 10_000,
+  },
   llama: {
     hidden_size: 4096,
     intermediate_size: 11_008,

@@ -8,7 +8,7 @@
  */
 import type { Node } from "../../graph/ops.ts";
 import { withClassToken, withTilePositions } from "../parts/class-token.ts";
-import { tileAttention } from "../parts/tile-attention.ts";
+import { encoderBlock } from "../parts/encoder-block.ts";
 import type { TileFeatures, TileInputs } from "../parts/tiled-model.ts";
 import type { Variables } from "../variables.ts";
 import type { ClipVisionConfig, LlavaConfig } from "./config.ts";
@@ -21,8 +21,11 @@ export function clipVision(variables: Variables, config: LlavaConfig, inputs: Ti
   const { vision, keepsClassToken } = config;
   let x = variables.layerNorm(`${tower}.pre_layrnorm`, embeddedPictures(variables, vision, inputs), vision.epsilon);
   const blocks: Node[] = [];
+  const settings = { ...vision, rowsPerTile: 1 + vision.side ** 2 };
   for (let index = 0; index < vision.featureLayer; index++) {
-    x = graph.within(`vision_tower.${index}`, () => block(variables, vision, `${tower}.encoder.layers.${index}`, x));
+    x = graph.within(`vision_tower.${index}`, () =>
+      encoderBlock(variables, settings, `${tower}.encoder.layers.${index}`, x),
+    );
     blocks.push(x);
   }
   const seen = keepsClassToken ? x : graph.gather(x, inputs.patchRows);
@@ -45,32 +48,6 @@ function embeddedPictures(variables: Variables, config: ClipVisionConfig, inputs
     rows,
     variables.weight(`${path}.position_embedding.weight`, [1 + side ** 2, width]),
   );
-}
-
-/** Pre-norm transformer block: `x [(1 + P)·K, V]` to the same shape. */
-function block(variables: Variables, config: ClipVisionConfig, path: string, x: Node): Node {
-  const { graph } = variables;
-  const { hiddenSize: width, intermediateSize } = config;
-  const norm = (name: string, input: Node): Node => variables.layerNorm(`${path}.${name}`, input, config.epsilon);
-  const attention = {
-    width,
-    heads: config.heads,
-    rowsPerTile: 1 + config.side ** 2,
-    hasQueryKeyValueBias: true,
-    output: "out_proj",
-  };
-  const middle = graph.add(x, tileAttention(variables, attention, `${path}.self_attn`, norm("layer_norm1", x)));
-  const hidden = variables.linear(`${path}.mlp.fc1`, norm("layer_norm2", middle), {
-    in: width,
-    out: intermediateSize,
-    hasBias: true,
-  });
-  const mixed = variables.linear(`${path}.mlp.fc2`, graph.unary(config.activation, hidden), {
-    in: intermediateSize,
-    out: width,
-    hasBias: true,
-  });
-  return graph.add(middle, mixed);
 }
 
 /** `[n, V]` to `[n, D]`. */

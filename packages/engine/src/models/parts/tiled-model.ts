@@ -1,6 +1,6 @@
 /*
  * Models whose image tower sees square tiles of one size, each by itself, and whose decoder counts its tokens along one axis:
- * InternVL and LLaVA. Every tile gives the same number of visual tokens, so nothing is padded.
+ * InternVL, LLaVA and PaliGemma. Every tile gives the same number of visual tokens, so nothing is padded.
  *
  * Symbols: B rows, T tokens, K tiles in all.
  */
@@ -15,7 +15,7 @@ import { Variables } from "../variables.ts";
 import { keyValueInputs, keyValueSlots, namedCache } from "./key-value-cache.ts";
 import type { PlainText } from "./plain-text-config.ts";
 import { logitsAt, textDecoder } from "./text-decoder.ts";
-import { countedPositions, rotaryFeeds, textFeeds, textInputs } from "./text-inputs.ts";
+import { causalReach, countedPositions, rotaryFeeds, textFeeds, textInputs } from "./text-inputs.ts";
 
 /** Graph inputs of a tower. */
 export interface TileInputs {
@@ -48,10 +48,14 @@ export interface TiledModel extends Pick<
     readonly places: readonly number[];
   };
   readonly tower: (variables: Variables, inputs: TileInputs) => TileFeatures;
+  /** Position of a row's first token; 0 unless given. */
+  readonly firstPosition?: number;
+  /** `[B, T]`: up to which key of its row each query sees; itself unless given. */
+  readonly reach?: (batch: ModelBatch) => Float32Array;
 }
 
 export function openTiledModel(parts: TiledModel): Model {
-  const { text, tile, tower: _tower, ...rest } = parts;
+  const { text, tile, tower: _tower, firstPosition = 0, reach = causalReach, ...rest } = parts;
   return {
     ...rest,
     vocabularySize: text.decoder.vocabularySize,
@@ -61,7 +65,7 @@ export function openTiledModel(parts: TiledModel): Model {
     stepSeesImages: false,
     forward: (options) => forwardGraph(parts, options),
     feeds: (batch) => ({
-      ...textFeeds(text.rotary, batch),
+      ...textFeeds(text.rotary, withinVocabulary(parts, batch), reach(batch)),
       ...(batch.pictures.length > 0 ? tileFeeds(tile, batch) : {}),
     }),
     symbols: (batch) => ({
@@ -70,8 +74,14 @@ export function openTiledModel(parts: TiledModel): Model {
       ...(batch.pictures.length > 0 ? { K: tilesOf(batch) } : {}),
     }),
     step: ({ batchSize }, positions) => ({ feeds: rotaryFeeds(text.rotary, positions, batchSize, 1), symbols: {} }),
-    positions: ({ inputIds }) => countedPositions(inputIds.length),
+    positions: ({ inputIds }) => countedPositions(inputIds.length, firstPosition),
   };
+}
+
+/** Features of pictures take the place of their tokens, so a token that has no embedding may be any other. */
+function withinVocabulary({ text, imageTokenId }: TiledModel, batch: ModelBatch): ModelBatch {
+  if (imageTokenId < text.decoder.vocabularySize) return batch;
+  return { ...batch, inputIds: batch.inputIds.map((id) => (id === BigInt(imageTokenId) ? 0n : id)) };
 }
 
 function forwardGraph({ text, tile, tower }: TiledModel, options: ForwardOptions): ForwardGraph {
