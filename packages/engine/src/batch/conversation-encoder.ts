@@ -3,6 +3,7 @@ import type { ProcessedImage } from "../image/image-processor.ts";
 import type { Model } from "../models/model.ts";
 import { ChatTemplate, type ChatMessage } from "../text/chat-template.ts";
 import type { TextTokenizer } from "../text/tokenizer.ts";
+import { turnWriter, type TurnWriter, type WrittenTurns } from "./answer-turns.ts";
 
 /** A conversation as numbers, before it is padded into a batch. */
 export interface EncodedRow {
@@ -19,28 +20,22 @@ export interface EncodedRow {
 /** What the encoder asks of a model. */
 export type EncodedModel = Pick<Model, "imageTokenId" | "contextWindow" | "turns" | "placeholders">;
 
-/** Tokens within which the newline of a turn's header must come; byte-sized tokens included. */
-const longestHeader = 24;
-
 /** Turns conversations into token ids and labels with a model's own template. */
 export class ConversationEncoder {
   readonly #tokenizer: TextTokenizer;
-  readonly #template: ChatTemplate;
   readonly #model: EncodedModel;
-  readonly #turnStart: number;
-  readonly #turnEnd: number;
+  readonly #turns: TurnWriter;
 
   constructor(tokenizer: TextTokenizer, model: EncodedModel) {
     this.#tokenizer = tokenizer;
-    this.#template = new ChatTemplate(tokenizer.chatTemplate);
     this.#model = model;
-    this.#turnStart = tokenizer.idOf(model.turns.start);
-    this.#turnEnd = tokenizer.idOf(model.turns.end);
+    const template = new ChatTemplate(tokenizer.chatTemplate, tokenizer.templateTokens);
+    this.#turns = turnWriter(model.turns, template, tokenizer);
   }
 
   /** Tokens that end an answer. */
   get stopTokenIds(): readonly number[] {
-    return [this.#turnEnd];
+    return [this.#turns.endId];
   }
 
   /**
@@ -63,9 +58,16 @@ export class ConversationEncoder {
         "image_count_mismatch",
         `${name}: the conversation has ${marks} picture marks but ${images.length} pictures; write one <image> for each picture`,
       );
-    const { inputIds, imagePositions } = this.#tokens(name, messages, images, options.forAnswer);
+    const written = this.#turns.write(name, messages, options.forAnswer);
+    const { inputIds, imagePositions, places } = this.#tokens(name, written, images);
     this.#refuseOverlong(name, inputIds.length, options.reserve ?? 0, images);
-    const labels = options.forAnswer ? inputIds.map(() => -100) : this.#labels(name, inputIds, messages);
+    const labels = inputIds.map(() => -100);
+    if (!options.forAnswer) {
+      this.#refuseUntrainable(name, written, messages);
+      for (const [first, end] of written.answers)
+        for (let position = places[first] as number; position < (places[end] as number); position++)
+          labels[position - 1] = inputIds[position] as number;
+    }
     return { name, inputIds, labels, images, imagePositions };
   }
 
@@ -98,68 +100,52 @@ export class ConversationEncoder {
   /** Token ids with each picture's mark written out to as many tokens as the picture has. */
   #tokens(
     name: string,
-    messages: readonly ChatMessage[],
+    written: WrittenTurns,
     images: readonly ProcessedImage[],
-    forAnswer: boolean,
-  ): { readonly inputIds: number[]; readonly imagePositions: number[][] } {
+  ): {
+    readonly inputIds: number[];
+    readonly imagePositions: number[][];
+    /** Where each written token lies among `inputIds`, and one more behind the last. */
+    readonly places: readonly number[];
+  } {
     const { imageTokenId } = this.#model;
     const inputIds: number[] = [];
     const imagePositions: number[][] = [];
-    for (const id of this.#tokenizer.encode(this.#template.render(messages, forAnswer))) {
+    const places: number[] = [];
+    for (const id of written.ids) {
+      places.push(inputIds.length);
       if (id !== imageTokenId) {
         inputIds.push(id);
         continue;
       }
       const image = images[imagePositions.length];
-      const places: number[] = [];
+      const own: number[] = [];
       for (const token of image ? this.#model.placeholders(image, this.#tokenizer) : []) {
-        if (token === imageTokenId) places.push(inputIds.length);
+        if (token === imageTokenId) own.push(inputIds.length);
         inputIds.push(token);
       }
-      imagePositions.push(places);
+      imagePositions.push(own);
     }
     if (imagePositions.length !== images.length)
       throw new InvalidError(
         "image_count_mismatch",
         `${name}: the chat template wrote ${imagePositions.length} picture marks for ${images.length} pictures; use the template that came with the model`,
       );
-    return { inputIds, imagePositions };
+    return { inputIds, imagePositions, places: [...places, inputIds.length] };
   }
 
-  /** Trains the content of assistant turns and the token that ends each; everything else is −100. */
-  #labels(name: string, ids: readonly number[], messages: readonly ChatMessage[]): number[] {
-    const labels = ids.map(() => -100);
-    let answers = 0;
-    for (let position = 0; position < ids.length; position++) {
-      if (ids[position] !== this.#turnStart) continue;
-      const content = this.#contentStart(ids, position);
-      if (content === null) continue;
-      answers += 1;
-      for (position = content; position < ids.length; position++) {
-        labels[position - 1] = ids[position] as number;
-        if (ids[position] === this.#turnEnd) break;
-      }
-    }
+  /** Content of assistant turns and the token that ends each are trained; there must be some, and all must be found. */
+  #refuseUntrainable(name: string, { answers }: WrittenTurns, messages: readonly ChatMessage[]): void {
     const expected = messages.filter(({ role }) => role === "assistant").length;
     if (expected === 0)
       throw new InvalidError(
         "no_answer",
         `${name}: the conversation has no assistant message to train on; add one or leave the row out`,
       );
-    if (answers !== expected)
+    if (answers.length !== expected)
       throw new InvalidError(
         "bad_chat_template",
-        `${name}: the chat template wrote ${answers} answers for ${expected} assistant messages; only templates whose answers begin with ${JSON.stringify(this.#model.turns.start + this.#model.turns.answerHeader)} can be trained`,
+        `${name}: the chat template wrote ${answers.length} answers for ${expected} assistant messages; only templates whose answers ${this.#turns.form} can be trained`,
       );
-    return labels;
-  }
-
-  /** Where the content of an assistant turn starts, null for other turns: after the newline that ends its header. */
-  #contentStart(ids: readonly number[], start: number): number | null {
-    for (let end = start + 2; end <= Math.min(start + longestHeader, ids.length); end++) {
-      const header = this.#tokenizer.decode(ids.slice(start + 1, end));
-      if (header.includes("\n")) return header.startsWith(this.#model.turns.answerHeader) ? end : null;
-    }
-    return null;
   }
 }

@@ -29,8 +29,8 @@ export interface Model {
   readonly cache: readonly CacheSlot[];
   /** Whether a further token reads the pictures through the cache, so that rows with pictures need another graph. */
   readonly stepSeesImages: boolean;
-  /** How its chat template marks the turns that are trained. */
-  readonly turns: TurnMarks;
+  /** How its chat template marks the turns that are trained; `rendered` = not at all: they are found by rendering. */
+  readonly turns: TurnMarks | "rendered";
 
   /** The forward graph. Symbols: B rows, T tokens, S cached tokens, W = S + T, and those of `symbols`. */
   forward(options: ForwardOptions): ForwardGraph;

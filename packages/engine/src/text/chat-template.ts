@@ -9,12 +9,22 @@ export interface ChatMessage {
   readonly content: readonly ChatPart[];
 }
 
+/** A text that no template writes by itself. */
+const probe = "\u2713drydock\u2713";
+
 /** A model's own chat template, rendered as written by its makers. */
 export class ChatTemplate {
   readonly #template: Template;
+  readonly #tokens: Readonly<Record<string, string>>;
+  /** Whether turns without pictures may be plain strings. */
+  readonly #takesStrings: boolean;
 
-  /** @throws InvalidError when the template cannot be parsed */
-  constructor(source: string) {
+  /**
+   * @param tokens  the tokenizer's own ones that templates may name: `bos_token`, `eos_token`
+   * @throws InvalidError when the template cannot be parsed
+   */
+  constructor(source: string, tokens: Readonly<Record<string, string>> = {}) {
+    this.#tokens = tokens;
     try {
       this.#template = new Template(source);
     } catch (error) {
@@ -22,13 +32,15 @@ export class ChatTemplate {
         cause: error,
       });
     }
+    this.#takesStrings = this.#shows(probe) || !this.#shows([{ type: "text", text: probe }]);
   }
 
   /** The conversation as text; with `addGenerationPrompt` it ends where the model's answer begins. */
   render(messages: readonly ChatMessage[], addGenerationPrompt: boolean): string {
     try {
       return this.#template.render({
-        messages: messages.map(plain),
+        ...this.#tokens,
+        messages: this.#takesStrings ? messages.map(plain) : messages,
         add_generation_prompt: addGenerationPrompt,
         add_vision_id: false,
         enable_thinking: false,
@@ -39,9 +51,20 @@ export class ChatTemplate {
       });
     }
   }
+
+  /** Whether a user's message of this content is in what the template writes. */
+  #shows(content: string | readonly ChatPart[]): boolean {
+    try {
+      const messages = [{ role: "user", content }];
+      return this.#template.render({ ...this.#tokens, messages, add_generation_prompt: true }).includes(probe);
+    } catch {
+      // A template that refuses so short a conversation refuses both forms, and gets strings.
+      return false;
+    }
+  }
 }
 
-/** Turns without pictures as plain strings: some templates take only those for system and assistant. */
+/** Turns without pictures as plain strings: some templates take only those, some (LLaVA's) none. */
 function plain({ role, content }: ChatMessage): { role: string; content: string | readonly ChatPart[] } {
   const isText = content.every((part) => part.type === "text");
   return { role, content: isText ? content.map((part) => (part.type === "text" ? part.text : "")).join("") : content };

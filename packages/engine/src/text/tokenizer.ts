@@ -5,8 +5,24 @@ import { Tokenizer } from "@huggingface/tokenizers";
 import { z } from "zod";
 
 const Template = z.union([z.string(), z.array(z.object({ name: z.string(), template: z.string() }))]);
-const TokenizerConfig = z.looseObject({ chat_template: Template.optional() });
+const SpecialToken = z.union([z.string(), z.looseObject({ content: z.string() }).transform(({ content }) => content)]);
+const TokenizerConfig = z.looseObject({
+  chat_template: Template.optional(),
+  bos_token: SpecialToken.nullish(),
+  eos_token: SpecialToken.nullish(),
+});
+const TokenizerFile = z.looseObject({
+  added_tokens: z.array(z.looseObject({ content: z.string(), special: z.boolean().optional() })).optional(),
+});
 const ProcessorTemplate = z.looseObject({ chat_template: z.string() });
+
+/** What a family changes in the tokenizer of its folder. */
+export interface TokenizerSettings {
+  /** In place of the folder's chat template. */
+  readonly chatTemplate?: string;
+  /** Special tokens that stand for text: texts may hold them, and decoding keeps them. */
+  readonly textTokens?: readonly string[];
+}
 
 /** The tokenizer of a model folder (`tokenizer.json`, `tokenizer_config.json`), with its chat template's source. */
 export class TextTokenizer {
@@ -15,10 +31,15 @@ export class TextTokenizer {
   readonly chatTemplate: string;
   /** Tokens that steer the model and stand for no text, such as `<|im_end|>`. */
   readonly specialTokens: readonly string[];
+  /** The token behind everything that the model was taught, null when the folder names none. */
+  readonly endToken: string | null;
+  readonly #startToken: string | null;
 
-  private constructor(tokenizer: Tokenizer, chatTemplate: string) {
+  private constructor(tokenizer: Tokenizer, config: z.infer<typeof TokenizerConfig>, chatTemplate: string) {
     this.#tokenizer = tokenizer;
     this.chatTemplate = chatTemplate;
+    this.endToken = config.eos_token ?? null;
+    this.#startToken = config.bos_token ?? null;
     this.specialTokens = [...tokenizer.get_added_tokens_decoder().values()]
       .filter(({ special }) => special)
       .map(({ content }) => content);
@@ -30,21 +51,38 @@ export class TextTokenizer {
    *
    * @throws InvalidError naming the file that is missing or wrong
    */
-  static async load(directory: string): Promise<TextTokenizer> {
+  static async load(directory: string, settings: TokenizerSettings = {}): Promise<TextTokenizer> {
     const path = join(directory, "tokenizer.json");
-    const tokenizer = await readJson(path);
+    const tokenizer = withTextTokens(await readJson(path), settings.textTokens ?? []);
     const config = await readShape(join(directory, "tokenizer_config.json"), TokenizerConfig);
-    const template = await chatTemplateOf(directory, config.chat_template);
+    const template = settings.chatTemplate ?? (await chatTemplateOf(directory, config.chat_template));
     try {
-      return new TextTokenizer(new Tokenizer(tokenizer, config), template);
+      return new TextTokenizer(new Tokenizer(tokenizer, config), config, template);
     } catch (error) {
       throw unreadable(path, error);
     }
   }
 
+  /** The tokens that chat templates may name. */
+  get templateTokens(): Readonly<Record<string, string>> {
+    return {
+      ...(this.#startToken === null ? {} : { bos_token: this.#startToken }),
+      ...(this.endToken === null ? {} : { eos_token: this.endToken }),
+    };
+  }
+
   /** Token ids of a text; special tokens written in it are recognised, none are added. */
   encode(text: string): number[] {
     return text === "" ? [] : this.#tokenizer.encode(text, { add_special_tokens: false }).ids;
+  }
+
+  /**
+   * Token ids of a rendered chat template: with what the tokenizer puts around every text (`<s>` of Llama), unless the
+   * template has written the first of it. Source: `ProcessorMixin.apply_chat_template` of huggingface/transformers 5.23.
+   */
+  encodeRendered(text: string): number[] {
+    const isStarted = this.#startToken !== null && text.startsWith(this.#startToken);
+    return this.#tokenizer.encode(text, { add_special_tokens: !isStarted }).ids;
   }
 
   /** Text of token ids, special tokens left out. */
@@ -73,6 +111,16 @@ export class TextTokenizer {
       ? ""
       : this.#tokenizer.decode([...ids], { skip_special_tokens: skipSpecials, clean_up_tokenization_spaces: false });
   }
+}
+
+/** The tokenizer's file with some of its tokens no longer special. */
+function withTextTokens(file: object, textTokens: readonly string[]): object {
+  const parsed = TokenizerFile.safeParse(file);
+  if (textTokens.length === 0 || !parsed.success || !parsed.data.added_tokens) return file;
+  const added = parsed.data.added_tokens.map((token) =>
+    textTokens.includes(token.content) ? { ...token, special: false } : token,
+  );
+  return { ...file, added_tokens: added };
 }
 
 async function chatTemplateOf(

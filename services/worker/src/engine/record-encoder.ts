@@ -51,7 +51,7 @@ export class RecordEncoder {
   static async open(settings: EncoderSettings): Promise<RecordEncoder> {
     return new RecordEncoder(
       settings,
-      await TextTokenizer.load(settings.directory),
+      await TextTokenizer.load(settings.directory, settings.model),
       await loadImageProcessor(settings.model, settings.directory, settings.image),
     );
   }

@@ -2,7 +2,7 @@
  * LLaVA-1.5: CLIP's tower, two linear layers, and a decoder with plain rotary positions (Llama, Mistral or Qwen2).
  */
 import { ClipImageProcessor } from "../../image/clip-image-processor.ts";
-import { chatMl, type Model } from "../model.ts";
+import type { Model } from "../model.ts";
 import { fileNames } from "../parts/file-names.ts";
 import { openTiledModel } from "../parts/tiled-model.ts";
 import { clipVision } from "./clip-tower.ts";
@@ -24,7 +24,7 @@ export function openLlava(configFile: unknown): Model {
     tile,
     imageTokenId,
     boxConvention: "undocumented",
-    turns: chatMl,
+    turns: "rendered",
     tower: (variables, inputs) => clipVision(variables, config, inputs),
     placeholders: ({ tokens }) => Array.from({ length: tokens }, () => imageTokenId),
     imageProcessor: (file) =>
