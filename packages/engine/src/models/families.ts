@@ -3,6 +3,7 @@ import { openInternVl, openInternVlChat } from "./internvl/open.ts";
 import { openLlava } from "./llava/open.ts";
 import type { FolderFacts, Model } from "./model.ts";
 import { openPaliGemma } from "./paligemma/open.ts";
+import { openQwen25Vl } from "./qwen2-5-vl/open.ts";
 import { openQwen3Vl } from "./qwen3-vl/open.ts";
 
 /** How a `config.json` of each `model_type` is opened. */
@@ -11,6 +12,7 @@ const families: Readonly<Record<string, (configFile: unknown, folder: FolderFact
   internvl_chat: openInternVlChat,
   llava: openLlava,
   paligemma: openPaliGemma,
+  qwen2_5_vl: openQwen25Vl,
   qwen3_vl: openQwen3Vl,
 };
 

@@ -94,6 +94,11 @@ export function interleavedAxes(half: number, [, height, width]: readonly [numbe
   });
 }
 
+/** Which axis feeds each slot of an M-RoPE whose sections follow each other. Source: `modeling_qwen2_5_vl.py`, 5.23. */
+export function sectionAxes(section: readonly [number, number, number]): number[] {
+  return section.flatMap((size, axis) => Array.from({ length: size }, () => axis));
+}
+
 /** `[B, T]`: up to which key of its row each query sees: itself. */
 export function causalReach({ batchSize, sequenceLength }: ModelBatch): Float32Array {
   return Float32Array.from({ length: batchSize * sequenceLength }, (_, index) => index % sequenceLength);

@@ -1,4 +1,5 @@
 import type { PatchGrid } from "../../image/image-processor.ts";
+import { patchPlaces } from "../parts/patch-places.ts";
 import type { QwenVisionConfig } from "./config.ts";
 
 /** What depends on a picture's grid alone, for its patches in merge-block order. */
@@ -48,18 +49,6 @@ export function gridTables(config: QwenVisionConfig, grid: PatchGrid): GridTable
     });
   });
   return { count, taps, cos: angles.map(Math.cos), sin: angles.map(Math.sin) };
-}
-
-/** (row, column) of each patch, in merge-block order. */
-function patchPlaces(grid: PatchGrid, merge: number): [number, number][] {
-  const result: [number, number][] = [];
-  for (let frame = 0; frame < grid.time; frame++)
-    for (let blockRow = 0; blockRow < grid.height / merge; blockRow++)
-      for (let blockColumn = 0; blockColumn < grid.width / merge; blockColumn++)
-        for (let row = 0; row < merge; row++)
-          for (let column = 0; column < merge; column++)
-            result.push([blockRow * merge + row, blockColumn * merge + column]);
-  return result;
 }
 
 /** The two table rows around a coordinate and the share of the second: source = index · (side−1)/(size−1). */
