@@ -11,6 +11,7 @@ export { TcpRing, type RingOptions, type Traffic } from "./collectives/tcp-ring.
 export { RingThread, type ThreadedRing } from "./collectives/threaded-ring.ts";
 export type { DeviceSettings } from "./device/device.ts";
 export { AnswerGenerator, type GenerationOptions } from "./generation/answer-generator.ts";
+export { exportOnnx, type OnnxExport } from "./export/export-onnx.ts";
 export { TokenLoss, type LossSums } from "./generation/token-loss.ts";
 export { decodeImage, maxDecodedPixels, type RgbImage } from "./image/decode-image.ts";
 export type { ImageProcessor, PixelBounds, PixelSize, ProcessedImage } from "./image/image-processor.ts";

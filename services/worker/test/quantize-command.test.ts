@@ -1,5 +1,5 @@
 import { execFile } from "node:child_process";
-import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { mkdtemp, readFile, readdir, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
@@ -135,4 +135,25 @@ test.each([
   const ended = await run("quantize", ...values(), `--out=${join(root, "refused")}`);
   expect(ended.stderr).toMatch(message);
   expect(ended.exitCode).toBe(exitCode);
+});
+
+test("export writes graphs of a quantized folder, with examples of a conversation", async () => {
+  const messages = join(root, "data", "messages.json");
+  const content = [
+    { type: "image", image: "1.png" },
+    { type: "text", text: "Which colour?" },
+  ];
+  await writeFile(messages, JSON.stringify([{ role: "user", content }]));
+  const out = join(root, "onnx");
+  const ended = await run("export", quantized, "--to=onnx", `--out=${out}`, `--messages=${messages}`);
+  expect(ended.exitCode).toBe(0);
+  const { graphs } = JSON.parse(ended.stdout) as { graphs: { name: string }[] };
+  expect(graphs.map(({ name }) => name)).toEqual(["prefill", "prefill-images", "decode"]);
+  expect(await readdir(out)).toContain("example-prefill-images.safetensors");
+});
+
+test("export refuses formats that it does not write", async () => {
+  const ended = await run("export", model, "--to=gguf", `--out=${join(root, "gguf")}`);
+  expect(ended).toMatchObject({ exitCode: 64 });
+  expect(ended.stderr).toMatch(/^--to "gguf" is not known: models are exported to onnx$/m);
 });

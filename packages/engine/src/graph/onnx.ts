@@ -1,5 +1,6 @@
 import { encodeDequantize, encodeQuantizedMatMul } from "./onnx-quantized.ts";
 import { masked, quickGeluAlpha, type Body, type Node, type Op } from "./ops.ts";
+import { sizeNodes } from "./onnx-sizes.ts";
 import { ProtobufWriter } from "./protobuf-writer.ts";
 import { product, type Dimension, type DType, type Shape } from "./shape.ts";
 import { topologicalOrder } from "./topological-order.ts";
@@ -22,6 +23,8 @@ export interface Precision {
   /** Whether weights in few bits go to the operators made for them also where others are faster on the CPU: for files that
    * other runtimes and devices are to run. */
   readonly prefersPackedOperators?: boolean;
+  /** Whether sizes are taken from the shapes of inputs rather than fed, and nodes stand in the order in which they run. */
+  readonly isSelfContained?: boolean;
 }
 
 export interface EncodedGraph {
@@ -177,11 +180,20 @@ export class Encoder {
     for (const node of order.sort((a, b) => a.id - b.id)) this.#encodeNode(node);
     for (const [name, node] of Object.entries(outputs))
       this.#plain({ type: "Identity", inputs: [nameOf(node)], outputs: [name] });
+    const isSelfContained = this.#precision.isSelfContained ?? false;
+    if (isSelfContained) {
+      const sizes = [...this.#dimensions.keys()];
+      for (const name of this.#dimensions.values()) this.#inputs.delete(name);
+      this.#dimensions.clear();
+      const nodes = sizeNodes(sizes, this.#inputs, (value) => this.integers([value]));
+      this.#nodes.unshift(...nodes);
+    }
     const writer = new ProtobufWriter();
     writer.integer(1, irVersion);
     writer.text(2, "drydock");
     writer.message(7, (graph) => {
-      for (const node of this.#nodes.toReversed()) graph.message(1, (inner) => writeNode(inner, node));
+      for (const node of isSelfContained ? this.#nodes : this.#nodes.toReversed())
+        graph.message(1, (inner) => writeNode(inner, node));
       graph.text(2, "drydock");
       for (const write of this.#initializers.values()) graph.message(5, write);
       for (const [name, { dtype, shape }] of this.#inputs)

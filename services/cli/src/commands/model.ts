@@ -4,6 +4,7 @@ import { fields, table } from "../output/table.ts";
 import { downloadModel } from "../predict/model-cache.ts";
 import { contextOf, splitReference } from "./context.ts";
 import { addLogitsCommand } from "./engine.ts";
+import { addExportCommand } from "./export.ts";
 import { everyPage } from "./pages.ts";
 import { addQuantizeCommand } from "./quantize.ts";
 
@@ -64,6 +65,7 @@ export function addModelCommands(program: Command): void {
   addDownload(model);
   addLogitsCommand(model);
   addQuantizeCommand(model);
+  addExportCommand(model);
 }
 
 function addLineage(model: Command): void {
