@@ -66,6 +66,12 @@ export interface VisionTower {
   readonly layerScale: boolean;
   /** A norm after the last block. */
   readonly finalNorm: boolean;
+  /** A norm before the first block (CLIP). */
+  readonly firstNorm?: boolean;
+  /** False: no biases on the projections of queries, keys and values. */
+  readonly queryKeyValueBias?: false;
+  /** Norms over whole queries and keys (the 6B InternViT). */
+  readonly queryKeyNorm?: boolean;
   /** Patches that one visual token of the decoder stands for. */
   readonly patchesPerToken: number;
 }
@@ -78,8 +84,9 @@ export interface Bridge {
 export interface BridgeBlock {
   /** Parameters of the norms in this block. */
   readonly normParameters: number;
-  /** `[in, out]` of each linear layer, each with a bias. */
+  /** `[in, out]` of each linear layer, each with a bias unless `biases` says no. */
   readonly linears: readonly (readonly [number, number])[];
+  readonly biases?: false;
 }
 
 /** How a picture of any size becomes visual tokens. */
@@ -96,7 +103,7 @@ export interface SmartResizeScheme {
   readonly delimiterTokens: number;
 }
 
-/** InternVL and NVILA: the picture is cut into square tiles, with one thumbnail of the whole when there are several. */
+/** InternVL and NVILA, and with one tile LLaVA: the picture is cut into square tiles, with one thumbnail of the whole when there are several. */
 export interface TileScheme {
   readonly kind: "tiles";
   readonly tileSize: number;

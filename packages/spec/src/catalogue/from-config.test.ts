@@ -103,6 +103,41 @@ const internVl35_8b = {
     intermediate_size: 4096,
     image_size: [448, 448],
     patch_size: [14, 14],
+    attention_bias: true,
+  },
+};
+
+/** The same model in the form with code of its own. */
+const internVlChat = {
+  model_type: "internvl_chat",
+  downsample_ratio: 0.5,
+  dynamic_image_size: true,
+  min_dynamic_patch: 1,
+  max_dynamic_patch: 12,
+  llm_config: { ...internVl35_8b.text_config, model_type: "qwen3", tie_word_embeddings: false },
+  vision_config: {
+    ...internVl35_8b.vision_config,
+    image_size: 448,
+    patch_size: 14,
+    qkv_bias: true,
+    qk_normalization: false,
+    norm_type: "layer_norm",
+  },
+};
+
+/** As LLaVA-1.5-7B is published: what equals the class is left out. */
+const llava7b = {
+  model_type: "llava",
+  image_token_index: 32_000,
+  text_config: { model_type: "llama", max_position_embeddings: 4096, rms_norm_eps: 1e-5, vocab_size: 32_064 },
+  vision_config: {
+    model_type: "clip_vision_model",
+    hidden_size: 1024,
+    image_size: 336,
+    intermediate_size: 4096,
+    num_attention_heads: 16,
+    num_hidden_layers: 24,
+    patch_size: 14,
   },
 };
 
@@ -111,11 +146,38 @@ test.each([
   ["qwen2.5-vl-3b", qwen25Vl3b],
   ["qwen3.5-4b", qwen35_4b],
   ["internvl3.5-8b", internVl35_8b],
+  ["internvl3.5-8b", internVlChat],
 ])("the config.json of %s gives the architecture of the catalogue", (name, config) => {
   const facts = modelFactsFromConfig("mine", { config });
   expect(facts.architecture).toEqual(findModel(name)?.architecture);
   expect(facts.contextWindow).toBe(findModel(name)?.contextWindow);
   expect(facts.boxConvention).toBe(findModel(name)?.boxConvention);
+});
+
+test("LLaVA-1.5-7B has the sizes of the class that its config.json names, and the published number of parameters", () => {
+  const facts = modelFactsFromConfig("mine", { config: llava7b });
+  expect(facts).toMatchObject({ family: "llava", contextWindow: 4096, boxConvention: "undocumented" });
+  expect(facts.architecture.text).toMatchObject({ hiddenSize: 4096, layers: 32, keyValueHeads: 32 });
+  expect(facts.architecture.visualTokens).toMatchObject({ tokensPerTile: 576, maxTiles: 1, delimiterTokens: 0 });
+  expect(countParameters(facts.architecture).total).toBe(7_063_427_072);
+});
+
+test("a decoder with a sliding window is given rows no longer than it", () => {
+  const text_config = {
+    model_type: "mistral",
+    vocab_size: 32_064,
+    max_position_embeddings: 32_768,
+    sliding_window: 4096,
+  };
+  expect(modelFactsFromConfig("mine", { config: { ...llava7b, text_config } }).contextWindow).toBe(4096);
+});
+
+test("bounds on InternVL's tiles come from its preprocessor file", () => {
+  const facts = modelFactsFromConfig("mine", {
+    config: internVl35_8b,
+    preprocessor: { min_patches: 2, max_patches: 6 },
+  });
+  expect(facts.architecture.visualTokens).toMatchObject({ minTiles: 2, maxTiles: 6 });
 });
 
 test("pixel bounds come from the preprocessor file, explicit keys first", () => {

@@ -22,7 +22,7 @@ export interface ModelFacts {
   /** Catalogue name, lower case. */
   readonly name: string;
   readonly title: string;
-  readonly family: "qwen3-vl" | "qwen2.5-vl" | "qwen3.5" | "internvl3.5" | "nvila-lite";
+  readonly family: "qwen3-vl" | "qwen2.5-vl" | "qwen3.5" | "internvl3.5" | "nvila-lite" | "llava";
   /** Repository on the Hugging Face hub; null for a model that Drydock ships. */
   readonly repository: string | null;
   readonly license: string;

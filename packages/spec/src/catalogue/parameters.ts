@@ -114,18 +114,27 @@ function decoderOther(text: TextDecoder): number {
 function visionParameters(vision: VisionTower): number {
   const { hiddenSize: hidden, intermediateSize: mlp } = vision;
   const normWidth = vision.norm === "rms" ? hidden : 2 * hidden;
-  const attention = 4 * hidden * hidden + 4 * hidden;
+  const attention =
+    4 * hidden * hidden +
+    (vision.queryKeyValueBias === false ? hidden : 4 * hidden) +
+    (vision.queryKeyNorm ? 2 * hidden : 0);
   const feedForward = vision.gatedMlp ? 3 * hidden * mlp + 2 * mlp + hidden : 2 * hidden * mlp + mlp + hidden;
   const block = attention + feedForward + 2 * normWidth + (vision.layerScale ? 2 * hidden : 0);
   const patch = vision.patchValues * hidden + (vision.patchBias ? hidden : 0);
   const positions = vision.positionRows * hidden + (vision.classToken ? hidden : 0);
-  return vision.layers * block + patch + positions + (vision.finalNorm ? normWidth : 0);
+  return (
+    vision.layers * block +
+    patch +
+    positions +
+    (Number(vision.finalNorm) + Number(vision.firstNorm ?? false)) * normWidth
+  );
 }
 
 function bridgeParameters(bridge: Bridge): number {
   return sum(
     bridge.blocks.map(
-      (block) => block.normParameters + sum(block.linears.map(([input, output]) => input * output + output)),
+      ({ normParameters, linears, biases }) =>
+        normParameters + sum(linears.map(([input, output]) => input * output + (biases === false ? 0 : output))),
     ),
   );
 }
