@@ -36,6 +36,7 @@ export {
 export { dequantizeWeight, quantizeWeight } from "./quantization/quantize-weight.ts";
 export type { InputPower } from "./quantization/activation-scales.ts";
 export type { QuantizationSettings } from "./quantization/quantized-weights.ts";
+export { writeDequantizedFolder } from "./quantization/write-dequantized-folder.ts";
 export { writeQuantizedFolder, type LayerError, type QuantizeOptions } from "./quantization/write-quantized-folder.ts";
 export { ChatTemplate, partsOf, type ChatMessage, type ChatPart } from "./text/chat-template.ts";
 export { StreamingDecoder } from "./text/streaming-decoder.ts";

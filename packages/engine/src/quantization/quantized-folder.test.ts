@@ -17,8 +17,8 @@ import {
 } from "../weights/safetensors.ts";
 import type { InputPower } from "./activation-scales.ts";
 import { quantizedFormats } from "./formats.ts";
-import { dequantizeWeight } from "./quantize-weight.ts";
 import { decoderLinears } from "./quantized-weights.ts";
+import { writeDequantizedFolder } from "./write-dequantized-folder.ts";
 import { writeQuantizedFolder, type QuantizeOptions } from "./write-quantized-folder.ts";
 
 /** Widths of 16, 24 and 32: blocks of 16 end within some rows. */
@@ -56,28 +56,6 @@ function largestDifference(a: Float32Array, b: Float32Array): number {
   return a.reduce((most, value, index) => Math.max(most, Math.abs(value - (b[index] as number))), 0);
 }
 
-/** The same model with the float32 weights that a quantized folder's bytes stand for. */
-async function asFloats(quantizedDirectory: string, out: string): Promise<void> {
-  const { quantized } = await openModelFolder(quantizedDirectory);
-  await cp(base, out, { recursive: true });
-  const header = await readSafetensorsHeader(join(base, "model.safetensors"));
-  const tensors = await readFloatTensors(header, header.tensors.keys());
-  for (const [path, { layout, hasInputScales }] of quantized?.layers ?? []) {
-    const part = async (name: string) => (await quantized?.get(`${path}.weight.${name}`))?.data;
-    const packed = (await part("packed")) as Uint8Array;
-    const values = dequantizeWeight({ packed, scales: (await part("scales")) as Float32Array }, layout);
-    const inputScales = hasInputScales ? ((await part("input_scales")) as Float32Array) : null;
-    tensors.set(
-      `${path}.weight`,
-      values.map((value, index) => value * (inputScales?.[index % layout.in] ?? 1)),
-    );
-  }
-  await writeSafetensors(
-    join(out, "model.safetensors"),
-    [...tensors].map(([name, data]) => ({ name, data, shape: header.tensors.get(name)?.shape ?? [] })),
-  );
-}
-
 const inputPower = (): Promise<ReadonlyMap<string, InputPower>> =>
   openModelFolder(base).then(
     ({ model }) =>
@@ -104,7 +82,7 @@ describe.each([
     const { calibrated = false, ...options }: { calibrated?: boolean } & Partial<QuantizeOptions> = further;
     const settings = { format, blockSize, ...options, ...(calibrated ? { inputPower: await inputPower() } : {}) };
     errors = await writeQuantizedFolder(base, directory, settings);
-    await asFloats(directory, floats);
+    await writeDequantizedFolder(directory, floats);
   });
 
   test("tells how far each layer of the decoder is from what it was", () => {
@@ -215,6 +193,10 @@ describe("refusals", () => {
     await expect(writeQuantizedFolder(base, base, settings)).rejects.toThrow(
       "is the model itself: name another folder",
     );
+  });
+
+  test("a folder that is not quantized where the bytes' weights are asked for", async () => {
+    await expect(writeDequantizedFolder(base, out())).rejects.toThrow("holds no quantized weights");
   });
 
   test("full training of quantized weights", async () => {

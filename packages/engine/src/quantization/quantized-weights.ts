@@ -80,7 +80,7 @@ export class QuantizedWeights {
  * Names under which files may hold a quantized weight, the usual one first. One that is otherwise stored as a part of a larger
  * tensor stands by itself, under its own name: blocks and scales do not split.
  */
-function quantizedNames(model: Model, name: string): readonly [string, ...string[]] {
+export function quantizedNames(model: Model, name: string): readonly [string, ...string[]] {
   const [first = name, ...others] = model.storedPart?.(name) ? [name] : model.storedNames(name);
   return [first, ...others];
 }
