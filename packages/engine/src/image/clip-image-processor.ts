@@ -1,7 +1,8 @@
-import { InvalidError } from "@drydock/kit";
+import { refuseThin } from "@drydock/spec";
 import { z } from "zod";
 import { decodeImage, type RgbImage } from "./decode-image.ts";
 import type { ImageProcessor, PixelSize, ProcessedImage } from "./image-processor.ts";
+import { namedPicture } from "./named-picture.ts";
 import { resizeBicubic } from "./resize-bicubic.ts";
 import {
   badPreprocessor,
@@ -9,13 +10,12 @@ import {
   Normalisation,
   normalisationKeys,
   readPreprocessorFile,
-  refuseEmpty,
   TilePatches,
 } from "./tile-patches.ts";
 
 const Square = z.union([
   z.number().transform((side) => ({ height: side, width: side })),
-  z.looseObject({ height: z.number(), width: z.number() }),
+  z.object({ height: z.number(), width: z.number() }),
 ]);
 
 const ClipFile = z.looseObject({
@@ -23,10 +23,10 @@ const ClipFile = z.looseObject({
   ...normalisationKeys(Normalisation.clip),
   size: z.union([
     z.number().transform((side) => ({ shortest_edge: side })),
-    z.looseObject({ shortest_edge: z.number() }),
+    z.object({ shortest_edge: z.number() }),
     Square,
   ]),
-  do_center_crop: z.boolean().default(true),
+  do_center_crop: z.boolean().optional(),
   crop_size: Square.optional(),
   do_pad: z.boolean().default(false),
 });
@@ -39,9 +39,6 @@ export interface SquareSettings {
   /** Visual tokens of a picture. */
   readonly tokens: number;
 }
-
-/** Longer than this times the shorter side, a picture is scaled to more pixels than any model sees of it. */
-const maxAspect = 200;
 
 /**
  * CLIP's and LLaVA's pictures: the shorter side is brought to the tower's, the longer one in proportion, and the middle is cut
@@ -68,14 +65,16 @@ export class ClipImageProcessor implements ImageProcessor {
       deviation: this.#file.image_std,
     });
     const { tileSize } = this.#patches;
-    const { size, do_center_crop: crops, crop_size: crop } = this.#file;
-    const made = crops ? crop : "height" in size ? (size as { height: number; width: number }) : undefined;
+    const { size, crop_size: crop } = this.#file;
+    // A picture that is brought to one size whatever its shape leaves nothing to cut off.
+    const crops = this.#file.do_center_crop ?? !("height" in size);
+    const made = crops ? crop : "height" in size ? size : undefined;
     if (made?.height !== tileSize || made.width !== tileSize)
       throw badPreprocessor(
         `${crops ? "crop_size" : "size"} is ${made ? `${made.height} by ${made.width}` : "missing"}, but config.json says that the model's tower takes ${tileSize} by ${tileSize}`,
       );
-    if (crops && "shortest_edge" in size && Number(size.shortest_edge) < tileSize)
-      throw badPreprocessor(`size.shortest_edge ${String(size.shortest_edge)} is less than crop_size ${tileSize}`);
+    const least = "height" in size ? Math.min(size.height, size.width) : size.shortest_edge;
+    if (least < tileSize) throw badPreprocessor(`size ${least} is less than crop_size ${tileSize}`);
   }
 
   async process(source: string | Uint8Array, name: string): Promise<ProcessedImage> {
@@ -83,10 +82,10 @@ export class ClipImageProcessor implements ImageProcessor {
   }
 
   processPixels(image: RgbImage, name: string): ProcessedImage {
-    refuseEmpty(image, name);
+    namedPicture(name, () => refuseThin(image));
     const { tileSize, tileValues } = this.#patches;
     const square = this.#file.do_pad ? padded(image, this.#file.image_mean) : image;
-    const { width, height } = this.#scaled(square, name);
+    const { width, height } = this.#scaled(square);
     const scaled = resizeBicubic(square, width, height);
     const corner = { top: Math.floor((height - tileSize) / 2), left: Math.floor((width - tileSize) / 2) };
     const patches = new Float32Array(tileValues);
@@ -104,15 +103,10 @@ export class ClipImageProcessor implements ImageProcessor {
     return this.#settings.tokens;
   }
 
-  #scaled({ width, height }: PixelSize, name: string): PixelSize {
+  #scaled({ width, height }: PixelSize): PixelSize {
     const { size } = this.#file;
-    if (!("shortest_edge" in size)) return size as PixelSize;
-    if (Math.max(width, height) > maxAspect * Math.min(width, height))
-      throw new InvalidError(
-        "picture_too_thin",
-        `picture ${name} cannot be used: ${width}×${height} pixels, one side is more than ${maxAspect} times the other; crop it or leave it out`,
-      );
-    const short = Number(size.shortest_edge);
+    if ("height" in size) return size;
+    const short = size.shortest_edge;
     const long = Math.trunc((short * Math.max(width, height)) / Math.min(width, height));
     return width <= height ? { width: short, height: long } : { width: long, height: short };
   }

@@ -1,4 +1,4 @@
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import sharp from "sharp";
@@ -85,6 +85,16 @@ describe("preprocessor_config.json", () => {
     await expect(loadImageProcessor(model, join(directory, "none"))).rejects.toThrow(
       /none\/preprocessor_config\.json cannot be read/,
     );
+  });
+
+  test("may be a part of the file that transformers 5 writes for the whole processor", async () => {
+    const folder = join(directory, "joint");
+    await mkdir(folder);
+    await writeFile(join(folder, "processor_config.json"), JSON.stringify({ image_processor: small }));
+    expect((await loadImageProcessor(model, folder)).resizedSize({ width: 33, height: 33 })).toEqual({
+      width: 32,
+      height: 32,
+    });
   });
 
   test("with a wrong value is refused with the field", async () => {

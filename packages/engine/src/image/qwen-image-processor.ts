@@ -3,6 +3,7 @@ import { smartResize } from "@drydock/spec";
 import { z } from "zod";
 import { decodeImage, type RgbImage } from "./decode-image.ts";
 import type { ImageProcessor, PixelBounds, PixelSize, ProcessedImage } from "./image-processor.ts";
+import { namedPicture } from "./named-picture.ts";
 import { resizeBicubic, type PassOrder } from "./resize-bicubic.ts";
 
 const PreprocessorFile = z.looseObject({
@@ -60,7 +61,7 @@ export class QwenImageProcessor implements ImageProcessor {
   }
 
   processPixels(image: RgbImage, name: string): ProcessedImage {
-    const resized = this.#namedSize(image, name);
+    const resized = namedPicture(name, () => this.resizedSize(image));
     const { data } = resizeBicubic(image, resized.width, resized.height, this.#passOrder);
     const { patch_size: patch, merge_size: merge } = this.#settings;
     const grid = { time: 1, height: resized.height / patch, width: resized.width / patch };
@@ -74,15 +75,6 @@ export class QwenImageProcessor implements ImageProcessor {
   tokensOf(size: PixelSize): number {
     const { width, height } = this.resizedSize(size);
     return (width * height) / this.#factor ** 2;
-  }
-
-  #namedSize(image: RgbImage, name: string): PixelSize {
-    try {
-      return this.resizedSize(image);
-    } catch (error) {
-      if (!(error instanceof InvalidError)) throw error;
-      throw new InvalidError(error.code, `picture ${name} cannot be used: ${error.message}`, { cause: error });
-    }
   }
 
   get #factor(): number {

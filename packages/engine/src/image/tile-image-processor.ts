@@ -1,7 +1,8 @@
-import { maxTilesWithin, tileCount, tileGrid, type TileGrid } from "@drydock/spec";
+import { maxTilesWithin, refuseThin, tileCount, tileGrid, type TileGrid } from "@drydock/spec";
 import { z } from "zod";
 import { decodeImage, type RgbImage } from "./decode-image.ts";
 import type { ImageProcessor, PixelBounds, PixelSize, ProcessedImage } from "./image-processor.ts";
+import { namedPicture } from "./named-picture.ts";
 import { resizeBicubic } from "./resize-bicubic.ts";
 import {
   badPreprocessor,
@@ -9,7 +10,6 @@ import {
   Normalisation,
   normalisationKeys,
   readPreprocessorFile,
-  refuseEmpty,
   TilePatches,
 } from "./tile-patches.ts";
 
@@ -72,7 +72,7 @@ export class TileImageProcessor implements ImageProcessor {
   }
 
   processPixels(image: RgbImage, name: string): ProcessedImage {
-    refuseEmpty(image, name);
+    namedPicture(name, () => refuseThin(image));
     const { tileSize, tileValues } = this.#patches;
     const { side, tokensPerTile } = this.#settings;
     const tiling = this.#grid(image);

@@ -1,7 +1,6 @@
 import { InvalidError } from "@drydock/kit";
 import { z } from "zod";
 import type { RgbImage } from "./decode-image.ts";
-import type { PixelSize } from "./image-processor.ts";
 
 const Triple = z.tuple([z.number(), z.number(), z.number()]);
 const bicubic = 3;
@@ -94,12 +93,6 @@ export class TilePatches {
       }
     }
   }
-}
-
-/** A picture named in the message when one of its sides is empty. */
-export function refuseEmpty({ width, height }: PixelSize, name: string): void {
-  if (width < 1 || height < 1)
-    throw new InvalidError("bad_image", `picture ${name} is ${width}×${height} pixels; leave it out`);
 }
 
 /** Places of patches row by row, or cell by cell of `merge`² patches. */

@@ -112,6 +112,26 @@ describe("a model folder", () => {
     expect((await TextTokenizer.load(directory)).chatTemplate).toBe("d");
   });
 
+  test("puts its first token before a rendered template that has not written it", async () => {
+    const { model, ...rest } = await read<{ model: { vocab: Record<string, number> } }>("model/tokenizer.json");
+    const start = { id: "<|im_start|>", ids: [model.vocab["<|im_start|>"] ?? 0], tokens: ["<|im_start|>"] };
+    await write("tokenizer.json", {
+      ...rest,
+      model,
+      post_processor: {
+        type: "TemplateProcessing",
+        single: [{ SpecialToken: { id: "<|im_start|>", type_id: 0 } }, { Sequence: { id: "A", type_id: 0 } }],
+        pair: [],
+        special_tokens: { "<|im_start|>": start },
+      },
+    });
+    await write("tokenizer_config.json", { chat_template: "t", bos_token: { content: "<|im_start|>" } });
+    const own = await TextTokenizer.load(directory);
+    for (const text of ["hi", "<|im_start|>hi"])
+      expect(own.decodeWithSpecials(own.encodeRendered(text))).toBe("<|im_start|>hi");
+    expect(own.decodeWithSpecials(own.encode("hi"))).toBe("hi");
+  });
+
   test("without a template is refused with the places that were looked at", async () => {
     await write("tokenizer_config.json", {});
     await expect(TextTokenizer.load(directory)).rejects.toThrow(
@@ -136,6 +156,25 @@ describe("a model folder", () => {
 describe("a chat template", () => {
   test("that cannot be parsed is refused", () =>
     expect(() => new ChatTemplate("{% if %}")).toThrow("the chat template cannot be parsed"));
+
+  const hello: ChatMessage[] = [{ role: "user", content: [{ type: "text", text: "Hello" }] }];
+  test.each([
+    ["text", "{% for m in messages %}{{ m.content }}{% endfor %}"],
+    [
+      "parts",
+      "{% for m in messages %}{% for p in m.content | selectattr('type', 'equalto', 'text') %}{{ p.text }}{% endfor %}{% endfor %}",
+    ],
+  ])("gets turns as the %s that it reads", (_form, source) => {
+    expect(new ChatTemplate(source).render(hello, false)).toBe("Hello");
+  });
+
+  test("may name the tokenizer's own tokens", () => {
+    const template = new ChatTemplate("{{ bos_token }}{{ messages[0].content }}{{ eos_token }}", {
+      bos_token: "<s>",
+      eos_token: "</s>",
+    });
+    expect(template.render(hello, false)).toBe("<s>Hello</s>");
+  });
 
   test("may refuse a conversation in its own words", () => {
     const template = new ChatTemplate("{{ raise_exception('roles must alternate') }}");

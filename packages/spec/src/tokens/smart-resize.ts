@@ -26,13 +26,8 @@ export function smartResize(
   factor: number,
   bounds: { readonly minPixels: number; readonly maxPixels: number },
 ): PictureSize {
+  refuseThin(picture);
   const { width, height } = picture;
-  const ratio = Math.max(width, height) / Math.min(width, height);
-  if (!(ratio <= maxAspectRatio))
-    throw new InvalidError(
-      "picture_too_thin",
-      `a picture of ${width}×${height} pixels has a side ratio of ${ratio.toFixed(1)}; at most ${maxAspectRatio} is accepted. Crop it or leave it out.`,
-    );
   const rounded = {
     width: roundHalfToEven(width / factor) * factor,
     height: roundHalfToEven(height / factor) * factor,
@@ -50,6 +45,16 @@ export function smartResize(
     return { width: Math.ceil((width * beta) / factor) * factor, height: Math.ceil((height * beta) / factor) * factor };
   }
   return rounded;
+}
+
+/** @throws InvalidError `picture_too_thin` when one side is more than 200 times the other */
+export function refuseThin({ width, height }: PictureSize): void {
+  const ratio = Math.max(width, height) / Math.min(width, height);
+  if (!(ratio <= maxAspectRatio))
+    throw new InvalidError(
+      "picture_too_thin",
+      `a picture of ${width}×${height} pixels has a side ratio of ${ratio.toFixed(1)}; at most ${maxAspectRatio} is accepted. Crop it or leave it out.`,
+    );
 }
 
 /** Rounds to the nearest integer, halves to the even one, as Python's `round` does. */

@@ -1,5 +1,5 @@
 import type { VisualTokenScheme } from "../catalogue/architecture.ts";
-import { smartResize, type PictureSize } from "./smart-resize.ts";
+import { refuseThin, smartResize, type PictureSize } from "./smart-resize.ts";
 import { maxTilesWithin, tileCount, tileGrid } from "./tile-grid.ts";
 
 /** What one picture costs. `tokens` are positions of the decoder, delimiters included; `patches` are rows of the vision tower. */
@@ -22,7 +22,7 @@ export interface PixelLimits {
  * Exact cost of a picture of any size for a model family.
  *
  * @param limits  the run's own pixel bounds; tiled families lower their number of tiles so that they keep within `maxPixels`
- * @throws InvalidError `picture_too_thin` for the Qwen family when one side is more than 200 times the other
+ * @throws InvalidError `picture_too_thin` when one side is more than 200 times the other
  */
 export function pictureCost(scheme: VisualTokenScheme, picture: PictureSize, limits: PixelLimits = {}): PictureCost {
   if (scheme.kind === "smart-resize") {
@@ -40,6 +40,7 @@ export function pictureCost(scheme: VisualTokenScheme, picture: PictureSize, lim
       patchesPerSegment: patches,
     };
   }
+  refuseThin(picture);
   const maxTiles = maxTilesWithin(scheme.maxTiles, scheme.tileSize, limits.maxPixels);
   const tiles = tileCount(tileGrid(picture, scheme.tileSize, Math.min(scheme.minTiles, maxTiles), maxTiles));
   const placeholderTokens = tiles * scheme.tokensPerTile;

@@ -130,12 +130,19 @@ function storageReader(storage: ObjectStorage, prefix: string): ReadFile {
 }
 
 async function readConfigs(model: string, read: ReadFile): Promise<ModelFolderConfig | null> {
-  const [config, preprocessor] = await Promise.all([read("config.json"), read("preprocessor_config.json")]);
-  if (config === null) return null;
-  return {
-    config: parse(model, "config.json", config),
-    preprocessor: preprocessor === null ? undefined : parse(model, "preprocessor_config.json", preprocessor),
-  };
+  const names = ["config.json", "preprocessor_config.json", "processor_config.json"] as const;
+  const [config, preprocessor, processor] = await Promise.all(names.map(read));
+  if (typeof config !== "string") return null;
+  const own = typeof preprocessor === "string" ? parse(model, names[1], preprocessor) : undefined;
+  // transformers 5 writes one file for the whole processor instead.
+  const joint = typeof processor === "string" ? parse(model, names[2], processor) : undefined;
+  return { config: parse(model, names[0], config), preprocessor: own ?? imageProcessorOf(joint) };
+}
+
+function imageProcessorOf(processor: unknown): unknown {
+  return typeof processor === "object" && processor !== null && "image_processor" in processor
+    ? processor.image_processor
+    : undefined;
 }
 
 function parse(model: string, file: string, content: string): unknown {
