@@ -68,7 +68,10 @@ export class GraphBuilder {
     return this.#elementwise("Mul", a, b);
   }
 
-  unary(op: "Neg" | "Exp" | "Sigmoid" | "Tanh" | "Erf" | "Silu" | "QuickGelu" | "Gelu" | "GeluTanh", x: Node): Node {
+  unary(
+    op: "Neg" | "Exp" | "Sigmoid" | "Tanh" | "Softplus" | "Erf" | "Silu" | "QuickGelu" | "Gelu" | "GeluTanh",
+    x: Node,
+  ): Node {
     return this.#node(op, [x], {}, x.shape, x.dtype);
   }
 
@@ -209,21 +212,47 @@ export class GraphBuilder {
     return this.#node("Concat", parts, { axis }, first.shape.with(axis, total), first.dtype);
   }
 
-  /** Cuts a fixed axis into `count` equal parts. */
-  split(x: Node, axis: number, count: number): Node[] {
+  /** Cuts a fixed axis into `count` equal parts, or into parts of the given sizes. */
+  split(x: Node, axis: number, parts: number | readonly number[]): Node[] {
     const size = this.#axis(x, axis);
-    if (typeof size !== "number" || size % count !== 0)
-      throw this.#mismatch(`split: axis ${axis} of ${shapeText(x.shape)} does not divide by ${count}`);
-    const shape = x.shape.with(axis, size / count);
-    const node = this.#node(
-      "Split",
-      [x],
-      { axis, count },
-      shape,
-      x.dtype,
-      Array.from({ length: count - 1 }, () => shape),
-    );
-    return [node, ...Array.from({ length: count - 1 }, (_, index) => this.output(node, index + 1))];
+    const sizes = typeof parts === "number" ? Array.from({ length: parts }, () => Number(size) / parts) : parts;
+    if (sizes.reduce((sum, part) => sum + part, 0) !== size || !sizes.every(Number.isInteger))
+      throw this.#mismatch(`split: axis ${axis} of ${shapeText(x.shape)} does not divide into ${sizes.join(", ")}`);
+    const [first = x.shape, ...further] = sizes.map((part) => x.shape.with(axis, part));
+    const node = this.#node("Split", [x], { axis, sizes }, first, x.dtype, further);
+    return [node, ...further.map((_, index) => this.output(node, index + 1))];
+  }
+
+  /** (I + L)⁻¹ of matrices `[…, n, n]` that are strictly lower triangular, n a power of two. */
+  inverseUnitLower(lower: Node): Node {
+    const [rows, columns] = lower.shape.slice(-2);
+    if (rows !== columns || typeof rows !== "number" || !Number.isInteger(Math.log2(rows)))
+      throw this.#mismatch(`inverseUnitLower: ${shapeText(lower.shape)} does not end in a square of a power of two`);
+    return this.#node("InverseUnitLower", [lower], {}, lower.shape, "float32");
+  }
+
+  /**
+   * The states of `S ← A·S + B` over the first axis: what `S` is before each step, and after the last.
+   *
+   * @param a        `[C, …, k, k]`
+   * @param b        `[C, …, k, v]`
+   * @param first    `[…, k, v]`
+   * @param options  `reverse`: the steps are taken last to first; `transA`: `S ← Aᵀ·S + B`
+   * @returns `[C, …, k, v]` and `[…, k, v]`
+   */
+  linearScan(
+    a: Node,
+    b: Node,
+    first: Node,
+    options: { readonly reverse?: boolean; readonly transA?: boolean } = {},
+  ): [Node, Node] {
+    const { reverse = false, transA = false } = options;
+    if (!sameShape(b.shape.slice(1), first.shape) || !sameShape(a.shape.slice(0, -1), b.shape.slice(0, -1)))
+      throw this.#mismatch(
+        `linearScan: ${shapeText(a.shape)}, ${shapeText(b.shape)} and ${shapeText(first.shape)} do not fit`,
+      );
+    const node = this.#node("LinearScan", [a, b, first], { reverse, transA }, b.shape, "float32", [first.shape]);
+    return [node, this.output(node, 1)];
   }
 
   /** Rows `indices [n]` of `table [V, D]`. */

@@ -31,6 +31,21 @@ function inputsOf(y: Node): [Node, Node, Node] {
   return y.inputs as unknown as [Node, Node, Node];
 }
 
+/**
+ * S′ = A·S + B: with λ the gradient of S′, dB = λ, dA = λ·Sᵀ, and that of S is what its readers send and Aᵀ·λ: the same
+ * recurrence the other way.
+ */
+const linearScanGradient: GradientRule = (g, _dy, y, [states = null, last = null]) => {
+  const [a, b, first] = inputsOf(y);
+  const { reverse, transA } = y.attributes as { reverse: boolean; transA: boolean };
+  const [lambda, ofFirst] = g.linearScan(a, states ?? g.fill(0, b.shape), last ?? g.fill(0, first.shape), {
+    reverse: !reverse,
+    transA: !transA,
+  });
+  const ofA = transA ? g.matMul(y, lambda, { transB: true }) : g.matMul(lambda, y, { transB: true });
+  return [ofA, lambda, ofFirst];
+};
+
 /** One rule per op. Formulas: docs/architecture of the engine; each is checked against finite differences. */
 export const gradients: { readonly [O in Op]: GradientRule } = {
   Input: none,
@@ -53,6 +68,7 @@ export const gradients: { readonly [O in Op]: GradientRule } = {
   Exp: (g, dy, y) => [g.mul(dy, y)],
   Sigmoid: (g, dy, y) => [g.mul(dy, g.mul(y, g.sub(g.scalar(1), y)))],
   Tanh: (g, dy, y) => [g.mul(dy, g.sub(g.scalar(1), g.mul(y, y)))],
+  Softplus: (g, dy, y) => [g.mul(dy, g.unary("Sigmoid", inputsOf(y)[0]))],
   // 2/√π · e^(−x²)
   Erf: (g, dy, y) => {
     const [x] = inputsOf(y);
@@ -170,12 +186,16 @@ export const gradients: { readonly [O in Op]: GradientRule } = {
     ];
   },
   Expand: (g, dy, y) => [g.sumTo(dy, inputsOf(y)[0].shape)],
-  Concat: () => {
-    throw new Error("Concat is only made by gradients and has no rule of its own");
+  Concat: (g, dy, y) => {
+    const axis = y.attributes["axis"] as number;
+    const sizes = y.inputs.map(({ shape }) => shape[axis]);
+    if (!sizes.every((size) => typeof size === "number"))
+      throw new Error("Concat has a rule for axes of fixed sizes only");
+    return g.split(dy, axis, sizes);
   },
   Split: (g, _dy, y, all) => {
-    const { axis, count } = y.attributes as { axis: number; count: number };
-    const parts = Array.from({ length: count }, (_, index) => all[index] ?? g.fill(0, y.shape));
+    const axis = y.attributes["axis"] as number;
+    const parts = [y.shape, ...y.furtherShapes].map((shape, index) => all[index] ?? g.fill(0, shape));
     return [g.concat(parts, axis)];
   },
   Gather: (g, dy, y) => {
@@ -194,6 +214,9 @@ export const gradients: { readonly [O in Op]: GradientRule } = {
     return [g.rotaryEmbedding(dy, cos, g.unary("Neg", sin)), null, null];
   },
   MaskBelow: none,
+  // M = (I + L)⁻¹: dL = −Mᵀ·dM·Mᵀ
+  InverseUnitLower: (g, dy, y) => [g.matMul(g.matMul(y, dy, { transA: true, alpha: -1 }), y, { transB: true })],
+  LinearScan: linearScanGradient,
   Chunks: chunksGradient,
 };
 

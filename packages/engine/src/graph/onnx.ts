@@ -477,6 +477,7 @@ const encodings: { readonly [O in Op]: Encoding } = {
   Exp: same("Exp"),
   Sigmoid: same("Sigmoid"),
   Tanh: same("Tanh"),
+  Softplus: same("Softplus"),
   Erf: same("Erf"),
   Silu: same("QuickGelu", { domain: "com.microsoft", floats: { alpha: 1 } }),
   QuickGelu: same("QuickGelu", { domain: "com.microsoft", floats: { alpha: quickGeluAlpha } }),
@@ -536,12 +537,12 @@ const encodings: { readonly [O in Op]: Encoding } = {
       outputs: [encoder.name(node)],
       integers: { axis: node.attributes["axis"] as number },
     }),
-  Split: (node, encoder, inputs) =>
+  Split: (node, encoder, [x]) =>
     encoder.plain({
       type: "Split",
-      inputs,
+      inputs: [x as string, encoder.integers(node.attributes["sizes"] as readonly number[])],
       outputs: encoder.names(node),
-      integers: { axis: node.attributes["axis"] as number, num_outputs: node.attributes["count"] as number },
+      integers: { axis: node.attributes["axis"] as number },
     }),
   Gather: (node, encoder, [table, indices]) => {
     const stored = encoder.storedIn16Bits(node.inputs[0] as Node);
@@ -570,7 +571,86 @@ const encodings: { readonly [O in Op]: Encoding } = {
     encoder.plain({ type: "Where", inputs: [`${name}:seen`, "seen", "masked"], outputs: [name] });
   },
   Chunks: (node, encoder, inputs) => encodeChunks(node, encoder, inputs),
+  InverseUnitLower: (node, encoder, [lower]) => encodeInverse(node, encoder, lower as string),
+  LinearScan: (node, encoder, inputs) => encodeLinearScan(node, encoder, inputs),
 };
+
+/**
+ * The inverse of a pair of blocks from those of each: inv[[A, 0], [B, E]] = [[A⁻¹, 0], [−E⁻¹·B·A⁻¹, E⁻¹]]. With X the inverses of all
+ * blocks of one size on the diagonal and B what lies below them in their pairs, that is X − X·B·X. Blocks begin with size 1, X = I.
+ * (Doubling powers of the nilpotent part takes as many products and loses all digits where keys are alike.)
+ */
+function encodeInverse(node: Node, encoder: Encoder, lower: string): void {
+  const name = encoder.name(node);
+  const size = Number(node.shape.at(-1));
+  const square = (place: string, isOne: (row: number, column: number) => boolean): string => {
+    const values = Float32Array.from({ length: size * size }, (_, index) =>
+      Number(isOne(Math.floor(index / size), index % size)),
+    );
+    encoder.floats(place, [size, size], values);
+    return place;
+  };
+  const below = (block: number): string =>
+    square(`below-blocks-of-${block}-in-${size}`, (row, column) => {
+      const isInPair = Math.floor(row / (2 * block)) === Math.floor(column / (2 * block));
+      return isInPair && row % (2 * block) >= block && column % (2 * block) < block;
+    });
+  let inverse = square(`identity-${size}`, (row, column) => row === column);
+  for (let block = 1; block < size; block *= 2) {
+    const part = (what: string): string => `${name}:${what}${block}`;
+    encoder.plain({ type: "Mul", inputs: [lower, below(block)], outputs: [part("below")] });
+    let product = part("below");
+    if (block > 1) {
+      encoder.plain({ type: "MatMul", inputs: [inverse, product], outputs: [part("left")] });
+      encoder.plain({ type: "MatMul", inputs: [part("left"), inverse], outputs: [part("both")] });
+      product = part("both");
+    }
+    const next = 2 * block === size ? name : part("inverse");
+    encoder.plain({ type: "Sub", inputs: [inverse, product], outputs: [next] });
+    inverse = next;
+  }
+}
+
+function encodeLinearScan(node: Node, encoder: Encoder, [a, b, first]: readonly string[]): void {
+  const { reverse, transA } = node.attributes as { reverse: boolean; transA: boolean };
+  const name = encoder.name(node);
+  const [states = "", last = ""] = encoder.names(node);
+  const [state, matrix, addend] = [`${name}/state`, `${name}/matrix`, `${name}/addend`];
+  const [product, next, seen] = [`${name}/product`, `${name}/next`, `${name}/seen`];
+  const [inputA, inputB] = node.inputs as readonly [Node, Node, Node];
+  const shape = inputB.shape.slice(1);
+  const steps: PlainNode[] = [
+    {
+      type: "FusedMatMul",
+      domain: "com.microsoft",
+      inputs: [matrix, state],
+      outputs: [product],
+      integers: { transA: Number(transA) },
+    },
+    { type: "Add", inputs: [product, addend], outputs: [next] },
+    { type: "Identity", inputs: [state], outputs: [seen] },
+  ];
+  const body = (graph: ProtobufWriter): void => {
+    const info = (field: number, value: string, own: Shape): void =>
+      graph.message(field, (inner) => writeValueInfo(inner, value, "float32", own));
+    for (const step of steps) graph.message(1, (inner) => writeNode(inner, step));
+    graph.text(2, name);
+    info(11, state, shape);
+    info(11, matrix, inputA.shape.slice(1));
+    info(11, addend, shape);
+    info(12, next, shape);
+    info(12, seen, shape);
+  };
+  const direction = Number(reverse);
+  encoder.plain({
+    type: "Scan",
+    inputs: [first as string, a as string, b as string],
+    outputs: [last, states],
+    integers: { num_scan_inputs: 2 },
+    lists: { scan_input_directions: [direction, direction], scan_output_directions: [direction] },
+    graphs: { body },
+  });
+}
 
 /** Cut inputs are filled up and get an axis of pieces, along which Scan takes them; what it joins is cut to length. */
 function encodeChunks(node: Node, encoder: Encoder, inputs: readonly string[]): void {

@@ -22,6 +22,7 @@ export const ops = {
   Exp: { outputs: 1 },
   Sigmoid: { outputs: 1 },
   Tanh: { outputs: 1 },
+  Softplus: { outputs: 1 },
   Erf: { outputs: 1 },
   Silu: { outputs: 1 }, // ours: QuickGelu with alpha 1
   QuickGelu: { outputs: 1 }, // alpha 1.702
@@ -32,6 +33,8 @@ export const ops = {
   FusedMatMul: { outputs: 1 },
   QuantizedMatMul: { outputs: 1 }, // ours: MatMulBnb4, MatMulNBits, or dequantized blocks and Gemm: what is fast and right
   Dequantize: { outputs: 1 }, // ours: the float32 weight that packed bytes stand for
+  InverseUnitLower: { outputs: 1 }, // ours: (I + L)⁻¹ of strictly lower triangular matrices, by blocks
+  LinearScan: { outputs: 2 }, // ours: Scan of S ← A·S + B over the first axis; second output the last S
   // reductions and norms
   ReduceSum: { outputs: 1 },
   ReduceMean: { outputs: 1 },
