@@ -4,7 +4,7 @@ export PATH := $(CURDIR)/node_modules/.bin:$(PATH)
 export ONNXRUNTIME_NODE_INSTALL := skip
 INSTALLED := node_modules/.package-lock.json
 
-.PHONY: help install demo up test check fix golden fidelity tiny-base bench bench-train bench-api bench-plan bench-ranks bench-storage bench-cluster bench-gpu bench-families chaos clean
+.PHONY: help install demo up test check fix golden fidelity quantization tiny-base bench bench-train bench-api bench-plan bench-ranks bench-storage bench-cluster bench-gpu bench-families chaos clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  %-12s %s\n", $$1, $$2 }'
@@ -37,6 +37,9 @@ golden: install ## Make the golden files again (needs Python; pinned versions)
 
 fidelity: install ## Compare with transformers and PEFT in every way, and write docs/fidelity.md (needs Python)
 	bash scripts/check-fidelity.sh
+
+quantization: install ## What int8 and 4 bits cost on the demo's data, and exports in plain onnxruntime; writes docs/fidelity-quantization.md (needs Python)
+	bash scripts/measure-quantization.sh
 
 tiny-base: install ## Train models/drydock-tiny-vl from random weights
 	node demo/tiny-base/train-tiny-base.ts

@@ -43,7 +43,7 @@ describe.each(families)("$family, $shape", ({ family, shape }) => {
       const layers = await writeQuantizedFolder(join(directory, "model"), quantized, { format, blockSize: 16 });
       expect(layers.length).toBeGreaterThanOrEqual(7);
       await writeDequantizedFolder(quantized, floats);
-        expect(difference(await logitsOf(quantized, batch), await logitsOf(floats, batch))).toBeLessThan(1e-4);
+      expect(difference(await logitsOf(quantized, batch), await logitsOf(floats, batch))).toBeLessThan(1e-4);
       if ((await openModelFolder(quantized)).model.loraRefusal !== null) return;
       expect(difference(await curveOf(quantized, batch), await curveOf(floats, batch))).toBeLessThan(1e-3);
     },
