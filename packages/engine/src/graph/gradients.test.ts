@@ -156,6 +156,13 @@ const cases: Readonly<Record<string, GradientCase>> = {
   Reshape: { shapes: [[2, 6]], build: (g, [a]) => g.reshape(g.mul(a!, a!), [3, 4]) },
   Transpose: { shapes: [[2, 3, 4]], build: (g, [a]) => g.transpose(a!, [2, 0, 1]) },
   Expand: { shapes: [[2, 1]], build: (g, [a]) => g.expand(a!, [3, 2, 4]) },
+  "Concat of equal parts": {
+    shapes: [
+      [2, 3],
+      [2, 3],
+    ],
+    build: (g, [a, b]) => g.concat([a!, g.mul(a!, b!), b!], 1),
+  },
   "Split with one part unused": {
     shapes: [[3, 2]],
     build: (g, [a]) => {

@@ -1,6 +1,7 @@
 import { InvalidError } from "@drydock/kit";
 import { openInternVl, openInternVlChat } from "./internvl/open.ts";
 import { openLlava } from "./llava/open.ts";
+import { openMllama } from "./mllama/open.ts";
 import type { FolderFacts, Model } from "./model.ts";
 import { openPaliGemma } from "./paligemma/open.ts";
 import { openQwen25Vl } from "./qwen2-5-vl/open.ts";
@@ -11,6 +12,7 @@ const families: Readonly<Record<string, (configFile: unknown, folder: FolderFact
   internvl: openInternVl,
   internvl_chat: openInternVlChat,
   llava: openLlava,
+  mllama: openMllama,
   paligemma: openPaliGemma,
   qwen2_5_vl: openQwen25Vl,
   qwen3_vl: openQwen3Vl,

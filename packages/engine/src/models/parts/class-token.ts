@@ -18,9 +18,10 @@ export function withClassToken(
   embedded: Node,
   patchRows: Node,
   patches: number,
+  tiles: Dimension = "K",
 ): Node {
   const width = embedded.shape[1] as Dimension;
-  const everywhere = graph.expand(graph.reshape(token, [1, width]), [product(["K", 1 + patches]), width]);
+  const everywhere = graph.expand(graph.reshape(token, [1, width]), [product([tiles, 1 + patches]), width]);
   return graph.scatterRows(everywhere, patchRows, embedded);
 }
 

@@ -4,12 +4,17 @@ import type { Node } from "../../graph/ops.ts";
 import { chunkDimensions, product, type Dimension } from "../../graph/shape.ts";
 import type { Variables } from "../variables.ts";
 
-/** Query t of row b sees key s where `reach[b, t] ≥ order[b, s]`: so much less to feed than an array of both axes. */
+/**
+ * Query t of row b sees key s where `reach[b, t] ≥ order[b, s]`, and `order[b, s] ≥ floor[b, t]` where there is a floor: so much
+ * less to feed than an array of both axes.
+ */
 export interface Reach {
   /** `[B, T]`. */
   readonly reach: Node;
   /** `[B, S]`. */
   readonly order: Node;
+  /** `[B, T]`. */
+  readonly floor?: Node;
 }
 
 /** What is added to the scores, broadcast to `[B, H, T, S]`, or which keys are seen. */
@@ -64,6 +69,7 @@ function mixedInPieces(graph: GraphBuilder, parts: AttentionParts, limit: number
     // Nothing to hand to the pieces.
   } else if (isReach(mask)) {
     cut.push({ node: mask.reach, axis: 1 });
+    if (mask.floor) cut.push({ node: mask.floor, axis: 1 });
     whole.push(mask.order);
   } else if (mask.shape.at(-2) === tokens) cut.push({ node: mask, axis: mask.shape.length - 2 });
   else whole.push(mask);
@@ -71,14 +77,14 @@ function mixedInPieces(graph: GraphBuilder, parts: AttentionParts, limit: number
     cut,
     whole,
     chunks: chunkDimensions(tokens, product([batch, heads, span]), limit),
-    write: (inner, [q, piece], [k, v, rest]) => ({
+    write: (inner, [q, piece, floor], [k, v, rest]) => ({
       joined: [
         {
           node: mixedValues(inner, {
             query: q as Node,
             key: k as Node,
             value: v as Node,
-            mask: mask && pieceOf(mask, piece, rest),
+            mask: mask && pieceOf(mask, piece, floor, rest),
             ...(scale === undefined ? {} : { scale }),
           }),
           axis: 2,
@@ -89,18 +95,24 @@ function mixedInPieces(graph: GraphBuilder, parts: AttentionParts, limit: number
   return mixed as Node;
 }
 
-function pieceOf(mask: AttentionMask, piece: Node | undefined, rest: Node | undefined): AttentionMask {
-  return isReach(mask) ? { reach: piece as Node, order: rest as Node } : ((piece ?? rest) as Node);
+function pieceOf(
+  mask: AttentionMask,
+  piece: Node | undefined,
+  floor: Node | undefined,
+  rest: Node | undefined,
+): AttentionMask {
+  if (!isReach(mask)) return (piece ?? rest) as Node;
+  return { reach: piece as Node, order: rest as Node, ...(floor ? { floor } : {}) };
 }
 
 function addedMask(graph: GraphBuilder, mask: AttentionMask): Node {
   if (!isReach(mask)) return mask;
   const [batch, tokens] = mask.reach.shape as [Dimension, Dimension];
   const span = mask.order.shape[1] as Dimension;
-  return graph.maskBelow(
-    graph.reshape(mask.reach, [batch, 1, tokens, 1]),
-    graph.reshape(mask.order, [batch, 1, 1, span]),
-  );
+  const order = graph.reshape(mask.order, [batch, 1, 1, span]);
+  const above = graph.maskBelow(graph.reshape(mask.reach, [batch, 1, tokens, 1]), order);
+  if (!mask.floor) return above;
+  return graph.add(above, graph.maskBelow(order, graph.reshape(mask.floor, [batch, 1, tokens, 1])));
 }
 
 function isReach(mask: AttentionMask): mask is Reach {

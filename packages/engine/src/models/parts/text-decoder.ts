@@ -149,13 +149,13 @@ export function decoderLayer(
   return gatedMlp(variables, config, `${path}.mlp`, norm("post_attention_layernorm", middle), middle);
 }
 
-/** `residual + down(activation(gate(x)) ⊙ up(x))`, `[B·T, D]`. */
+/** `residual + down(activation(gate(x)) ⊙ up(x))`, `[B·T, D]`; null: nothing is added. */
 export function gatedMlp(
   variables: Variables,
   config: Pick<DecoderConfig, "hiddenSize" | "intermediateSize" | "activation">,
   path: string,
   x: Node,
-  residual: Node,
+  residual: Node | null,
 ): Node {
   const { graph } = variables;
   const sizes = { in: config.hiddenSize, out: config.intermediateSize };
@@ -165,7 +165,7 @@ export function gatedMlp(
     `${path}.down_proj`,
     gated,
     { in: config.intermediateSize, out: config.hiddenSize },
-    residual,
+    residual ?? undefined,
   );
 }
 
