@@ -16,7 +16,7 @@ export { TokenLoss, type LossSums } from "./generation/token-loss.ts";
 export { decodeImage, maxDecodedPixels, type RgbImage } from "./image/decode-image.ts";
 export type { ImageProcessor, PixelBounds, PixelSize, ProcessedImage } from "./image/image-processor.ts";
 export { QwenImageProcessor } from "./image/qwen-image-processor.ts";
-export { resizeBicubic, type PassOrder } from "./image/resize-bicubic.ts";
+export { resizeBicubic, type PassOrder } from "./image/resize.ts";
 export { loadModel, type LoadedModel } from "./models/load-model.ts";
 export { openModel } from "./models/families.ts";
 export { loadImageProcessor } from "./models/load-image-processor.ts";

@@ -3,7 +3,7 @@ import { z } from "zod";
 import { decodeImage, type RgbImage } from "./decode-image.ts";
 import type { ImageProcessor, PixelSize, ProcessedImage } from "./image-processor.ts";
 import { namedPicture } from "./named-picture.ts";
-import { resizeBicubic } from "./resize-bicubic.ts";
+import { resizeBicubic } from "./resize.ts";
 import {
   badPreprocessor,
   fixedSteps,
@@ -18,18 +18,19 @@ const Square = z.union([
   z.object({ height: z.number(), width: z.number() }),
 ]);
 
-const ClipFile = z.looseObject({
-  ...fixedSteps,
-  ...normalisationKeys(Normalisation.clip),
-  size: z.union([
-    z.number().transform((side) => ({ shortest_edge: side })),
-    z.object({ shortest_edge: z.number() }),
-    Square,
-  ]),
-  do_center_crop: z.boolean().optional(),
-  crop_size: Square.optional(),
-  do_pad: z.boolean().default(false),
-});
+const clipFile = (usual: keyof typeof Normalisation) =>
+  z.looseObject({
+    ...fixedSteps,
+    ...normalisationKeys(Normalisation[usual]),
+    size: z.union([
+      z.number().transform((side) => ({ shortest_edge: side })),
+      z.object({ shortest_edge: z.number() }),
+      Square,
+    ]),
+    do_center_crop: z.boolean().optional(),
+    crop_size: Square.optional(),
+    do_pad: z.boolean().default(false),
+  });
 
 /** What a model says of the one square that its tower takes. */
 export interface SquareSettings {
@@ -38,16 +39,21 @@ export interface SquareSettings {
   readonly side: number;
   /** Visual tokens of a picture. */
   readonly tokens: number;
+  /** Pixels a side, where patches leave some over at the right and the bottom; what the patches take unless given. */
+  readonly imageSize?: number;
+  /** Mean and deviation of pixels where the file says nothing; CLIP's unless given. */
+  readonly usual?: keyof typeof Normalisation;
 }
 
 /**
  * CLIP's and LLaVA's pictures: the shorter side is brought to the tower's, the longer one in proportion, and the middle is cut
- * out; with `do_pad` the picture is first made square with the mean colour instead, so that nothing is cut off.
+ * out; with `do_pad` the picture is first made square with the mean colour instead, so that nothing is cut off. With a `size` of
+ * two sides (SigLIP) it is brought to that, whatever its shape.
  *
- * Source: `image_processing_pil_clip.py`, `image_processing_pil_llava.py` of huggingface/transformers 5.23.
+ * Source: `image_processing_pil_clip.py`, `image_processing_pil_llava.py`, `image_processing_pil_siglip.py` of huggingface/transformers 5.23.
  */
 export class ClipImageProcessor implements ImageProcessor {
-  readonly #file: z.output<typeof ClipFile>;
+  readonly #file: z.output<ReturnType<typeof clipFile>>;
   readonly #settings: SquareSettings;
   readonly #patches: TilePatches;
 
@@ -56,7 +62,7 @@ export class ClipImageProcessor implements ImageProcessor {
    * @throws InvalidError naming the field that is wrong, or when what it makes is not what the tower takes
    */
   constructor(file: unknown, settings: SquareSettings) {
-    this.#file = readPreprocessorFile(ClipFile, file);
+    this.#file = readPreprocessorFile(clipFile(settings.usual ?? "clip"), file);
     this.#settings = settings;
     this.#patches = new TilePatches({
       ...settings,
@@ -64,17 +70,17 @@ export class ClipImageProcessor implements ImageProcessor {
       mean: this.#file.image_mean,
       deviation: this.#file.image_std,
     });
-    const { tileSize } = this.#patches;
+    const imageSize = this.#imageSize;
     const { size, crop_size: crop } = this.#file;
     // A picture that is brought to one size whatever its shape leaves nothing to cut off.
     const crops = this.#file.do_center_crop ?? !("height" in size);
     const made = crops ? crop : "height" in size ? size : undefined;
-    if (made?.height !== tileSize || made.width !== tileSize)
+    if (made?.height !== imageSize || made.width !== imageSize)
       throw badPreprocessor(
-        `${crops ? "crop_size" : "size"} is ${made ? `${made.height} by ${made.width}` : "missing"}, but config.json says that the model's tower takes ${tileSize} by ${tileSize}`,
+        `${crops ? "crop_size" : "size"} is ${made ? `${made.height} by ${made.width}` : "missing"}, but config.json says that the model's tower takes ${imageSize} by ${imageSize}`,
       );
     const least = "height" in size ? Math.min(size.height, size.width) : size.shortest_edge;
-    if (least < tileSize) throw badPreprocessor(`size ${least} is less than crop_size ${tileSize}`);
+    if (least < imageSize) throw badPreprocessor(`size ${least} is less than crop_size ${imageSize}`);
   }
 
   async process(source: string | Uint8Array, name: string): Promise<ProcessedImage> {
@@ -83,24 +89,29 @@ export class ClipImageProcessor implements ImageProcessor {
 
   processPixels(image: RgbImage, name: string): ProcessedImage {
     namedPicture(name, () => refuseThin(image));
-    const { tileSize, tileValues } = this.#patches;
+    const imageSize = this.#imageSize;
     const square = this.#file.do_pad ? padded(image, this.#file.image_mean) : image;
     const { width, height } = this.#scaled(square);
     const scaled = resizeBicubic(square, width, height);
-    const corner = { top: Math.floor((height - tileSize) / 2), left: Math.floor((width - tileSize) / 2) };
-    const patches = new Float32Array(tileValues);
+    const corner = { top: Math.floor((height - imageSize) / 2), left: Math.floor((width - imageSize) / 2) };
+    const patches = new Float32Array(this.#patches.tileValues);
     this.#patches.write(scaled, corner, patches, 0);
     const { side, tokens } = this.#settings;
     return { patches, grid: { time: 1, height: side, width: side }, tokens, resized: this.resizedSize() };
   }
 
   resizedSize(): PixelSize {
-    const { tileSize } = this.#patches;
-    return { width: tileSize, height: tileSize };
+    const imageSize = this.#imageSize;
+    return { width: imageSize, height: imageSize };
   }
 
   tokensOf(): number {
     return this.#settings.tokens;
+  }
+
+  /** Pixels a side. */
+  get #imageSize(): number {
+    return this.#settings.imageSize ?? this.#patches.tileSize;
   }
 
   #scaled({ width, height }: PixelSize): PixelSize {

@@ -4,7 +4,7 @@ import { z } from "zod";
 import { decodeImage, type RgbImage } from "./decode-image.ts";
 import type { ImageProcessor, PixelBounds, PixelSize, ProcessedImage } from "./image-processor.ts";
 import { namedPicture } from "./named-picture.ts";
-import { resizeBicubic, type PassOrder } from "./resize-bicubic.ts";
+import { resizeBicubic, type PassOrder } from "./resize.ts";
 
 const PreprocessorFile = z.looseObject({
   patch_size: z.int().positive(),

@@ -3,7 +3,7 @@ import { z } from "zod";
 import { decodeImage, type RgbImage } from "./decode-image.ts";
 import type { ImageProcessor, PixelBounds, PixelSize, ProcessedImage } from "./image-processor.ts";
 import { namedPicture } from "./named-picture.ts";
-import { resizeBicubic } from "./resize-bicubic.ts";
+import { resizeBicubic } from "./resize.ts";
 import {
   badPreprocessor,
   fixedSteps,

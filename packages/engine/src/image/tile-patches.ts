@@ -19,6 +19,8 @@ export const fixedSteps = {
 
 export const Normalisation = {
   imageNet: { mean: [0.485, 0.456, 0.406], deviation: [0.229, 0.224, 0.225] },
+  /** From −1 to 1. */
+  half: { mean: [0.5, 0.5, 0.5], deviation: [0.5, 0.5, 0.5] },
   clip: { mean: [0.48145466, 0.4578275, 0.40821073], deviation: [0.26862954, 0.26130258, 0.27577711] },
 } as const;
 

@@ -143,9 +143,7 @@ function visionOf(vision: z.output<typeof VisionFile>): MllamaVisionConfig {
   if (!Number.isInteger(side))
     throw badConfig(`vision_config.image_size ${vision.image_size} is no multiple of patch_size ${vision.patch_size}`);
   if (vision.hidden_size % heads !== 0)
-    throw badConfig(
-      `vision_config.hidden_size ${vision.hidden_size} does not divide by attention_heads ${heads}`,
-    );
+    throw badConfig(`vision_config.hidden_size ${vision.hidden_size} does not divide by attention_heads ${heads}`);
   const intermediateLayers = vision.intermediate_layers_indices ?? [3, 7, 15, 23, 30];
   refuseOutside("vision_config.intermediate_layers_indices", intermediateLayers, vision.num_hidden_layers);
   const output = vision.hidden_size * (1 + intermediateLayers.length);

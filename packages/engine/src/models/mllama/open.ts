@@ -4,6 +4,7 @@
  * Source: `modeling_mllama.py` of huggingface/transformers 5.23.
  */
 import { GraphBuilder } from "../../graph/build.ts";
+import { MllamaImageProcessor } from "../../image/mllama-image-processor.ts";
 import { chatMl, type ForwardGraph, type ForwardOptions, type Model } from "../model.ts";
 import { fileNames } from "../parts/file-names.ts";
 import { logitsAt } from "../parts/text-decoder.ts";
@@ -47,9 +48,7 @@ export function openMllama(configFile: unknown): Model {
     },
     positions: ({ inputIds }) => countedPositions(inputIds.length),
     placeholders: () => [imageTokenId],
-    imageProcessor: () => {
-      throw new Error("unused");
-    },
+    imageProcessor: (file) => new MllamaImageProcessor(file, vision),
     storedNames: fileNames,
     isUnused: (name) => name.endsWith("rotary_emb.inv_freq"),
   };
@@ -60,7 +59,8 @@ function forwardGraph(config: MllamaConfig, options: ForwardOptions): ForwardGra
   const variables = new Variables(graph, options);
   const { hasCache = false, hasImages } = options;
   const inputs = textInputs(graph, config.rotary, hasCache);
-  const tower = hasImages && !hasCache ? visionTower(variables, config.vision, visionInputs(graph, config.vision)) : null;
+  const tower =
+    hasImages && !hasCache ? visionTower(variables, config.vision, visionInputs(graph, config.vision)) : null;
   const seen: SeenPictures | null = tower && {
     features: variables.linear("model.multi_modal_projector", tower.features, {
       in: config.vision.hiddenSize * (1 + config.vision.intermediateLayers.length),

@@ -116,7 +116,10 @@ function feedsOf(seen: readonly Range[], shape: readonly [number, number]): Feed
     shape: [seen.length, 1],
   });
   return {
-    "cross-reach": { data: Float32Array.from(seen, (range) => (typeof range === "object" ? range.last : padding)), shape },
+    "cross-reach": {
+      data: Float32Array.from(seen, (range) => (typeof range === "object" ? range.last : padding)),
+      shape,
+    },
     "cross-floor": { data: Float32Array.from(seen, (range) => (typeof range === "object" ? range.first : 0)), shape },
     "row-has-pictures": flags((range) => range !== "none"),
     "token-sees": flags((range) => typeof range === "object"),

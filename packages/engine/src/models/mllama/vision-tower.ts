@@ -44,10 +44,7 @@ export function visionTower(variables: Variables, config: MllamaVisionConfig, in
   x = variables.layerNorm(`${path}.layernorm_post`, x, outerNormEpsilon);
   const embedding = tileEmbedding(variables, config, "post_tile_positional_embedding", inputs.tilings);
   const rows = x.shape[0] as Dimension;
-  x = graph.reshape(
-    graph.add(graph.reshape(x, ["I", tiles, rowsOfTile(config), width]), embedding),
-    [rows, width],
-  );
+  x = graph.reshape(graph.add(graph.reshape(x, ["I", tiles, rowsOfTile(config), width]), embedding), [rows, width]);
   for (let index = 0; index < config.globalLayers; index++) {
     x = graph.within(`vision_model.global.${index}`, () =>
       layer(variables, config, `${path}.global_transformer.layers.${index}`, x, inputs, true),
@@ -85,7 +82,10 @@ function paddedTiles(variables: Variables, config: MllamaVisionConfig, inputs: V
     patches,
     product(["I", tiles]),
   );
-  const positioned = graph.add(graph.reshape(rows, ["I", tiles, 1 + patches, width]), positions(variables, config, inputs));
+  const positioned = graph.add(
+    graph.reshape(rows, ["I", tiles, 1 + patches, width]),
+    positions(variables, config, inputs),
+  );
   const normed = variables.layerNorm(`${path}.layernorm_pre`, graph.reshape(positioned, rows.shape), outerNormEpsilon);
   const padded = product(["I", tiles, rowsOfTile(config)]);
   return graph.scatterRows(graph.fill(0, [padded, width]), inputs.seenRows, normed);
@@ -133,10 +133,7 @@ function layer(
   const { hiddenSize: width, intermediateSize, heads, tiles } = config;
   const norm = (name: string, input: Node): Node => variables.layerNorm(`${own}.${name}`, input, config.epsilon);
   const branch = (residual: Node, name: string, y: Node): Node =>
-    graph.add(
-      residual,
-      isGated ? graph.mul(graph.unary("Tanh", variables.weight(`${own}.${name}`, [1])), y) : y,
-    );
+    graph.add(residual, isGated ? graph.mul(graph.unary("Tanh", variables.weight(`${own}.${name}`, [1])), y) : y);
   const square = { in: width, out: width };
   const normed = norm("input_layernorm", x);
   const headsOf = (part: string): Node =>

@@ -37,7 +37,10 @@ export function openPaliGemma(configFile: unknown): Model {
       return { features: variables.linear("model.multi_modal_projector.linear", features, sizes), blocks };
     },
     placeholders: (image) => Array.from({ length: image.tokens }, () => imageTokenId),
-    imageProcessor: (file) => new ClipImageProcessor(file, { patchSize: vision.patchSize, side: vision.side, tokens }),
+    imageProcessor: (file) => {
+      const { patchSize, side, imageSize } = vision;
+      return new ClipImageProcessor(file, { patchSize, side, tokens, imageSize, usual: "half" });
+    },
     storedNames,
     isUnused,
   });

@@ -21,6 +21,8 @@ export interface SiglipConfig {
   readonly patchSize: number;
   /** Patches a side of the picture. */
   readonly side: number;
+  /** Pixels a side of the picture; patches may leave some over. */
+  readonly imageSize: number;
   readonly epsilon: number;
   readonly activation: Activation;
 }
@@ -57,6 +59,7 @@ export function readSiglip(file: z.output<typeof SiglipFile>): SiglipConfig {
     channels: file.num_channels,
     patchSize: file.patch_size,
     side,
+    imageSize: file.image_size,
     epsilon: file.layer_norm_eps,
     activation: activationOf(file.hidden_act, "vision_config.hidden_act"),
   };

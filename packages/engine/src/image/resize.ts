@@ -28,9 +28,31 @@ export function resizeBicubic(
   height: number,
   order: PassOrder = "pillow-13",
 ): RgbImage {
+  return resized(image, width, height, order, bicubic);
+}
+
+/** As {@link resizeBicubic} with Pillow's bilinear filter: a triangle, widened when shrinking. */
+export function resizeBilinear(
+  image: RgbImage,
+  width: number,
+  height: number,
+  order: PassOrder = "pillow-13",
+): RgbImage {
+  return resized(image, width, height, order, bilinear);
+}
+
+/** A kernel and how far it reaches, in pixels of the smaller side. */
+interface Filter {
+  readonly support: number;
+  readonly weight: (distance: number) => number;
+}
+
+function resized(image: RgbImage, width: number, height: number, order: PassOrder, filter: Filter): RgbImage {
   const columnsFirst =
     order === "pillow-13" && height < image.height && image.height - height > 2 * (image.width - width);
-  return columnsFirst ? acrossTo(downTo(image, height), width) : downTo(acrossTo(image, width), height);
+  return columnsFirst
+    ? acrossTo(downTo(image, height, filter), width, filter)
+    : downTo(acrossTo(image, width, filter), height, filter);
 }
 
 /** Weights of all output pixels of one axis, flat: pixel i takes `taps` inputs from `first[i]` on, unused factors are 0. */
@@ -42,10 +64,10 @@ interface Windows {
   readonly factors: Float64Array;
 }
 
-function acrossTo(image: RgbImage, outputWidth: number): RgbImage {
+function acrossTo(image: RgbImage, outputWidth: number, filter: Filter): RgbImage {
   const { width, height, data } = image;
   if (outputWidth === width) return image;
-  const { taps, first, used, factors } = windowsOf(width, outputWidth);
+  const { taps, first, used, factors } = windowsOf(width, outputWidth, filter);
   const output = new Uint8ClampedArray(outputWidth * height * 3);
   let target = 0;
   for (let row = 0; row < height; row++) {
@@ -70,10 +92,10 @@ function acrossTo(image: RgbImage, outputWidth: number): RgbImage {
   return { width: outputWidth, height, data: new Uint8Array(output.buffer) };
 }
 
-function downTo(image: RgbImage, outputHeight: number): RgbImage {
+function downTo(image: RgbImage, outputHeight: number, filter: Filter): RgbImage {
   const { width, height, data } = image;
   if (outputHeight === height) return image;
-  const { taps, first, used, factors } = windowsOf(height, outputHeight);
+  const { taps, first, used, factors } = windowsOf(height, outputHeight, filter);
   const stride = width * 3;
   const output = new Uint8ClampedArray(stride * outputHeight);
   const sums = new Float64Array(stride);
@@ -90,10 +112,10 @@ function downTo(image: RgbImage, outputHeight: number): RgbImage {
   return { width, height: outputHeight, data: new Uint8Array(output.buffer) };
 }
 
-function windowsOf(inputSize: number, outputSize: number): Windows {
+function windowsOf(inputSize: number, outputSize: number, filter: Filter): Windows {
   const scale = inputSize / outputSize;
   const widening = Math.max(scale, 1);
-  const support = 2 * widening;
+  const support = filter.support * widening;
   const taps = 2 * Math.ceil(support) + 1;
   const windows = {
     taps,
@@ -105,7 +127,7 @@ function windowsOf(inputSize: number, outputSize: number): Windows {
     const centre = (index + 0.5) * scale;
     const first = Math.max(0, Math.trunc(centre - support + 0.5));
     const count = Math.min(inputSize, Math.trunc(centre + support + 0.5)) - first;
-    const weights = Array.from({ length: count }, (_, tap) => kernel((first + tap - centre + 0.5) / widening));
+    const weights = Array.from({ length: count }, (_, tap) => filter.weight((first + tap - centre + 0.5) / widening));
     const total = weights.reduce((sum, weight) => sum + weight, 0);
     windows.first[index] = first;
     windows.used[index] = count;
@@ -120,10 +142,15 @@ function roundAwayFromZero(value: number): number {
   return value < 0 ? Math.trunc(value - 0.5) : Math.trunc(value + 0.5);
 }
 
-function kernel(distance: number): number {
-  const a = -0.5;
-  const x = Math.abs(distance);
-  if (x < 1) return ((a + 2) * x - (a + 3)) * x * x + 1;
-  if (x < 2) return (((x - 5) * x + 8) * x - 4) * a;
-  return 0;
-}
+const bicubic: Filter = {
+  support: 2,
+  weight: (distance) => {
+    const a = -0.5;
+    const x = Math.abs(distance);
+    if (x < 1) return ((a + 2) * x - (a + 3)) * x * x + 1;
+    if (x < 2) return (((x - 5) * x + 8) * x - 4) * a;
+    return 0;
+  },
+};
+
+const bilinear: Filter = { support: 1, weight: (distance) => Math.max(0, 1 - Math.abs(distance)) };

@@ -4,7 +4,7 @@ import { resolve } from "node:path";
 import { smartResize } from "@drydock/spec";
 import { describe, expect, test } from "vitest";
 import type { RgbImage } from "./decode-image.ts";
-import { resizeBicubic, type PassOrder } from "./resize-bicubic.ts";
+import { resizeBicubic, type PassOrder } from "./resize.ts";
 
 type Size = readonly [number, number];
 
