@@ -180,6 +180,5 @@ function joined({ graph }: Variables, last: Node, intermediate: readonly Node[],
     intermediate.map((state) => graph.reshape(graph.gather(state, seen), [rows, width, 1])),
     2,
   );
-  const parts = graph.split(graph.reshape(stacked, [rows, width * count]), 1, count);
-  return graph.concat([final, ...parts], 1);
+  return graph.concat([final, graph.reshape(stacked, [rows, width * count])], 1);
 }
