@@ -61,6 +61,19 @@ SHAPES = {
 }  # fmt: skip
 
 
+BENCH = {
+    "text": {
+        "model_type": "qwen3", "vocab_size": 8192, "hidden_size": 384, "intermediate_size": 1024, "num_hidden_layers": 8,
+        "num_attention_heads": 6, "num_key_value_heads": 2, "head_dim": 64, "rope_parameters": rope(1e6),
+    },
+    "vision": {
+        "num_hidden_layers": 6, "hidden_size": 256, "num_attention_heads": 4, "intermediate_size": 1024, "attention_bias": True,
+        "image_size": [128, 128], "patch_size": [16, 16],
+    },
+    "tie": True,
+}  # fmt: skip
+
+
 def make_model(shape: dict) -> torch.nn.Module:
     config = InternVLConfig(
         text_config=dict(shape["text"], tie_word_embeddings=shape["tie"]),
@@ -244,4 +257,4 @@ def load_model(folder: Path) -> torch.nn.Module:
 
 
 if __name__ == "__main__":
-    run(Family("internvl", SHAPES, make_model, make_rows, model_inputs, save_model=save_model, load_model=load_model))
+    run(Family("internvl", SHAPES, make_model, make_rows, model_inputs, BENCH, save_model=save_model, load_model=load_model))

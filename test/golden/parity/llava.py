@@ -52,6 +52,21 @@ SHAPES = {
 }  # fmt: skip
 
 
+BENCH = {
+    "text": {
+        "model_type": "llama", "vocab_size": 8192, "hidden_size": 384, "intermediate_size": 1024, "num_hidden_layers": 8,
+        "num_attention_heads": 6, "num_key_value_heads": 2, "tie_word_embeddings": True,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 1e4},
+    },
+    "vision": {
+        "num_hidden_layers": 7, "hidden_size": 256, "num_attention_heads": 4, "intermediate_size": 1024, "image_size": 128,
+        "patch_size": 16,
+    },
+    "layer": -2,
+    "strategy": "default",
+}  # fmt: skip
+
+
 def make_model(shape: dict) -> torch.nn.Module:
     config = LlavaConfig(
         text_config=shape["text"],
@@ -103,4 +118,4 @@ def model_inputs(shape: dict, rows: list[Row], ids: torch.Tensor, mask: torch.Te
 
 
 if __name__ == "__main__":
-    run(Family("llava", SHAPES, make_model, make_rows, model_inputs))
+    run(Family("llava", SHAPES, make_model, make_rows, model_inputs, BENCH))

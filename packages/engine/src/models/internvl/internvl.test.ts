@@ -100,6 +100,13 @@ test("weight decay reaches scales of branches, class token and positions, but no
   expect(decayed.filter((name) => /norm|bias/.test(name))).toEqual([]);
 });
 
+test("blocks behind the features may be in files, others that the model does not know may not", () => {
+  const model = openModel({ ...native, vision_feature_layer: -2 });
+  expect(model.isUnused("vision_tower.encoder.layer.1.lambda_1")).toBe(true);
+  expect(model.isUnused("vision_tower.encoder.layer.0.lambda_1")).toBe(false);
+  expect(model.isUnused("vision_tower.encoder.layer.0.lambda_3")).toBe(false);
+});
+
 describe("a batch is refused", () => {
   const row = (tiles: number, tokens: number, side = 4): EncodedRow => ({
     name: "row",

@@ -6,6 +6,7 @@ import { TileImageProcessor } from "../../image/tile-image-processor.ts";
 import { placesInCells } from "../../image/tile-patches.ts";
 import { chatMl, type FolderFacts, type Model } from "../model.ts";
 import { badConfig } from "../parts/config-file.ts";
+import { isBehindFeatures } from "../parts/feature-layer.ts";
 import { fileNames } from "../parts/file-names.ts";
 import { openTiledModel, type TiledModel } from "../parts/tiled-model.ts";
 import { remoteChatTemplate } from "./chat-template.ts";
@@ -79,7 +80,9 @@ function open(
         tokenizer.idOf("</img>"),
       ],
       imageProcessor: (file, bounds) => new TileImageProcessor(file, tiles, bounds, form),
-      isUnused: () => false,
+      isUnused: (name) =>
+        isBehindFeatures(name, vision.featureLayer) ||
+        (vision.featureLayer < vision.depth && /vision_tower\.layernorm\./.test(name)),
     }),
     textTokens,
   };

@@ -3,6 +3,7 @@
  */
 import { ClipImageProcessor } from "../../image/clip-image-processor.ts";
 import type { Model } from "../model.ts";
+import { isBehindFeatures } from "../parts/feature-layer.ts";
 import { fileNames } from "../parts/file-names.ts";
 import { openTiledModel } from "../parts/tiled-model.ts";
 import { clipVision } from "./clip-tower.ts";
@@ -30,7 +31,8 @@ export function openLlava(configFile: unknown): Model {
     imageProcessor: (file) =>
       new ClipImageProcessor(file, { patchSize: vision.patchSize, side: vision.side, tokens: tile.tokens }),
     storedNames,
-    isUnused: (name) => isUnused(name, vision.featureLayer),
+    isUnused: (name) =>
+      isBehindFeatures(name, vision.featureLayer) || /\.(post_layernorm\.\w+|position_ids)$/.test(name),
   });
 }
 
@@ -40,15 +42,4 @@ function storedNames(name: string): readonly string[] {
   return [...names, ...names.map((known) => known.replace(/vision_tower\./, "vision_tower.vision_model."))].filter(
     (known, index, all) => all.indexOf(known) === index,
   );
-}
-
-/** The tower's final norm, its blocks behind the state that is used, and tables of numbers that older files hold. */
-function isUnused(name: string, featureLayer: number): boolean {
-  if (name.endsWith("rotary_emb.inv_freq")) return true;
-  const inTower = /(?:^|\.)vision_tower\.(?:vision_model\.)?(.+)$/.exec(name)?.[1];
-  if (inTower === undefined) return false;
-  const block = /^encoder\.layers\.(\d+)\./.exec(inTower)?.[1];
-  return block === undefined
-    ? /^(post_layernorm\.|embeddings\.position_ids$)/.test(inTower)
-    : Number(block) >= featureLayer;
 }

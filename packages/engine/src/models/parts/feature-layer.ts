@@ -7,3 +7,13 @@ export function layerOf(key: string, index: number, depth: number): number {
     throw badConfig(`${key} ${index} is none of the ${depth + 1} states of a tower of ${depth} blocks`);
   return layer;
 }
+
+/**
+ * Whether a file's tensor lies in a block of the tower behind the state that is used, or is a table that older files hold beside
+ * the weights (`rotary_emb.inv_freq`).
+ */
+export function isBehindFeatures(storedName: string, featureLayer: number): boolean {
+  if (storedName.endsWith("rotary_emb.inv_freq")) return true;
+  const block = /(?:vision_tower|vision_model)\.(?:vision_model\.)?encoder\.layers?\.(\d+)\./.exec(storedName)?.[1];
+  return block !== undefined && Number(block) >= featureLayer;
+}
