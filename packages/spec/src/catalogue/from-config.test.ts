@@ -245,3 +245,22 @@ test.each([
 ])("%s", (_name, config, message) => {
   expect(() => modelFactsFromConfig("mine", { config })).toThrow(message);
 });
+
+test.each([
+  [{ quant_method: "bitsandbytes", load_in_4bit: true, bnb_4bit_quant_type: "nf4" }, "nf4"],
+  [{ quant_method: "drydock", format: "int8", block_size: 64 }, "int8"],
+])("weights in few bits are seen: %j", (config, storedIn) => {
+  expect(modelFactsFromConfig("mine", { config: { ...qwen3Vl4b, quantization_config: config } })).toMatchObject({
+    storedIn,
+  });
+});
+
+test.each([
+  { quant_method: "gptq", bits: 4 },
+  { quant_method: "bitsandbytes", load_in_8bit: true },
+])("quantization that is not read is refused with what to do: %j", (config) => {
+  const folder = { config: { ...qwen3Vl4b, quantization_config: config } };
+  expect(() => modelFactsFromConfig("mine", folder)).toThrow(
+    /config.json of mine: quantization "(gptq|bitsandbytes)" is not one that Drydock reads.*Use the model's own weights/,
+  );
+});

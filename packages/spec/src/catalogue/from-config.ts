@@ -1,7 +1,7 @@
 import { InvalidError } from "@drydock/kit";
 import { ConfigReader } from "./config-reader.ts";
 import { readDecoder, type Reading } from "./decoder-config.ts";
-import type { ModelFacts } from "./model-facts.ts";
+import { storedFormats, type ModelFacts } from "./model-facts.ts";
 import { qwen25PixelBounds, qwen25Vision, qwen3PixelBounds, qwen3Vision } from "./qwen-vision.ts";
 import { nativeInternVl, readInternVl, readLlava, remoteInternVl } from "./tiled-config.ts";
 
@@ -53,8 +53,30 @@ export function modelFactsFromConfig(name: string, folder: ModelFolderConfig): M
     modeRefusal: null,
     boxConvention,
     architecture,
+    ...storedFormat(name, root),
     provenance: { level: "published-config", note: "Read from the model's own config.json." },
   };
+}
+
+/** What `quantization_config` says. @throws InvalidError `unknown_quantization` for what the worker does not read */
+function storedFormat(name: string, root: ConfigReader): Pick<ModelFacts, "storedIn"> {
+  const config = root.nestedWith("quantization_config", (section) => section ?? {});
+  const method = config.optionalText("quant_method");
+  if (method === undefined) return {};
+  const text =
+    method === "drydock"
+      ? config.optionalText("format")
+      : method === "bitsandbytes"
+        ? config.optionalText("bnb_4bit_quant_type")
+        : undefined;
+  const storedIn = storedFormats.find((format) => format === text);
+  if (storedIn) return { storedIn };
+  const message = `quantization "${method}${text === undefined ? "" : `, ${text}`}" is not one that Drydock reads`;
+  throw new InvalidError(
+    "unknown_quantization",
+    `config.json of ${name}: ${message}; it reads bitsandbytes of 4 bits and its own ${storedFormats.join(", ")}. Use the model's own weights with training.baseWeights "nf4" or "int8".`,
+    { details: [{ path: "model.uri", code: "unknown_quantization", message }] },
+  );
 }
 
 const readers: Record<string, (config: ConfigReader, preprocessor: ConfigReader) => Reading> = {

@@ -3,6 +3,10 @@ import type { Architecture } from "./architecture.ts";
 export type Mode = "lora" | "full";
 export type BaseWeights = "bf16" | "int8" | "nf4";
 
+/** Formats that folders hold and Drydock reads. */
+export const storedFormats = ["nf4", "fp4", "int4", "int8"] as const;
+export type StoredFormat = (typeof storedFormats)[number];
+
 /** How a family writes boxes in text. The picture's own fractions are converted when tokens are made. */
 export type BoxConvention =
   /** JSON `bbox_2d`, integers 0–1000 of the original picture (Qwen3-VL, Qwen3.5). */
@@ -33,5 +37,7 @@ export interface ModelFacts {
   readonly modeRefusal: string | null;
   readonly boxConvention: BoxConvention;
   readonly architecture: Architecture;
+  /** Format of the decoder's linear layers, of a folder that stores them in few bits; absent = as plain numbers. */
+  readonly storedIn?: StoredFormat;
   readonly provenance: { readonly level: Provenance; readonly note: string };
 }

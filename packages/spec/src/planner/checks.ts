@@ -46,6 +46,20 @@ function checkMode(spec: RunSpec, model: ModelFacts): PlanNote[] {
       path: "training.baseWeights",
       message: `Full fine-tuning changes every weight, and ${spec.training.baseWeights} weights cannot be changed in small steps. Use baseWeights "bf16" or mode "lora".`,
     });
+  const { storedIn } = model;
+  if (storedIn === undefined) return notes;
+  if (spec.mode === "full")
+    notes.push({
+      code: "quantized_base_needs_lora",
+      path: "mode",
+      message: `${model.title} holds its weights in ${storedIn}, and full fine-tuning changes every weight in small steps. Use mode "lora", or the model that it was made from.`,
+    });
+  if (spec.training.baseWeights !== "bf16" && spec.training.baseWeights !== storedIn)
+    notes.push({
+      code: "already_quantized",
+      path: "training.baseWeights",
+      message: `${model.title} holds its weights in ${storedIn} already; to train on ${spec.training.baseWeights}, use the model that it was made from, or leave baseWeights out.`,
+    });
   return notes;
 }
 

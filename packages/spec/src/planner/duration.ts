@@ -5,6 +5,7 @@ import type { Layout, Plan } from "../contract/plan.ts";
 import type { RunSpec } from "../contract/run-spec.ts";
 import type { SampleTokens } from "../tokens/token-monitor.ts";
 import { formatCount, formatSeconds, plural } from "./format.ts";
+import { countedAs } from "./recipe.ts";
 
 /**
  * Share of the stated bf16 throughput that training reaches: slow, expected, fast. Published PyTorch runs reach 0.33–0.5
@@ -68,7 +69,7 @@ export function estimateDuration(question: DurationQuestion): NonNullable<Plan["
   const kind = accelerator.kind;
   const perSample = trainingOperations(spec, model, mean, layout.recomputeActivations);
   const samples = steps * spec.training.globalBatchSize;
-  const quantized = spec.training.baseWeights === "bf16" ? 1 : quantizedSlowdown;
+  const quantized = countedAs(spec, model) === "bf16" ? 1 : quantizedSlowdown;
   const bubble = (layout.accumulationSteps + layout.pipelineStages - 1) / layout.accumulationSteps;
   const efficiency =
     layout.gpus === 1 ? 1 : layout.gpus <= accelerator.devicesPerNode ? scaling.oneNode : scaling.manyNodes;

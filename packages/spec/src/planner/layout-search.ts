@@ -5,7 +5,7 @@ import type { RunSpec } from "../contract/run-spec.ts";
 import type { TokenProfile } from "../tokens/token-monitor.ts";
 import { estimateDuration } from "./duration.ts";
 import { estimateMemory, type MemoryEstimate } from "./memory.ts";
-import { drydockCpuRecipe, drydockGpuRecipe } from "./recipe.ts";
+import { countedAs, drydockCpuRecipe, drydockGpuRecipe } from "./recipe.ts";
 
 /** Share of a device's memory that a plan may fill. The rest covers estimates that are 10 % too low, the band of the tests. */
 const usableShare = 0.9;
@@ -160,7 +160,7 @@ function evaluateLayout(workload: Workload, accelerator: Accelerator, layout: La
       ? { decoder: "full", vision: "full", bridge: "full", embeddings: "full" }
       : { decoder: "adapter", vision: "frozen", bridge: "frozen", embeddings: "frozen" },
     lora: isFull ? null : spec.training.lora,
-    baseWeights: spec.training.baseWeights,
+    baseWeights: countedAs(spec, model),
     layout: { ...layout, tensorParallel: 1 },
     sample: {
       tokens: longest.total,

@@ -2,6 +2,7 @@ import type { Architecture } from "../catalogue/architecture.ts";
 import type { BaseWeights } from "../catalogue/model-facts.ts";
 import {
   countParameters,
+  decoderLinears,
   loraParameters,
   visionLoraParameters,
   type ParameterCounts,
@@ -187,12 +188,30 @@ function weightTerm(question: MemoryQuestion, parts: StageParts): MemoryTerm {
       bytes: visionBytes,
     },
   ].filter((group) => group.parameters > 0);
-  const sizeBytes = Math.ceil(groups.reduce((sum, group) => sum + group.parameters * group.bytes, 0) / shards);
+  const unpacked = isQuantized
+    ? { parameters: largestLinear(question.architecture), bytes: recipe.unpackedBytes[baseWeights] }
+    : { parameters: 0, bytes: 0 };
+  const sizeBytes = Math.ceil(
+    groups.reduce((sum, group) => sum + group.parameters * group.bytes, 0) / shards +
+      unpacked.parameters * unpacked.bytes,
+  );
   const text = groups
     .map((group) => `${Number(group.bytes.toFixed(4))} B × ${formatCount(group.parameters)} ${group.label}`)
     .join(" + ");
   const stage = layout.pipelineStages > 1 ? ` on the fullest of ${layout.pipelineStages} stages` : "";
-  return { name: "weights", sizeBytes, formula: `${shards > 1 ? `(${text}) / ${shards}` : text}${stage}` };
+  const unpackedText =
+    unpacked.bytes > 0
+      ? ` + ${unpacked.bytes} B × ${formatCount(unpacked.parameters)} of the layer that is unpacked`
+      : "";
+  return {
+    name: "weights",
+    sizeBytes,
+    formula: `${shards > 1 ? `(${text}) / ${shards}` : text}${unpackedText}${stage}`,
+  };
+}
+
+function largestLinear({ text }: Architecture): number {
+  return Math.max(...decoderLinears(text).map(({ inputSize, outputSize }) => inputSize * outputSize));
 }
 
 function adapterTerm({ recipe, lora, layout }: MemoryQuestion, state: TrainableState): MemoryTerm {

@@ -8,6 +8,7 @@ import {
 } from "../accelerators/accelerators.ts";
 import { overrideAccelerator } from "../accelerators/accelerator.ts";
 import { catalogue, findModel } from "../catalogue/catalogue.ts";
+import type { ModelFacts } from "../catalogue/model-facts.ts";
 import type { DatasetStatistics } from "../contract/dataset.ts";
 import { Plan } from "../contract/plan.ts";
 import { RunSpec, type RunSpecInput } from "../contract/run-spec.ts";
@@ -509,6 +510,33 @@ test("a rank wider than the model is warned about", () => {
   };
   expect(codes(plan({ spec, model }).warnings)).toContain("rank_large");
   expect(codes(plan({ spec }).warnings)).not.toContain("rank_large");
+});
+
+describe("a folder whose decoder is in few bits", () => {
+  const base = findModel("qwen3-vl-4b");
+  if (base === undefined) throw new Error("no Qwen3-VL-4B");
+  const weightsOf = (spec: RunSpec, model: ModelFacts): string =>
+    plan({ spec, model }).memory?.terms.find(({ name }) => name === "weights")?.formula ?? "";
+  const stored = { ...base, storedIn: "fp4" } as const;
+
+  test("is counted as a base that is quantized when it is read, with the layer that is unpacked", () => {
+    const formula = weightsOf(specOf(), stored);
+    expect(formula).toContain("0.5625 B × 3.63 G decoder layers");
+    expect(formula).toContain("10 B × 24.9 M of the layer that is unpacked");
+    expect(formula).toBe(weightsOf(specOf({ training: { baseWeights: "nf4" } }), base));
+  });
+
+  test("takes no full training and no other format", () => {
+    const { refusals } = plan({ spec: specOf({ mode: "full", training: { baseWeights: "int8" } }), model: stored });
+    expect(refusals.map(({ message }) => message)).toEqual(
+      expect.arrayContaining([
+        expect.stringMatching(/holds its weights in fp4, and full fine-tuning changes every weight/),
+        expect.stringMatching(
+          /holds its weights in fp4 already; to train on int8, use the model that it was made from/,
+        ),
+      ]),
+    );
+  });
 });
 
 test("a plan reads as text: accelerator, memory by term with formulas, tokens, time, warnings", () => {

@@ -205,17 +205,17 @@ function refuseNoFit(
   return {
     code: "no_accelerator_fits",
     path: spec.resources === "auto" ? "model" : "resources",
-    message: `${model.title} (${spec.mode}, ${spec.training.baseWeights}) needs ${formatBytes(closest.memory.totalBytes)} on each of ${closest.layout.gpus} × ${closest.accelerator.name}, which offers ${formatBytes(closest.availableBytes)}; nothing here fits better. Most of it are the ${largest.name} (${formatBytes(largest.sizeBytes)}). To change that, ${remediesFor(spec, largest.name).join(", or ")}.`,
+    message: `${model.title} (${spec.mode}, ${model.storedIn ?? spec.training.baseWeights}) needs ${formatBytes(closest.memory.totalBytes)} on each of ${closest.layout.gpus} × ${closest.accelerator.name}, which offers ${formatBytes(closest.availableBytes)}; nothing here fits better. Most of it are the ${largest.name} (${formatBytes(largest.sizeBytes)}). To change that, ${remediesFor(spec, model, largest.name).join(", or ")}.`,
   };
 }
 
 /** What makes a run smaller, the remedy of its largest term first. */
-function remediesFor(spec: RunSpec, largest: MemoryTerm["name"]): string[] {
+function remediesFor(spec: RunSpec, { storedIn }: ModelFacts, largest: MemoryTerm["name"]): string[] {
   const smallerSamples = "lower image.maxPixels or shorten the samples";
   const smallerState =
     spec.mode === "full"
       ? 'use mode "lora"'
-      : spec.training.baseWeights === "nf4"
+      : storedIn !== undefined || spec.training.baseWeights === "nf4"
         ? ""
         : 'set training.baseWeights to "nf4"';
   const isSamples = largest === "activations" || largest === "logits";

@@ -1,4 +1,5 @@
-import type { BaseWeights } from "../catalogue/model-facts.ts";
+import type { BaseWeights, ModelFacts } from "../catalogue/model-facts.ts";
+import type { RunSpec } from "../contract/run-spec.ts";
 
 /** Bytes per trainable parameter. */
 export interface StateBytes {
@@ -21,6 +22,11 @@ export interface MemoryRecipe {
   readonly frozenBytes: number;
   /** Bytes of embeddings and output head when the decoder's linear layers are quantized. */
   readonly quantizedBaseOtherBytes: number;
+  /**
+   * Bytes a weight of the one linear layer that is unpacked at a time. Drydock: float32 values, and of 4 bits also the indices
+   * (int32 for two weights) of the look-up and the values before their scales.
+   */
+  readonly unpackedBytes: Readonly<Record<Exclude<BaseWeights, "bf16">, number>>;
   /** Base weights in full fine-tuning. */
   readonly full: StateBytes;
   readonly adapter: StateBytes;
@@ -50,6 +56,12 @@ export interface MemoryRecipe {
  */
 export const bitsPerWeight: Record<BaseWeights, number> = { bf16: 16, int8: 8.5, nf4: 4.5 };
 
+/** What memory and time are counted by: the spec's wish, or what a folder holds; all formats of 4 bits are as large. */
+export function countedAs(spec: Pick<RunSpec, "training">, { storedIn }: Pick<ModelFacts, "storedIn">): BaseWeights {
+  if (storedIn === undefined) return spec.training.baseWeights;
+  return storedIn === "int8" ? "int8" : "nf4";
+}
+
 /** AdamW with mixed precision: 2 B weight + 4 B accumulated gradient + 12 B (fp32 master, two moments) = 18 B a parameter. */
 export const mixedPrecisionState: StateBytes = { weight: 2, gradient: 4, optimizer: 12 };
 
@@ -62,6 +74,7 @@ export const drydockGpuRecipe: MemoryRecipe = {
   activationBytes: 2,
   frozenBytes: 2,
   quantizedBaseOtherBytes: 2,
+  unpackedBytes: { int8: 4, nf4: 10 },
   full: mixedPrecisionState,
   adapter: fp32State,
   updateBytes: 8,

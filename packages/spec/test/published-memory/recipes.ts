@@ -10,6 +10,7 @@ const torch: MemoryRecipe = {
   adapter: fp32State,
   // prepare_model_for_kbit_training widens everything that is not quantized to fp32.
   quantizedBaseOtherBytes: 4,
+  unpackedBytes: { int8: 0, nf4: 0 },
   logitBytes: 12,
   logitBytesQuantizedBase: 8,
   logitRows: "all",
