@@ -56,6 +56,8 @@ class Family:
     make_rows: Callable[[dict, torch.Generator], dict[str, list[Row]]]  # rows by case; see `standard_cases`
     # What the model takes beyond input_ids and attention_mask, for rows that are padded on the left.
     model_inputs: Callable[[dict, list[Row], torch.Tensor, torch.Tensor], dict]
+    # Learning rates of the loss curves: smaller where a random model is so bent that float32 noise doubles with every step.
+    rates: tuple[float, float] = (FULL_RATE, LORA_RATE)
     bench: dict | None = None  # a larger shape for `make bench-families`
     lora_targets: str | None = r".*language_model.*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
     save_model: Callable[[torch.nn.Module, Path], None] | None = None
@@ -131,7 +133,7 @@ def make_shape(family: Family, name: str, shape: dict, folder: Path) -> None:
     save_file(gradients, folder / "gradients.safetensors")
     model.zero_grad()
     before = {key: value.clone() for key, value in model.state_dict().items()}
-    curves = {"loss": loss.item(), "full": {"learningRate": FULL_RATE, "steps": loss_curve(model, inputs, labels, FULL_RATE)}}
+    curves = {"loss": loss.item(), "full": {"learningRate": family.rates[0], "steps": loss_curve(model, inputs, labels, family.rates[0])}}
     model.load_state_dict(before)
 
     if family.lora_targets is not None:
@@ -145,7 +147,7 @@ def make_shape(family: Family, name: str, shape: dict, folder: Path) -> None:
         adapted.eval()
         with torch.no_grad():
             tensors["batch/adapter-logits"] = on_the_right(adapted(**inputs).logits, rows).contiguous().clone()
-        curves["lora"] = {"learningRate": LORA_RATE, "steps": loss_curve(adapted, inputs, labels, LORA_RATE)}
+        curves["lora"] = {"learningRate": family.rates[1], "steps": loss_curve(adapted, inputs, labels, family.rates[1])}
     (folder / "curves.json").write_text(json.dumps(curves) + "\n")
     save_file(tensors, folder / "cases.safetensors")
     parameters = sum(p.numel() for p in model.parameters())

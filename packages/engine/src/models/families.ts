@@ -5,6 +5,7 @@ import { openMllama } from "./mllama/open.ts";
 import type { FolderFacts, Model } from "./model.ts";
 import { openPaliGemma } from "./paligemma/open.ts";
 import { openQwen25Vl } from "./qwen2-5-vl/open.ts";
+import { openQwen35 } from "./qwen3-5/open.ts";
 import { openQwen3Vl } from "./qwen3-vl/open.ts";
 
 /** How a `config.json` of each `model_type` is opened. */
@@ -15,6 +16,7 @@ const families: Readonly<Record<string, (configFile: unknown, folder: FolderFact
   mllama: openMllama,
   paligemma: openPaliGemma,
   qwen2_5_vl: openQwen25Vl,
+  qwen3_5: openQwen35,
   qwen3_vl: openQwen3Vl,
 };
 

@@ -1,5 +1,6 @@
 import { InvalidError } from "@drydock/kit";
 import { z } from "zod";
+import { badConfig, readConfigFile } from "../parts/config-file.ts";
 import type { DecoderConfig } from "../parts/text-decoder.ts";
 
 const RopeParameters = z.object({
@@ -98,12 +99,6 @@ export function parseQwen3VlConfig(file: unknown): Qwen3VlConfig {
       "bad_model_config",
       `config.json: mrope_section [${section.join(", ")}] does not add up to half of head_dim ${headSize}`,
     );
-  const side = Math.round(Math.sqrt(vision.num_position_embeddings));
-  if (side * side !== vision.num_position_embeddings)
-    throw new InvalidError(
-      "bad_model_config",
-      `config.json: num_position_embeddings ${vision.num_position_embeddings} is not a square`,
-    );
   return {
     text: {
       vocabularySize: text.vocab_size,
@@ -121,22 +116,34 @@ export function parseQwen3VlConfig(file: unknown): Qwen3VlConfig {
       activation: "Silu",
       embeddingScale: 1,
     },
-    vision: {
-      depth: vision.depth,
-      hiddenSize: vision.hidden_size,
-      intermediateSize: vision.intermediate_size,
-      heads: vision.num_heads,
-      channels: vision.in_channels,
-      patchSize: vision.patch_size,
-      mergeSize: vision.spatial_merge_size,
-      temporalPatchSize: vision.temporal_patch_size,
-      outputSize: vision.out_hidden_size,
-      positionSide: side,
-      deepstackIndexes: vision.deepstack_visual_indexes,
-    },
+    vision: visionOf(vision),
     contextWindow: text.max_position_embeddings,
     ropeTheta: rope.rope_theta ?? text.rope_theta ?? 5_000_000,
     mropeSection: [time, height, width],
     imageTokenId: top.image_token_id,
+  };
+}
+
+/** The `vision_config` of Qwen3-VL and of families that have its tower. @throws InvalidError (`bad_model_config`) naming the key */
+export function readQwenVision(file: unknown): QwenVisionConfig {
+  return visionOf(readConfigFile(z.object({ vision_config: VisionFile }), { vision_config: file }).vision_config);
+}
+
+function visionOf(vision: z.output<typeof VisionFile>): QwenVisionConfig {
+  const side = Math.round(Math.sqrt(vision.num_position_embeddings));
+  if (side * side !== vision.num_position_embeddings)
+    throw badConfig(`num_position_embeddings ${vision.num_position_embeddings} is not a square`);
+  return {
+    depth: vision.depth,
+    hiddenSize: vision.hidden_size,
+    intermediateSize: vision.intermediate_size,
+    heads: vision.num_heads,
+    channels: vision.in_channels,
+    patchSize: vision.patch_size,
+    mergeSize: vision.spatial_merge_size,
+    temporalPatchSize: vision.temporal_patch_size,
+    outputSize: vision.out_hidden_size,
+    positionSide: side,
+    deepstackIndexes: vision.deepstack_visual_indexes,
   };
 }
