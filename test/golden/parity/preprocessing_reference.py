@@ -49,6 +49,7 @@ class Processing:
     tiles_of: Callable[[Image.Image], int]
     tokens_of_tile: int
     side: int  # patches a side of a tile
+    tokens_of_picture: int | None = None  # where it is not that of its tiles
 
 
 def text(value: str) -> dict:
@@ -120,7 +121,8 @@ def write(folder: Path, processing: Processing) -> None:
             for name, own in zip(names, pixels.split(tiles), strict=True):
                 tensors[name] = processing.patches_of(own.float()).contiguous()
                 grid = [own.shape[0], processing.side, processing.side]
-                pictures[name] = {"grid": grid, "tokens": own.shape[0] * processing.tokens_of_tile}
+                tokens = processing.tokens_of_picture or own.shape[0] * processing.tokens_of_tile
+                pictures[name] = {"grid": grid, "tokens": tokens}
     lines = lambda values: "[\n" + ",\n".join(json.dumps(value, ensure_ascii=False) for value in values) + "\n]"
     body = f'{{"pictures": {json.dumps(pictures)},\n"cases": {lines(cases)}}}\n'
     (folder / "preprocessing.json").write_text(body)

@@ -2,6 +2,7 @@ import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import type { TurnMarks } from "../models/model.ts";
 import { partsOf, type ChatMessage } from "../text/chat-template.ts";
 import { TextTokenizer } from "../text/tokenizer.ts";
 import { trainByteLevelBpe } from "../text/train-tokenizer.ts";
@@ -24,16 +25,22 @@ beforeAll(async () => {
 });
 afterAll(async () => await rm(directory, { recursive: true, force: true }));
 
-async function encoderOf(chatTemplate: string, settings: object = { eos_token: "</s>", bos_token: "<s>" }) {
+type Turns = "rendered" | "continued" | TurnMarks;
+
+async function encoderOf(
+  chatTemplate: string,
+  settings: object = { eos_token: "</s>", bos_token: "<s>" },
+  turns: Turns = "rendered",
+) {
   await writeFile(join(directory, "tokenizer_config.json"), JSON.stringify(settings));
   const tokenizer = await TextTokenizer.load(directory, { chatTemplate, textTokens: ["<ref>", "</ref>"] });
   const model = {
     imageTokenId: tokenizer.idOf("<image>"),
     contextWindow: 500,
-    turns: "rendered",
+    turns,
     placeholders: () => [],
   };
-  return { tokenizer, encoder: new ConversationEncoder(tokenizer, model as typeof model & { turns: "rendered" }) };
+  return { tokenizer, encoder: new ConversationEncoder(tokenizer, model) };
 }
 
 const turn = (role: ChatMessage["role"], content: string): ChatMessage => ({ role, content: partsOf(content) });
@@ -110,4 +117,54 @@ test("special tokens that a family counts as text may stand in messages, and ans
   const answer = row.labels.filter((label) => label >= 0);
   expect(answer).toContain(tokenizer.idOf("<ref>"));
   expect(tokenizer.decode(answer)).toBe("<ref>dog</ref>");
+});
+
+describe("one question and its answer, with no token between them", () => {
+  const asked = "{{ bos_token }}{% for m in messages %}{{ m.content }}{% endfor %}{{ '\\n' }}";
+  const encoder = async () => await encoderOf(asked, undefined, "continued");
+
+  test("the answer and the end token are trained", async () => {
+    const { encoder: own, tokenizer } = await encoder();
+    const row = own.encode("row", conversation.slice(0, 2), [], { forAnswer: false });
+    expect(tokenizer.decodeWithSpecials(row.inputIds)).toBe("<s>Find it.\nno</s>");
+    expect(tokenizer.decodeWithSpecials(row.labels.filter((label) => label >= 0))).toBe("no</s>");
+  });
+
+  test("a prompt ends where the answer begins", async () => {
+    const { encoder: own, tokenizer } = await encoder();
+    const row = own.encode("row", conversation.slice(0, 1), [], { forAnswer: true });
+    expect(tokenizer.decodeWithSpecials(row.inputIds)).toBe("<s>Find it.\n");
+  });
+
+  test("a second answer is refused, and the row is named", async () => {
+    const { encoder: own } = await encoder();
+    expect(() => own.encode("data.jsonl row 3", conversation, [], { forAnswer: false })).toThrow(
+      /^data\.jsonl row 3: the model takes one question and its answer, but the conversation has 2 answers; make a row of each/,
+    );
+    expect(() => own.encode("request", conversation.slice(0, 3), [], { forAnswer: true })).toThrow(
+      /has 1 answers before its question/,
+    );
+  });
+
+  test("a conversation without an answer cannot be trained", async () => {
+    const { encoder: own } = await encoder();
+    expect(() => own.encode("row 1", conversation.slice(0, 1), [], { forAnswer: false })).toThrow(
+      /^row 1: the conversation has no assistant message/,
+    );
+  });
+
+  test("the tokenizer must name its end token", async () => {
+    await expect(encoderOf(asked, {}, "continued")).rejects.toThrow(/names no eos_token/);
+  });
+});
+
+test("a header of two newlines is not part of the answer, and other turns are told from answers", async () => {
+  const headers =
+    "{% for m in messages %}{{ '<ref>' + m.role + '</ref>\\n\\n' + m.content + '<|end|>' }}{% endfor %}{% if add_generation_prompt %}{{ '<ref>assistant</ref>\\n\\n' }}{% endif %}";
+  await writeFile(join(directory, "tokenizer_config.json"), "{}");
+  const tokenizer = await TextTokenizer.load(directory, { chatTemplate: headers });
+  const turns = { start: "<ref>", answerHeader: "assistant\n\n", end: "<|end|>" };
+  const model = { imageTokenId: -1, contextWindow: 500, turns, placeholders: () => [] };
+  const { labels } = new ConversationEncoder(tokenizer, model).encode("row", conversation, [], { forAnswer: false });
+  expect(tokenizer.decodeWithSpecials(labels.filter((label) => label >= 0))).toBe("no<|end|>a dog <|end|>");
 });

@@ -1,5 +1,5 @@
 import { InvalidError } from "@drydock/kit";
-import type { TurnMarks } from "../models/model.ts";
+import type { Model, TurnMarks } from "../models/model.ts";
 import type { ChatMessage, ChatTemplate } from "../text/chat-template.ts";
 import type { TextTokenizer } from "../text/tokenizer.ts";
 
@@ -21,12 +21,9 @@ export interface TurnWriter {
 }
 
 /** @throws InvalidError when the tokenizer lacks the token that opens or ends a turn */
-export function turnWriter(
-  turns: TurnMarks | "rendered",
-  template: ChatTemplate,
-  tokenizer: TextTokenizer,
-): TurnWriter {
-  return turns === "rendered" ? renderedTurns(template, tokenizer) : markedTurns(turns, template, tokenizer);
+export function turnWriter(turns: Model["turns"], template: ChatTemplate, tokenizer: TextTokenizer): TurnWriter {
+  if (turns === "rendered") return renderedTurns(template, tokenizer);
+  return turns === "continued" ? continuedTurn(template, tokenizer) : markedTurns(turns, template, tokenizer);
 }
 
 /** Tokens within which the newline of a turn's header must come; byte-sized tokens included. */
@@ -36,11 +33,12 @@ const longestHeader = 24;
 function markedTurns(marks: TurnMarks, template: ChatTemplate, tokenizer: TextTokenizer): TurnWriter {
   const startId = tokenizer.idOf(marks.start);
   const endId = tokenizer.idOf(marks.end);
-  /** Where the content of an assistant turn starts, null for other turns: after the newline that ends its header. */
+  /** Where the content of an assistant turn starts, null for other turns: after the newlines that end its header. */
   const contentStart = (ids: readonly number[], start: number): number | null => {
     for (let end = start + 2; end <= Math.min(start + longestHeader, ids.length); end++) {
       const header = tokenizer.decode(ids.slice(start + 1, end));
-      if (header.includes("\n")) return header.startsWith(marks.answerHeader) ? end : null;
+      if (header.startsWith(marks.answerHeader)) return end;
+      if (header.includes("\n") && !marks.answerHeader.startsWith(header)) return null;
     }
     return null;
   };
@@ -94,6 +92,40 @@ function renderedTurns(template: ChatTemplate, tokenizer: TextTokenizer): TurnWr
         return [first, behindEnd(ids, endId, first)];
       });
       return { ids, answers };
+    },
+  };
+}
+
+/**
+ * One prompt and the answer that follows it, with no token between them: what the template writes as the prompt, the answer, and
+ * the tokenizer's end token. Both are tokenized by themselves, as processors do that take a prompt and its suffix, and the
+ * template writes every special token.
+ */
+function continuedTurn(template: ChatTemplate, tokenizer: TextTokenizer): TurnWriter {
+  if (tokenizer.endToken === null)
+    throw new InvalidError(
+      "bad_model_folder",
+      "tokenizer_config.json names no eos_token, which ends the model's answers; use the files that came with the model",
+    );
+  const endId = tokenizer.idOf(tokenizer.endToken);
+  return {
+    endId,
+    form: "end a conversation of one question",
+    write: (name, messages, forAnswer) => {
+      const last = messages.at(-1);
+      const answer = last?.role === "assistant" && !forAnswer ? last : null;
+      const asked = answer ? messages.slice(0, -1) : messages;
+      const earlier = asked.filter(({ role }) => role === "assistant").length;
+      if (earlier > 0)
+        throw new InvalidError(
+          "several_answers",
+          `${name}: the model takes one question and its answer, but the conversation has ${earlier + (answer ? 1 : 0)} answers${answer ? "" : " before its question"}; make a row of each`,
+        );
+      const prompt = tokenizer.encode(template.render(asked, true));
+      if (!answer) return { ids: prompt, answers: [] };
+      const text = answer.content.map((part) => (part.type === "text" ? part.text : "")).join("");
+      const ids = [...prompt, ...tokenizer.encode(text), endId];
+      return { ids, answers: [[prompt.length, ids.length]] };
     },
   };
 }

@@ -29,8 +29,11 @@ export interface Model {
   readonly cache: readonly CacheSlot[];
   /** Whether a further token reads the pictures through the cache, so that rows with pictures need another graph. */
   readonly stepSeesImages: boolean;
-  /** How its chat template marks the turns that are trained; `rendered` = not at all: they are found by rendering. */
-  readonly turns: TurnMarks | "rendered";
+  /**
+   * How its chat template marks the turns that are trained; `rendered` = not at all: they are found by rendering; `continued` =
+   * there is one, which follows the rendered prompt.
+   */
+  readonly turns: TurnMarks | "rendered" | "continued";
 
   /** The forward graph. Symbols: B rows, T tokens, S cached tokens, W = S + T, and those of `symbols`. */
   forward(options: ForwardOptions): ForwardGraph;
@@ -53,6 +56,8 @@ export interface Model {
   storedNames(name: string): readonly string[];
   /** Jinja source of the chat template, for families whose folders hold none that knows pictures. */
   readonly chatTemplate?: string;
+  /** Jinja source of the chat template, for families whose folders may hold none. */
+  readonly spareChatTemplate?: string;
   /** Special tokens that stand for text: conversations may hold them, and answers keep them. */
   readonly textTokens?: readonly string[];
   /** Which part of the stored tensor a weight is, where files hold several weights in one; absent or null = all of it. */

@@ -16,8 +16,8 @@ const probe = "\u2713drydock\u2713";
 export class ChatTemplate {
   readonly #template: Template;
   readonly #tokens: Readonly<Record<string, string>>;
-  /** Whether turns without pictures may be plain strings. */
-  readonly #takesStrings: boolean;
+  /** Whether turns without pictures may be plain strings, and whether system messages may. */
+  readonly #takesStrings: { readonly turns: boolean; readonly system: boolean };
 
   /**
    * @param tokens  the tokenizer's own ones that templates may name: `bos_token`, `eos_token`
@@ -32,7 +32,9 @@ export class ChatTemplate {
         cause: error,
       });
     }
-    this.#takesStrings = this.#shows(probe) || !this.#shows([{ type: "text", text: probe }]);
+    const turns = this.#takesString((content) => [{ role: "user", content }]);
+    const asked = { role: "user", content: turns ? "?" : [{ type: "text", text: "?" } as const] };
+    this.#takesStrings = { turns, system: this.#takesString((content) => [{ role: "system", content }, asked]) };
   }
 
   /** The conversation as text; with `addGenerationPrompt` it ends where the model's answer begins. */
@@ -40,7 +42,9 @@ export class ChatTemplate {
     try {
       return this.#template.render({
         ...this.#tokens,
-        messages: this.#takesStrings ? messages.map(plain) : messages,
+        messages: messages.map((message) =>
+          this.#takesStrings[message.role === "system" ? "system" : "turns"] ? plain(message) : message,
+        ),
         add_generation_prompt: addGenerationPrompt,
         add_vision_id: false,
         enable_thinking: false,
@@ -52,10 +56,14 @@ export class ChatTemplate {
     }
   }
 
-  /** Whether a user's message of this content is in what the template writes. */
-  #shows(content: string | readonly ChatPart[]): boolean {
+  /** Whether the text of a message is written when it is a plain string, or else not even as parts. */
+  #takesString(conversation: (content: Content) => readonly Turn[]): boolean {
+    return this.#shows(conversation(probe)) || !this.#shows(conversation([{ type: "text", text: probe }]));
+  }
+
+  /** Whether the probe is in what the template writes. */
+  #shows(messages: readonly Turn[]): boolean {
     try {
-      const messages = [{ role: "user", content }];
       return this.#template.render({ ...this.#tokens, messages, add_generation_prompt: true }).includes(probe);
     } catch {
       // A template that refuses so short a conversation refuses both forms, and gets strings.
@@ -64,8 +72,16 @@ export class ChatTemplate {
   }
 }
 
-/** Turns without pictures as plain strings: some templates take only those, some (LLaVA's) none. */
-function plain({ role, content }: ChatMessage): { role: string; content: string | readonly ChatPart[] } {
+type Content = string | readonly ChatPart[];
+
+/** A turn as templates take it. */
+interface Turn {
+  readonly role: string;
+  readonly content: Content;
+}
+
+/** Turns without pictures as plain strings: some templates take only those, some (LLaVA's) none, some (Llama 3's) for system alone. */
+function plain({ role, content }: ChatMessage): Turn {
   const isText = content.every((part) => part.type === "text");
   return { role, content: isText ? content.map((part) => (part.type === "text" ? part.text : "")).join("") : content };
 }

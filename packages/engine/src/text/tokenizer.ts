@@ -20,6 +20,8 @@ const ProcessorTemplate = z.looseObject({ chat_template: z.string() });
 export interface TokenizerSettings {
   /** In place of the folder's chat template. */
   readonly chatTemplate?: string;
+  /** Where the folder has no chat template. */
+  readonly spareChatTemplate?: string;
   /** Special tokens that stand for text: texts may hold them, and decoding keeps them. */
   readonly textTokens?: readonly string[];
 }
@@ -55,7 +57,8 @@ export class TextTokenizer {
     const path = join(directory, "tokenizer.json");
     const tokenizer = withTextTokens(await readJson(path), settings.textTokens ?? []);
     const config = await readShape(join(directory, "tokenizer_config.json"), TokenizerConfig);
-    const template = settings.chatTemplate ?? (await chatTemplateOf(directory, config.chat_template));
+    const template =
+      settings.chatTemplate ?? (await chatTemplateOf(directory, config.chat_template, settings.spareChatTemplate));
     try {
       return new TextTokenizer(new Tokenizer(tokenizer, config), config, template);
     } catch (error) {
@@ -126,6 +129,7 @@ function withTextTokens(file: object, textTokens: readonly string[]): object {
 async function chatTemplateOf(
   directory: string,
   inConfig: z.infer<typeof TokenizerConfig>["chat_template"],
+  spare: string | undefined,
 ): Promise<string> {
   const jinja = await optional(async () => await readFile(join(directory, "chat_template.jinja"), "utf8"));
   if (jinja !== undefined) return jinja;
@@ -133,6 +137,7 @@ async function chatTemplateOf(
   if (file !== undefined) return file.chat_template;
   const own = typeof inConfig === "string" ? inConfig : inConfig?.find(({ name }) => name === "default")?.template;
   if (own !== undefined) return own;
+  if (spare !== undefined) return spare;
   throw new InvalidError(
     "no_chat_template",
     `model folder ${directory} has no chat template: neither chat_template.jinja, chat_template.json nor chat_template in tokenizer_config.json; copy it from the model's makers`,

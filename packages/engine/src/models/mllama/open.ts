@@ -5,7 +5,7 @@
  */
 import { GraphBuilder } from "../../graph/build.ts";
 import { MllamaImageProcessor } from "../../image/mllama-image-processor.ts";
-import { chatMl, type ForwardGraph, type ForwardOptions, type Model } from "../model.ts";
+import type { ForwardGraph, ForwardOptions, Model, TurnMarks } from "../model.ts";
 import { fileNames } from "../parts/file-names.ts";
 import { logitsAt } from "../parts/text-decoder.ts";
 import { countedPositions, rotaryFeeds, textFeeds, textInputs } from "../parts/text-inputs.ts";
@@ -16,6 +16,9 @@ import { mllamaDecoder, mllamaSlots } from "./decoder.ts";
 import { sightFeeds, sightSymbols, stepSightFeeds } from "./sight.ts";
 import { visionFeeds, visionInputs } from "./vision-inputs.ts";
 import { visionTower } from "./vision-tower.ts";
+
+/** Turns as Llama 3 writes them. */
+const llama3Turns: TurnMarks = { start: "<|start_header_id|>", answerHeader: "assistant\n\n", end: "<|eot_id|>" };
 
 /** @throws InvalidError (`bad_model_config`) naming the key */
 export function openMllama(configFile: unknown): Model {
@@ -30,7 +33,7 @@ export function openMllama(configFile: unknown): Model {
     loraRefusal: null,
     cache: mllamaSlots(config),
     stepSeesImages: true,
-    turns: chatMl,
+    turns: llama3Turns,
     forward: (options) => forwardGraph(config, options),
     feeds: (batch) => ({
       ...textFeeds(rotary, batch),

@@ -3,14 +3,18 @@
  * Source: `modeling_paligemma.py` of huggingface/transformers 5.23.
  */
 import { ClipImageProcessor } from "../../image/clip-image-processor.ts";
-import { chatMl, type Model } from "../model.ts";
+import type { Model } from "../model.ts";
 import { fileNames } from "../parts/file-names.ts";
 import { siglipTower } from "../parts/siglip-tower.ts";
 import { openTiledModel } from "../parts/tiled-model.ts";
+import { paliGemmaTemplate } from "./chat-template.ts";
 import { parsePaliGemmaConfig } from "./config.ts";
 import { prefixReach } from "./prefix-reach.ts";
 
 const tower = "model.vision_tower";
+
+/** Places and outlines of things, as answers write them: text to whoever reads it, whatever a tokenizer calls it. */
+const textTokens = [...numbered("loc", 1024, 4), ...numbered("seg", 128, 3)];
 
 /** @throws InvalidError (`bad_model_config`) naming the key */
 export function openPaliGemma(configFile: unknown): Model {
@@ -28,7 +32,9 @@ export function openPaliGemma(configFile: unknown): Model {
     tile,
     imageTokenId,
     boxConvention: "undocumented",
-    turns: chatMl,
+    turns: "continued",
+    spareChatTemplate: paliGemmaTemplate,
+    textTokens,
     firstPosition: 1,
     reach: prefixReach,
     tower: (variables, { patches }) => {
@@ -44,6 +50,10 @@ export function openPaliGemma(configFile: unknown): Model {
     storedNames,
     isUnused,
   });
+}
+
+function numbered(name: string, count: number, digits: number): string[] {
+  return Array.from({ length: count }, (_, index) => `<${name}${String(index).padStart(digits, "0")}>`);
 }
 
 /** Files of before transformers 5 have a level `vision_model` between the tower and its parts. */

@@ -35,7 +35,16 @@ export interface TileFeatures {
 
 export interface TiledModel extends Pick<
   Model,
-  "type" | "imageTokenId" | "boxConvention" | "turns" | "placeholders" | "imageProcessor" | "storedNames" | "isUnused"
+  | "type"
+  | "imageTokenId"
+  | "boxConvention"
+  | "turns"
+  | "spareChatTemplate"
+  | "textTokens"
+  | "placeholders"
+  | "imageProcessor"
+  | "storedNames"
+  | "isUnused"
 > {
   readonly text: PlainText;
   readonly tile: {
