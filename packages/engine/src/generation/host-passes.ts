@@ -5,6 +5,7 @@ import type { ForwardGraph } from "../models/model.ts";
 import type { ArrayLimits, LoraPlacement } from "../models/variables.ts";
 import { CompiledGraph } from "../runtime/compiled-graph.ts";
 import type { Feeds, FeedTensor } from "../runtime/feeds.ts";
+import { refuseNotFinite } from "../weights/check-weights.ts";
 import { quantizedFeeds } from "../weights/frozen-weights.ts";
 import { weightLocations, type ModelFolder } from "../weights/model-folder.ts";
 import { lastRows, type AnswerPasses, type Continuation } from "./answer-passes.ts";
@@ -51,6 +52,7 @@ export class HostPasses implements AnswerPasses {
       { ...this.#promptFeeds(batch), rows: { data: rows, shape: [rows.length] } },
       { ...model.symbols(batch), L: rows.length },
     );
+    if (!first["logits"]?.every(Number.isFinite)) await refuseNotFinite(this.#settings.folder);
     const cache = new StepCache(model, batch, first, maxNewTokens);
     return {
       logits: first["logits"] as Float32Array,

@@ -3,13 +3,8 @@ import { join, resolve } from "node:path";
 import { ConflictError, InvalidError } from "@drydock/kit";
 import { wholeForward } from "../models/model.ts";
 import { copyConfig } from "../weights/copy-config.ts";
-import {
-  findTensor,
-  openModelFolder,
-  readWeights,
-  refuseQuantized,
-  type ModelFolder,
-} from "../weights/model-folder.ts";
+import { findTensor } from "../weights/find-tensor.ts";
+import { openModelFolder, readWeights, refuseQuantized, type ModelFolder } from "../weights/model-folder.ts";
 import { bytesPerElement, readTensorBytes, writeTensorsInTurn, type TensorSource } from "../weights/safetensors.ts";
 import { balanceInputs, undoScales, type InputPower } from "./activation-scales.ts";
 import { nestScales, unnestScales, type NestedScales } from "./double-quantization.ts";

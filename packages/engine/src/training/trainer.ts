@@ -11,6 +11,7 @@ import type { QuantizationSettings } from "../quantization/quantized-weights.ts"
 import type { Feeds } from "../runtime/feeds.ts";
 import type { LoraPlacement } from "../models/variables.ts";
 import { sharedFloats, toShared } from "../runtime/shared-floats.ts";
+import { refuseNotFinite } from "../weights/check-weights.ts";
 import { copyConfig } from "../weights/copy-config.ts";
 import { openModelFolder, readWeights, type ModelFolder } from "../weights/model-folder.ts";
 import { writeSafetensors } from "../weights/safetensors.ts";
@@ -222,6 +223,7 @@ export class EngineTrainer {
         "no_label_tokens",
         "no row of this batch has an answer token to learn from; check that answers are not empty",
       );
+    if (this.#step === 0 && !Number.isFinite(lossSum)) await refuseNotFinite(this.folder);
     const { optimizer, schedule } = this.#options;
     const norm = (await this.#update.norm(await this.#optimizer.gradientNorm())) / labelTokens;
     this.#device?.observe(Number.isFinite(norm));

@@ -4,7 +4,8 @@ import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { createRandomModel } from "../models/random-model.ts";
 import { FrozenWeights } from "./frozen-weights.ts";
-import { findTensor, openModelFolder, type ModelFolder } from "./model-folder.ts";
+import { findTensor } from "./find-tensor.ts";
+import { openModelFolder, type ModelFolder } from "./model-folder.ts";
 
 const config = {
   model_type: "qwen3_vl",

@@ -1,7 +1,8 @@
 import type { Feeds, FeedTensor } from "../runtime/feeds.ts";
 import { sharedFloats } from "../runtime/shared-floats.ts";
 import { FloatReader } from "./float-reader.ts";
-import { findTensor, type ModelFolder } from "./model-folder.ts";
+import { findTensor } from "./find-tensor.ts";
+import type { ModelFolder } from "./model-folder.ts";
 
 /** Float32 values that stay read: 1 GiB. */
 const usualCapacityBytes = 2 ** 30;

@@ -5,7 +5,7 @@ import { InvalidError, messageOf } from "@drydock/kit";
 import { z } from "zod";
 import type { WeightLocation } from "../graph/onnx.ts";
 import { openModel } from "../models/families.ts";
-import type { Model, StoredPart } from "../models/model.ts";
+import type { Model } from "../models/model.ts";
 import type { QuantizedFormat } from "../quantization/formats.ts";
 import {
   externalLocation,
@@ -14,6 +14,8 @@ import {
   type QuantizationSettings,
   type QuantizedWeights,
 } from "../quantization/quantized-weights.ts";
+import { checkWeights } from "./check-weights.ts";
+import { findTensor } from "./find-tensor.ts";
 import { readFloatEntries } from "./read-floats.ts";
 import { readSafetensorsHeader, type SafetensorsHeader, type TensorEntry } from "./safetensors.ts";
 
@@ -35,7 +37,7 @@ export interface OpenFolderOptions {
 
 const IndexFile = z.object({ weight_map: z.record(z.string(), z.string()) });
 
-/** @throws InvalidError when the folder is no usable model: says which file is missing or wrong */
+/** @throws InvalidError when the folder is no usable model: says which file or tensor is missing or wrong */
 export async function openModelFolder(directory: string, { quantize }: OpenFolderOptions = {}): Promise<ModelFolder> {
   const configFile = await readJson(directory, "config.json");
   const model = openModel(configFile, { tokenId: (token) => specialTokenId(directory, token) });
@@ -50,13 +52,13 @@ export async function openModelFolder(directory: string, { quantize }: OpenFolde
     (quantize
       ? quantizeOnRead(files, quantize, async (name) => await readWeight({ ...files, quantized: null }, name))
       : null);
-  if (!quantized) return { ...files, quantized };
-  const { layers } = quantized;
-  return {
-    ...files,
-    quantized,
-    model: { ...model, forward: (options) => model.forward({ quantized: layers, ...options }) },
-  };
+  const folder = { ...files, quantized, model: quantized ? withQuantized(model, quantized) : model };
+  await checkWeights(folder);
+  return folder;
+}
+
+function withQuantized(model: Model, { layers }: QuantizedWeights): Model {
+  return { ...model, forward: (options) => model.forward({ quantized: layers, ...options }) };
 }
 
 /** @throws InvalidError for a folder whose weights are quantized already */
@@ -91,8 +93,21 @@ function specialTokenId(directory: string, token: string): number | undefined {
 async function weightFiles(directory: string): Promise<string[]> {
   const names = await readdir(directory);
   if (names.includes("model.safetensors.index.json")) {
-    const index = IndexFile.parse(await readJson(directory, "model.safetensors.index.json"));
-    return [...new Set(Object.values(index.weight_map))].sort();
+    const index = IndexFile.safeParse(await readJson(directory, "model.safetensors.index.json"));
+    if (!index.success)
+      throw new InvalidError(
+        "bad_model_folder",
+        `${join(directory, "model.safetensors.index.json")} has no "weight_map" from tensor names to file names; fetch it again`,
+      );
+    const files = [...new Set(Object.values(index.data.weight_map))].sort();
+    const absent = files.filter((file) => !names.includes(file));
+    if (absent.length > 0)
+      throw new InvalidError(
+        "missing_shard",
+        `folder ${directory} lacks ${absent.length} of the ${files.length} files that model.safetensors.index.json names: ` +
+          `${absent.slice(0, 5).join(", ")}${absent.length > 5 ? ", …" : ""}; fetch them into the folder`,
+      );
+    return files;
   }
   if (names.includes("model.safetensors")) return ["model.safetensors"];
   throw new InvalidError(
@@ -108,51 +123,6 @@ async function readJson(directory: string, name: string): Promise<unknown> {
   } catch (error) {
     throw new InvalidError("bad_model_folder", `${path} cannot be read: ${messageOf(error)}`, { cause: error });
   }
-}
-
-export interface FoundTensor {
-  readonly header: SafetensorsHeader;
-  /** Where the weight lies: the whole stored tensor or a part of it, under the stored name. */
-  readonly entry: TensorEntry;
-  /** What the file calls it. */
-  readonly storedName: string;
-}
-
-/**
- * The header and entry of one weight, whatever the file calls it.
- * @param name  as the model calls it
- * @throws InvalidError when the folder lacks it or its shape differs
- */
-export function findTensor(folder: ModelFolder, name: string, shape?: readonly number[]): FoundTensor {
-  for (const storedName of folder.model.storedNames(name))
-    for (const header of folder.headers) {
-      const stored = header.tensors.get(storedName);
-      if (!stored) continue;
-      const part = folder.model.storedPart?.(name) ?? null;
-      const entry = part ? partOf(stored, part, folder.directory) : stored;
-      if (shape && entry.shape.join() !== shape.join())
-        throw new InvalidError(
-          "bad_weight_shape",
-          `weight ${storedName} of ${folder.directory} is [${entry.shape.join(", ")}], but config.json asks for [${shape.join(", ")}]`,
-        );
-      return { header, entry, storedName };
-    }
-  throw new InvalidError(
-    "missing_weight",
-    `folder ${folder.directory} lacks the weight ${folder.model.storedNames(name)[0] ?? name} that its config.json asks for`,
-  );
-}
-
-/** Rows of the first axis follow each other in files, so a part of them is a tensor of its own. */
-function partOf(entry: TensorEntry, { index, count }: StoredPart, directory: string): TensorEntry {
-  const [rows = 0, ...rest] = entry.shape;
-  if (rows % count !== 0)
-    throw new InvalidError(
-      "bad_weight_shape",
-      `weight ${entry.name} of ${directory} is [${entry.shape.join(", ")}], but holds ${count} weights of equal size`,
-    );
-  const sizeBytes = entry.sizeBytes / count;
-  return { ...entry, shape: [rows / count, ...rest], offset: entry.offset + index * sizeBytes, sizeBytes };
 }
 
 /** Reads weights as float32, by name. */

@@ -1,5 +1,7 @@
 import { wholeForward, type Model } from "../models/model.ts";
-import { findTensor, readWeights, type ModelFolder } from "./model-folder.ts";
+import { isMadeAnew } from "./check-weights.ts";
+import { findTensor } from "./find-tensor.ts";
+import { readWeights, type ModelFolder } from "./model-folder.ts";
 import { readFloatTensors } from "./read-floats.ts";
 import type { WritableTensor } from "./safetensors.ts";
 
@@ -62,7 +64,7 @@ async function otherParts(folder: ModelFolder, tensors: readonly FloatTensor[]):
 async function readOthers(folder: ModelFolder, known: ReadonlySet<string>): Promise<WritableTensor[]> {
   const parts = await Promise.all(
     folder.headers.map(async (header) => {
-      const names = [...header.tensors.keys()].filter((name) => !known.has(name));
+      const names = [...header.tensors.keys()].filter((name) => !known.has(name) && !isMadeAnew(folder, name));
       const read = await readFloatTensors(header, names);
       return names.map((name) => ({
         name,
