@@ -204,6 +204,20 @@ async function exports(): Promise<string> {
   return rows.join("\n");
 }
 
+/** Folders that bitsandbytes reads, dequantized by it. @returns the largest difference from Drydock's weights */
+async function readByBitsAndBytes(): Promise<number> {
+  const differences: number[] = [];
+  for (const name of ["base-nf4", "base-nf4-scales-in-8-bits", "base-fp4"]) {
+    const floats = join(scratch, `${name}-dequantized`);
+    await writeDequantizedFolder(join(scratch, name), floats);
+    const check = join(import.meta.dirname, "quantization", "check_bitsandbytes.py");
+    const { stdout } = await promisify(execFile)(given.python, [check, join(scratch, name), floats]);
+    console.log(`${name} in transformers: ${stdout.trim()}`);
+    differences.push(Number(stdout.trim().split(": ").at(-1)));
+  }
+  return Math.max(...differences);
+}
+
 /** The trained model's folder: the base's with other weights. */
 async function trainedModel(data: string): Promise<string> {
   const run = join(scratch, "trained-run");
@@ -221,6 +235,7 @@ try {
   const base = await tableOf("base", tinyBase, pantry);
   const curve = await curves(data);
   const exported = await exports();
+  const otherSide = await readByBitsAndBytes();
   const trained = await tableOf("trained", await trainedModel(data), pantry);
   await writeFile(
     join(repository, "docs", "fidelity-quantization.md"),
@@ -241,6 +256,10 @@ ${base}
 ## Adapters on a base in few bits
 
 An adapter of rank 16 on the base in nf4, against one on the float32 weights that its bytes stand for: over ${curveSteps} steps the loss goes from ${curve.first.toFixed(4)} to ${curve.last.toFixed(4)}, and differs by at most ${curve.difference.toExponential(1)} (bound 1e-3).
+
+## In bitsandbytes
+
+The folders in nf4, nf4 with scales in 8 bits and fp4, loaded by \`transformers\`: bitsandbytes dequantizes their layers to what Drydock does, with a largest difference of ${otherSide.toExponential(1)}. The other way round is a test: test/golden/quantization.
 
 ## Exports
 

@@ -24,6 +24,8 @@ import { writeQuantizedFolder, type QuantizeOptions } from "./write-quantized-fo
 /** Widths of 16, 24 and 32: blocks of 16 end within some rows. */
 const blockSize = 16;
 const batch = twoRows();
+/** The code path of a GPU, on the CPU. */
+const device = { kind: "cpu", index: 0, threads: 1, matrices: "float32" } as const;
 let scratch: string;
 let base: string;
 
@@ -100,12 +102,17 @@ describe.each([
     expect(largestDifference(quantized, await logitsOf({ directory: base }))).toBeGreaterThan(1e-6);
   });
 
+  test("answers on a device as well", async () => {
+    expect(largestDifference(await logitsOf({ directory, device }), await logitsOf({ directory }))).toBeLessThan(1e-4);
+  });
+
   test.each([
-    ["in one piece", false],
-    ["layer by layer", true],
-  ])("an adapter on it trains as on those weights, %s", async (_how, recomputes) => {
+    ["in one piece", {}],
+    ["layer by layer", { recomputes: true }],
+    ["on a device", { device }],
+  ])("an adapter on it trains as on those weights, %s", async (_how, options) => {
     const curve = async (modelDirectory: string): Promise<number[]> => {
-      const trainer = await EngineTrainer.open({ ...training, directory: modelDirectory, recomputes });
+      const trainer = await EngineTrainer.open({ ...training, ...options, directory: modelDirectory });
       const losses: number[] = [];
       for (let step = 0; step < 10; step++) losses.push((await trainer.step([batch])).loss);
       await trainer.close();
