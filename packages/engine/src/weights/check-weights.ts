@@ -5,7 +5,7 @@
  */
 import { open } from "node:fs/promises";
 import { InvalidError } from "@drydock/kit";
-import { wholeForward } from "../models/model.ts";
+import { wholeForward, type Model } from "../models/model.ts";
 import { sharedFloats } from "../runtime/shared-floats.ts";
 import { FloatReader } from "./float-reader.ts";
 import { findTensor, type FoundTensor } from "./find-tensor.ts";
@@ -18,9 +18,10 @@ const tiedHead = "lm_head.weight";
 /** Buffers that older files hold beside the weights, and that are computed. */
 const computedBuffer = /(^|\.)(position_ids|inv_freq)$/;
 
-/** Whether a tensor that the model does not read follows from others: whoever loads the folder makes it anew. */
-export function isMadeAnew({ model }: Pick<ModelFolder, "model">, storedName: string): boolean {
-  return computedBuffer.test(storedName) || model.storedNames(tiedHead).includes(storedName);
+/** Which stored tensors the model does not read as they follow from others: whoever loads the folder makes them anew. */
+export function madeAnew(model: Model): (storedName: string) => boolean {
+  const heads = wholeForward(model).variables.shapes.has(tiedHead) ? [] : model.storedNames(tiedHead);
+  return (storedName) => computedBuffer.test(storedName) || heads.includes(storedName);
 }
 
 /**
@@ -30,6 +31,7 @@ export function isMadeAnew({ model }: Pick<ModelFolder, "model">, storedName: st
 export async function checkWeights(folder: ModelFolder): Promise<void> {
   const files = filesByName(folder);
   const { shapes } = wholeForward(folder.model).variables;
+  const isMadeAnew = madeAnew(folder.model);
   const read = new Set<string>();
   const missing: string[] = [];
   for (const [name, shape] of shapes) {
@@ -45,7 +47,7 @@ export async function checkWeights(folder: ModelFolder): Promise<void> {
   const unread = [...files.keys()].filter(
     (name) => !read.has(name) && !layers.some((prefix) => name.startsWith(prefix)),
   );
-  const unknown = unread.filter((name) => !isMadeAnew(folder, name) && !folder.model.isUnused(name));
+  const unknown = unread.filter((name) => !isMadeAnew(name) && !folder.model.isUnused(name));
   if (missing.length > 0) throw missingWeights(folder, missing, unknown.length > 0 ? unknown : files.keys());
   if (unknown.length > 0) throw unknownWeights(folder, unknown, shapes.keys());
   const head = folder.model.storedNames(tiedHead).find((name) => unread.includes(name));

@@ -1,5 +1,5 @@
 import { wholeForward, type Model } from "../models/model.ts";
-import { isMadeAnew } from "./check-weights.ts";
+import { madeAnew } from "./check-weights.ts";
 import { findTensor } from "./find-tensor.ts";
 import { readWeights, type ModelFolder } from "./model-folder.ts";
 import { readFloatTensors } from "./read-floats.ts";
@@ -62,9 +62,10 @@ async function otherParts(folder: ModelFolder, tensors: readonly FloatTensor[]):
 
 /** Tensors of a folder's files other than those of the given names, by the files' names. */
 async function readOthers(folder: ModelFolder, known: ReadonlySet<string>): Promise<WritableTensor[]> {
+  const isMadeAnew = madeAnew(folder.model);
   const parts = await Promise.all(
     folder.headers.map(async (header) => {
-      const names = [...header.tensors.keys()].filter((name) => !known.has(name) && !isMadeAnew(folder, name));
+      const names = [...header.tensors.keys()].filter((name) => !known.has(name) && !isMadeAnew(name));
       const read = await readFloatTensors(header, names);
       return names.map((name) => ({
         name,
