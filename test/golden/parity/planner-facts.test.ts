@@ -14,6 +14,12 @@ describe.each([
   ["llava", "llama"],
   ["llava", "mistral-full"],
   ["llava", "qwen2-tied"],
+  ["paligemma", "one-key-head"],
+  ["paligemma", "wide-heads"],
+  ["paligemma", "grouped"],
+  ["mllama", "four-tiles"],
+  ["mllama", "two-looks"],
+  ["mllama", "three-tiles"],
 ])("the plan of %s, %s", (family, shape) => {
   const folder = join(import.meta.dirname, family, shape, "model");
   const config = async (): Promise<unknown> => JSON.parse(await readFile(join(folder, "config.json"), "utf8"));

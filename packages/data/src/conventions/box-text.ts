@@ -9,7 +9,10 @@ export interface BoxSpace {
 }
 
 /** What a model says when nothing was found, by convention. */
-export const nothingFound = { json: "[]", "internvl-ref-box": "None" } as const;
+export const nothingFound = { json: "[]", "internvl-ref-box": "None", "paligemma-loc": "None" } as const;
+
+/** PaliGemma has a token for each of 1024 places along a side. */
+const lastPlace = 1023;
 
 /**
  * The factors that turn fractions of the original picture into the numbers that a model reads.
@@ -19,6 +22,7 @@ export const nothingFound = { json: "[]", "internvl-ref-box": "None" } as const;
  * @throws InvalidError `resized_size_needed` for `json-resized-pixels` without `resized`
  */
 export function scaleOf({ convention, resized }: BoxSpace): PictureSize {
+  if (convention === "paligemma-loc") return { width: lastPlace, height: lastPlace };
   if (convention !== "json-resized-pixels") return { width: 1000, height: 1000 };
   if (!resized)
     throw new InvalidError(
@@ -53,6 +57,7 @@ export function fromModelBox(box: Box, space: BoxSpace): Box {
  *
  * JSON conventions: `[{"bbox_2d": [10, 20, 30, 40], "label": "cat"}]`, one object per box, `[]` for none.
  * InternVL: `<ref>cat</ref><box>[[10, 20, 30, 40]]</box>`, one pair per phrase, `None` for none.
+ * PaliGemma: `<loc0020><loc0010><loc0040><loc0030> cat`, top and bottom first, one per box, ` ; ` between, `None` for none.
  */
 export function writeGroundings(groundings: readonly Grounding[], space: BoxSpace): string {
   const found = groundings.filter(({ boxes }) => boxes.length > 0);
@@ -65,6 +70,12 @@ export function writeGroundings(groundings: readonly Grounding[], space: BoxSpac
       )
       .join("\n");
   }
+  if (space.convention === "paligemma-loc") {
+    if (found.length === 0) return nothingFound["paligemma-loc"];
+    return found
+      .flatMap(({ phrase, boxes }) => boxes.map((box) => `${writePlaces(toModelBox(box, space))} ${phrase}`))
+      .join(" ; ");
+  }
   const objects = found.flatMap(({ phrase, boxes }) =>
     boxes.map((box) => `{"bbox_2d": ${writeNumbers(toModelBox(box, space))}, "label": ${JSON.stringify(phrase)}}`),
   );
@@ -73,4 +84,8 @@ export function writeGroundings(groundings: readonly Grounding[], space: BoxSpac
 
 function writeNumbers(box: Box): string {
   return `[${box.join(", ")}]`;
+}
+
+function writePlaces([left, top, right, bottom]: Box): string {
+  return [top, left, bottom, right].map((place) => `<loc${String(place).padStart(4, "0")}>`).join("");
 }

@@ -17,6 +17,7 @@ const groundings: Grounding[] = [
 const relative: BoxSpace = { convention: "json-relative-1000" };
 const pixels: BoxSpace = { convention: "json-resized-pixels", resized: { width: 644, height: 476 } };
 const tags: BoxSpace = { convention: "internvl-ref-box" };
+const places: BoxSpace = { convention: "paligemma-loc" };
 
 test("Qwen3-VL writes JSON with thousandths of the picture", () => {
   expect(writeGroundings(groundings, relative)).toBe(
@@ -37,7 +38,27 @@ test("InternVL writes a reference and its boxes per phrase", () => {
   );
 });
 
+test("PaliGemma writes a token for each side, top and bottom first", () => {
+  expect(writeGroundings(groundings, places)).toBe(
+    '<loc0205><loc0102><loc0921><loc0614> a red bus ; <loc0000><loc0000><loc0512><loc0256> sign "stop" ; <loc0512><loc0512><loc1023><loc1023> sign "stop"',
+  );
+});
+
+test.each([
+  ["with an outline", "<loc0000><loc0000><loc1023><loc1023><seg001><seg127> bus", ["bus"]],
+  ["cut off in the second", "<loc0000><loc0000><loc1023><loc1023> bus ; <loc0001><loc00", ["bus"]],
+  ["with a semicolon in a phrase", "<loc0000><loc0000><loc1023><loc1023> bus; red", ["bus; red"]],
+])("an answer in places %s is read", (_case, answer, phrases) => {
+  expect(parseGroundings(answer, places).groundings.map(({ phrase }) => phrase)).toEqual(phrases);
+});
+
+test("JSON is not read as places: its numbers have another scale", () => {
+  const json = '[{"bbox_2d": [100, 200, 600, 900], "label": "bus"}]';
+  expect(parseGroundings(json, places)).toEqual({ groundings: [], isParsable: false });
+});
+
 test.each<[BoxConvention, string]>([
+  ["paligemma-loc", "None"],
   ["json-relative-1000", "[]"],
   ["internvl-ref-box", "None"],
   ["undocumented", "[]"],
@@ -99,7 +120,7 @@ const anyGrounding = fc.record({
   ),
 });
 
-test.each([relative, pixels, tags])("what $convention writes is read back within half a unit", (space) => {
+test.each([relative, pixels, tags, places])("what $convention writes is read back within half a unit", (space) => {
   fc.assert(
     fc.property(fc.uniqueArray(anyGrounding, { selector: ({ phrase }) => phrase, maxLength: 4 }), (written) => {
       const { groundings: read, isParsable } = parseGroundings(writeGroundings(written, space), space);

@@ -20,6 +20,11 @@ const phraseKeys = ["label", "phrase", "ref", "name", "object", "class", "catego
 export function parseGroundings(answer: string, space: BoxSpace): ParsedGroundings {
   const text = answer.replaceAll(/<think>[\s\S]*?(?:<\/think>|$)/g, "").trim();
   if (saysNothing(text)) return { groundings: [], isParsable: true };
+  if (space.convention === "paligemma-loc") {
+    const places = readPlaces(text);
+    // These places are no thousandths, so nothing else is read as them.
+    return places ? { groundings: group(places, space), isParsable: true } : { groundings: [], isParsable: false };
+  }
   const found = space.convention === "internvl-ref-box" ? readTags(text) : readJson(text);
   // A model that was not trained on its family's convention may answer in the other one.
   const read = found ?? (space.convention === "internvl-ref-box" ? readJson(text) : readTags(text));
@@ -47,6 +52,16 @@ function readTags(text: string): Found[] | null {
   for (const [, phrase, numbers] of text.matchAll(/<ref>([\s\S]*?)<\/ref>\s*<box>([\s\S]*?)(?:<\/box>|$)/g)) {
     for (const box of boxesInText(numbers ?? "")) found.push({ phrase: (phrase ?? "").trim(), box });
   }
+  return found.length === 0 ? null : found;
+}
+
+/** `<loc…>` four times and the phrase, up to the next ones. */
+function readPlaces(text: string): Found[] | null {
+  const pattern = /<loc(\d{4})><loc(\d{4})><loc(\d{4})><loc(\d{4})>\s*([\s\S]*?)\s*(?=;\s*<loc|$)/g;
+  const found = [...text.matchAll(pattern)].map(([, top, left, bottom, right, phrase = ""]): Found => ({
+    phrase: phrase.replaceAll(/<seg\d{3}>/g, "").trim(),
+    box: [Number(left), Number(top), Number(right), Number(bottom)],
+  }));
   return found.length === 0 ? null : found;
 }
 

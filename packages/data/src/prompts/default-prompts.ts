@@ -35,6 +35,8 @@ const boxFormats: Readonly<Record<BoxConvention, string>> = {
     'Answer with a JSON list of {"bbox_2d": [x1, y1, x2, y2], "label": phrase}, coordinates in pixels; [] if there is none.',
   "internvl-ref-box":
     "Answer with <ref>phrase</ref><box>[[x1, y1, x2, y2]]</box> for each phrase, coordinates 0 to 1000; None if there is none.",
+  "paligemma-loc":
+    "Answer with <locYYYY><locXXXX><locYYYY><locXXXX> phrase for each box: top, left, bottom, right, 0000 to 1023, with ; between them; None if there is none.",
   undocumented:
     'Answer with a JSON list of {"bbox_2d": [x1, y1, x2, y2], "label": phrase}, coordinates 0 to 1000; [] if there is none.',
 };

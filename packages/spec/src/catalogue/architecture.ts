@@ -35,6 +35,10 @@ export interface TextDecoder {
   readonly outputGate: boolean;
   /** Layers that are gated DeltaNet instead of attention; null when every layer is attention. */
   readonly linearAttention: LinearAttention | null;
+  /** Layers whose attention looks at pictures in place of the text, with norms over heads and two gates (Mllama). */
+  readonly crossAttentionLayers?: number;
+  /** Rows of the embedding beyond the vocabulary, for tokens that are never written (Mllama). */
+  readonly furtherEmbeddings?: number;
 }
 
 /** Gated DeltaNet layers of Qwen3.5: every layer except each `fullAttentionInterval`-th. */
@@ -72,6 +76,10 @@ export interface VisionTower {
   readonly queryKeyValueBias?: false;
   /** Norms over whole queries and keys (the 6B InternViT). */
   readonly queryKeyNorm?: boolean;
+  /** False: no bias on the projection behind the attention. */
+  readonly outputBias?: false;
+  /** Learned embeddings of layouts of tiles, and gates (Mllama). */
+  readonly otherParameters?: number;
   /** Patches that one visual token of the decoder stands for. */
   readonly patchesPerToken: number;
 }
@@ -90,7 +98,7 @@ export interface BridgeBlock {
 }
 
 /** How a picture of any size becomes visual tokens. */
-export type VisualTokenScheme = SmartResizeScheme | TileScheme;
+export type VisualTokenScheme = SmartResizeScheme | TileScheme | CrossAttentionScheme;
 
 /** Qwen: the picture is resized to multiples of `patchSize·mergeSize`, its area kept within two bounds (pixels). */
 export interface SmartResizeScheme {
@@ -114,4 +122,11 @@ export interface TileScheme {
   readonly minTiles: number;
   readonly maxTiles: number;
   readonly delimiterTokens: number;
+}
+
+/** Mllama: a picture is one position of the decoder, whatever its size, and is always filled up to all its tiles. */
+export interface CrossAttentionScheme {
+  readonly kind: "cross-attention";
+  /** Rows of the vision tower, padding included: all attend to one another. */
+  readonly rowsOfPicture: number;
 }

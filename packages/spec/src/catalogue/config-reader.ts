@@ -62,9 +62,14 @@ export class ConfigReader {
   }
 
   list(field: string): readonly unknown[] {
-    const value = this.#fields[field];
-    if (!Array.isArray(value)) throw badConfig(this.#place, `has no list "${field}"`);
+    const value = this.optionalList(field);
+    if (value === undefined) throw badConfig(this.#place, `has no list "${field}"`);
     return value;
+  }
+
+  optionalList(field: string): readonly unknown[] | undefined {
+    const value = this.#fields[field];
+    return Array.isArray(value) ? value : undefined;
   }
 }
 

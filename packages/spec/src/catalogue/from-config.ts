@@ -2,6 +2,8 @@ import { InvalidError } from "@drydock/kit";
 import { ConfigReader } from "./config-reader.ts";
 import { readDecoder, type Reading } from "./decoder-config.ts";
 import { storedFormats, type ModelFacts } from "./model-facts.ts";
+import { readMllama } from "./mllama-config.ts";
+import { readPaliGemma } from "./paligemma-config.ts";
 import { qwen25PixelBounds, qwen25Vision, qwen3PixelBounds, qwen3Vision } from "./qwen-vision.ts";
 import { nativeInternVl, readInternVl, readLlava, remoteInternVl } from "./tiled-config.ts";
 
@@ -14,7 +16,7 @@ export interface ModelFolderConfig {
 /**
  * Facts of a model that is not in the catalogue, from its own `config.json`.
  *
- * Accepts `model_type` qwen3_vl, qwen3_5, qwen2_5_vl (text keys nested or at the top level), internvl, internvl_chat and llava.
+ * Accepts `model_type` qwen3_vl, qwen3_5, qwen2_5_vl (text keys nested or at the top level), internvl, internvl_chat, llava, paligemma and mllama.
  * @param name    what plans and messages call the model
  * @param folder  parsed JSON; sizes are never derived from the name
  * @throws InvalidError `unknown_model_type` or `bad_model_config`, naming the field
@@ -86,6 +88,8 @@ const readers: Record<string, (config: ConfigReader, preprocessor: ConfigReader)
   internvl: (config, preprocessor) => readInternVl(config, preprocessor, nativeInternVl),
   internvl_chat: (config, preprocessor) => readInternVl(config, preprocessor, remoteInternVl),
   llava: readLlava,
+  paligemma: readPaliGemma,
+  mllama: readMllama,
 };
 
 function readQwen3(config: ConfigReader, preprocessor: ConfigReader, family: "qwen3-vl" | "qwen3.5"): Reading {

@@ -15,6 +15,8 @@ export type BoxConvention =
   | "json-resized-pixels"
   /** `<ref>…</ref><box>[[x1,y1,x2,y2]]</box>`, 0–1000 (InternVL). */
   | "internvl-ref-box"
+  /** `<loc0012><loc0000><loc0345><loc1023> phrase`: top, left, bottom, right in bins of 1/1024; ` ; ` between (PaliGemma). */
+  | "paligemma-loc"
   /** Not documented by the model's makers. */
   | "undocumented";
 
@@ -26,7 +28,15 @@ export interface ModelFacts {
   /** Catalogue name, lower case. */
   readonly name: string;
   readonly title: string;
-  readonly family: "qwen3-vl" | "qwen2.5-vl" | "qwen3.5" | "internvl3.5" | "nvila-lite" | "llava";
+  readonly family:
+    | "qwen3-vl"
+    | "qwen2.5-vl"
+    | "qwen3.5"
+    | "internvl3.5"
+    | "nvila-lite"
+    | "llava"
+    | "paligemma"
+    | "mllama";
   /** Repository on the Hugging Face hub; null for a model that Drydock ships. */
   readonly repository: string | null;
   readonly license: string;

@@ -72,10 +72,10 @@ export function decoderLinears(text: TextDecoder): DecoderLinear[] {
 /** Parameters of a model by part, computed from its architecture. */
 export function countParameters(architecture: Architecture): ParameterCounts {
   const { text, vision, bridge } = architecture;
-  const embeddings = text.vocabularySize * text.hiddenSize;
+  const head = text.vocabularySize * text.hiddenSize;
   const parts = {
-    embeddings,
-    head: text.tiedEmbeddings ? 0 : embeddings,
+    embeddings: head + (text.furtherEmbeddings ?? 0) * text.hiddenSize,
+    head: text.tiedEmbeddings ? 0 : head,
     decoderLinears: sum(decoderLinears(text).map((layer) => layer.inputSize * layer.outputSize * layer.count)),
     decoderOther: decoderOther(text),
     vision: vision === null ? 0 : visionParameters(vision),
@@ -103,7 +103,8 @@ function decoderOther(text: TextDecoder): number {
   const full = fullAttentionLayers(text);
   const biases = text.queryKeyValueBias ? full * (text.heads + 2 * text.keyValueHeads) * text.headSize : 0;
   const headNorms = text.queryKeyNorm ? full * 2 * text.headSize : 0;
-  const norms = (2 * text.layers + 1) * text.hiddenSize;
+  const looking = (text.crossAttentionLayers ?? 0) * (2 * text.headSize + 2);
+  const norms = (2 * text.layers + 1) * text.hiddenSize + looking;
   if (text.linearAttention === null) return biases + headNorms + norms;
   const delta = text.linearAttention;
   const channels = 2 * delta.keyHeads * delta.keyHeadSize + delta.valueHeads * delta.valueHeadSize;
@@ -116,7 +117,8 @@ function visionParameters(vision: VisionTower): number {
   const normWidth = vision.norm === "rms" ? hidden : 2 * hidden;
   const attention =
     4 * hidden * hidden +
-    (vision.queryKeyValueBias === false ? hidden : 4 * hidden) +
+    (vision.queryKeyValueBias === false ? 0 : 3 * hidden) +
+    (vision.outputBias === false ? 0 : hidden) +
     (vision.queryKeyNorm ? 2 * hidden : 0);
   const feedForward = vision.gatedMlp ? 3 * hidden * mlp + 2 * mlp + hidden : 2 * hidden * mlp + mlp + hidden;
   const block = attention + feedForward + 2 * normWidth + (vision.layerScale ? 2 * hidden : 0);
@@ -126,6 +128,7 @@ function visionParameters(vision: VisionTower): number {
     vision.layers * block +
     patch +
     positions +
+    (vision.otherParameters ?? 0) +
     (Number(vision.finalNorm) + Number(vision.firstNorm ?? false)) * normWidth
   );
 }

@@ -20,6 +20,17 @@ const classDefaults: Readonly<Record<string, Readonly<Record<string, unknown>>>>
     max_position_embeddings: 2048,
     rope_theta: 10_000,
   },
+  mllama_text_model: {
+    hidden_size: 4096,
+    intermediate_size: 14_336,
+    num_hidden_layers: 40,
+    num_attention_heads: 32,
+    num_key_value_heads: 8,
+    vocab_size: 128_256,
+    max_position_embeddings: 131_072,
+    rope_theta: 500_000,
+    cross_attention_layers: [3, 8, 13, 18, 23, 28, 33, 38],
+  },
   mistral: {
     hidden_size: 4096,
     intermediate_size: 14_336,
@@ -44,16 +55,18 @@ const classDefaults: Readonly<Record<string, Readonly<Record<string, unknown>>>>
 };
 
 /**
- * The `text_config` of a LLaVA model with what its file leaves out: those of LLaVA-1.5 name the model type and what differs
+ * A `text_config` with what its file leaves out: those of LLaVA-1.5 and PaliGemma name the model type and what differs
  * from the class, so that the sizes of the 7B models stand in no file. What is no object, or of another type, is answered as
  * it is.
  *
- * Source: `LlamaConfig`, `MistralConfig`, `Qwen2Config` of huggingface/transformers 5.23.
+ * @param usual  model type where the file names none
+ *
+ * Source: `LlamaConfig`, `MistralConfig`, `Qwen2Config`, `GemmaConfig`, `MllamaTextConfig` of huggingface/transformers 5.23.
  */
-export function withTextDefaults(text: unknown): unknown {
-  if (text === undefined) return withTextDefaults({});
+export function withTextDefaults(text: unknown, usual: keyof typeof classDefaults = "llama"): unknown {
+  if (text === undefined) return withTextDefaults({}, usual);
   if (typeof text !== "object" || text === null || Array.isArray(text)) return text;
-  const type = "model_type" in text ? text.model_type : "llama";
+  const type = "model_type" in text ? text.model_type : usual;
   const defaults = typeof type === "string" && Object.hasOwn(classDefaults, type) ? classDefaults[type] : {};
   const filled: Record<string, unknown> = { model_type: type, ...defaults, ...text };
   // As many key heads as query heads, whichever number the file has.

@@ -41,6 +41,10 @@ export function pictureCost(scheme: VisualTokenScheme, picture: PictureSize, lim
     };
   }
   refuseThin(picture);
+  if (scheme.kind === "cross-attention") {
+    const patches = scheme.rowsOfPicture;
+    return { placeholderTokens: 1, tokens: 1, patches, patchesPerSegment: patches };
+  }
   const maxTiles = maxTilesWithin(scheme.maxTiles, scheme.tileSize, limits.maxPixels);
   const tiles = tileCount(tileGrid(picture, scheme.tileSize, Math.min(scheme.minTiles, maxTiles), maxTiles));
   const placeholderTokens = tiles * scheme.tokensPerTile;

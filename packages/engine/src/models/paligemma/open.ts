@@ -31,7 +31,7 @@ export function openPaliGemma(configFile: unknown): Model {
     text,
     tile,
     imageTokenId,
-    boxConvention: "undocumented",
+    boxConvention: "paligemma-loc",
     turns: "continued",
     spareChatTemplate: paliGemmaTemplate,
     textTokens,

@@ -39,9 +39,7 @@ const GemmaFile = z.looseObject({
  * @throws InvalidError (`bad_model_config`) naming the key
  */
 export function readGemma(key: string, file: unknown, ties: boolean): PlainText {
-  const filled = withTextDefaults(
-    typeof file === "object" && file !== null ? { model_type: "gemma", ...file } : { model_type: "gemma" },
-  );
+  const filled = withTextDefaults(file, "gemma");
   const { [key]: text } = readConfigFile(z.object({ [key]: GemmaFile }), { [key]: filled });
   if (!text) throw badConfig(`${key} is missing`);
   const rope = text.rope_parameters ?? text.rope_scaling ?? {};
