@@ -8,6 +8,7 @@ import { join } from "node:path";
 import { afterAll, expect, test } from "vitest";
 
 const main = join(import.meta.dirname, "main.ts");
+const tinyBase = join(import.meta.dirname, "..", "..", "..", "models", "drydock-tiny-vl");
 const folder = mkdtempSync(join(tmpdir(), "drydock-cli-"));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
@@ -77,6 +78,13 @@ test.concurrent.each<[name: string, values: string[], code: number, sentence: st
     4,
     "there is no folder ./nowhere",
   ],
+  [
+    "an unknown quantization",
+    ["model", "quantize", "./nowhere", "--to", "int3"],
+    64,
+    'quantization "int3" is not known: use one of nf4, fp4, int4, int8',
+  ],
+  ["an unknown export", ["model", "export", "./nowhere", "--to", "gguf", "--out", "x"], 64, '--to "gguf" is not known'],
   [
     "a drawing that is no PNG",
     ["predict", "./x", "--image", "a.png", "--prompt", "?", "--draw", "a.gif"],
@@ -154,4 +162,19 @@ test("doctor names what it looked at", async () => {
     "port",
   ]);
   expect(fine).toContain("fine.yaml");
+});
+
+test("model quantize shows every layer's error and the comparison with the model as it was", async () => {
+  const data = join(folder, "rows.jsonl");
+  const turns = [
+    { role: "user", content: "What grows on trees?" },
+    { role: "assistant", content: "An apple." },
+  ];
+  writeFileSync(data, `${JSON.stringify({ messages: turns })}\n`);
+  const options = ["--to", "nf4", "--out", "tiny-nf4", "--data", data, "--task", "chat", "--max-new-tokens", "4"];
+  const { code, stdout } = await drydock("model", "quantize", tinyBase, ...options);
+  expect(code).toBe(0);
+  expect(stdout).toMatch(/model\.language_model\.layers\.3\.mlp\.down_proj +\d\.\d\d % +128\.0 KiB +18\.\d KiB/);
+  expect(stdout).toMatch(/^perplexity: +\d+\.\d{4} → \d+\.\d{4} \([+-]\d+\.\d\d %\)$/m);
+  expect(stdout).toMatch(/^folder: .*tiny-nf4, the report in quantization\.json$/m);
 });
