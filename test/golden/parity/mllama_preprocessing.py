@@ -6,7 +6,11 @@ import json
 import preprocessing_reference as reference
 from preprocessing_reference import Conversation, Processing, image, text, turn
 from transformers import MllamaProcessor, PreTrainedTokenizerFast
-from transformers.models.mllama.image_processing_pil_mllama import MllamaImageProcessorPil, get_optimal_tiled_canvas
+from transformers.models.mllama.image_processing_pil_mllama import (
+    MllamaImageProcessorPil,
+    get_image_size_fit_to_canvas,
+    get_optimal_tiled_canvas,
+)
 
 TEMPLATE = """{{- bos_token }}
 {%- if not date_string is defined %}
@@ -103,6 +107,19 @@ CONVERSATIONS = [
 ]
 
 
+def canvases() -> list[list[int]]:
+    """Width and height of pictures, columns and rows of their tiles, width and height in them."""
+    sizes = [(width, height) for width in (1, 5, 15, 16, 17, 31, 33, 48, 64, 65, 100, 333) for height in (1, 7, 16, 30, 32, 47, 64, 90, 200)]
+    made = []
+    for width, height in sizes:
+        if max(width, height) > 200 * min(width, height):
+            continue
+        canvas_height, canvas_width = map(int, get_optimal_tiled_canvas(height, width, SETTINGS["max_image_tiles"], TILE))
+        fitted_height, fitted_width = map(int, get_image_size_fit_to_canvas(height, width, canvas_height, canvas_width, TILE))
+        made.append([width, height, canvas_width // TILE, canvas_height // TILE, fitted_width, fitted_height])
+    return made
+
+
 def main() -> None:
     folder = reference.fresh_folder("mllama")
     reference.noise(120, 18, 1).save(folder / "strip.png")
@@ -117,6 +134,7 @@ def main() -> None:
     write("tokenizer_config.json", {"bos_token": "<|begin_of_text|>", "eos_token": "<|eot_id|>", "clean_up_tokenization_spaces": False})
     write("preprocessor_config.json", {"image_processor_type": "MllamaImageProcessor", **SETTINGS})
     (folder / "model" / "chat_template.jinja").write_text(TEMPLATE)
+    (folder / "canvases.json").write_text(json.dumps(canvases()) + "\n")
 
     fast = PreTrainedTokenizerFast(
         tokenizer_file=str(folder / "model" / "tokenizer.json"), bos_token="<|begin_of_text|>", eos_token="<|eot_id|>",

@@ -168,3 +168,30 @@ test("a header of two newlines is not part of the answer, and other turns are to
   const { labels } = new ConversationEncoder(tokenizer, model).encode("row", conversation, [], { forAnswer: false });
   expect(tokenizer.decodeWithSpecials(labels.filter((label) => label >= 0))).toBe("no<|end|>a dog <|end|>");
 });
+
+test("a system message beside a picture stands before the question where the template would refuse it", async () => {
+  const refusing =
+    "{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('no system message') }}{% endif %}{{ '[' + m.role + ']' }}{% if m.content is string %}{{ m.content }}{% else %}{% for p in m.content %}{{ '<image>' if p.type == 'image' else p.text }}{% endfor %}{% endif %}{% endfor %}";
+  await writeFile(join(directory, "tokenizer_config.json"), JSON.stringify({ eos_token: "</s>" }));
+  const tokenizer = await TextTokenizer.load(directory, { chatTemplate: refusing });
+  const imageTokenId = tokenizer.idOf("<image>");
+  const encoder = new ConversationEncoder(tokenizer, {
+    imageTokenId,
+    contextWindow: 500,
+    turns: "rendered",
+    placeholders: () => [imageTokenId],
+    refusesSystemBesidePictures: true,
+  });
+  const image = {
+    patches: new Float32Array(0),
+    grid: { time: 1, height: 1, width: 1 },
+    tokens: 1,
+    resized: { width: 1, height: 1 },
+  };
+  const asked = turn("user", "<image>Find it.");
+  const { inputIds } = encoder.encode("row", [turn("system", "You look."), asked], [image], { forAnswer: true });
+  expect(tokenizer.decodeWithSpecials(inputIds)).toBe("[user]<image>You look.\n\nFind it.");
+  expect(() =>
+    encoder.encode("row", [turn("system", "You look."), turn("user", "Find it.")], [], { forAnswer: true }),
+  ).toThrow(/the chat template refuses this conversation: no system message/);
+});

@@ -18,7 +18,10 @@ export interface EncodedRow {
 }
 
 /** What the encoder asks of a model. */
-export type EncodedModel = Pick<Model, "imageTokenId" | "contextWindow" | "turns" | "placeholders">;
+export type EncodedModel = Pick<
+  Model,
+  "imageTokenId" | "contextWindow" | "turns" | "placeholders" | "refusesSystemBesidePictures"
+>;
 
 /** Turns conversations into token ids and labels with a model's own template. */
 export class ConversationEncoder {
@@ -58,7 +61,11 @@ export class ConversationEncoder {
         "image_count_mismatch",
         `${name}: the conversation has ${marks} picture marks but ${images.length} pictures; write one <image> for each picture`,
       );
-    const written = this.#turns.write(name, messages, options.forAnswer);
+    const written = this.#turns.write(
+      name,
+      this.#model.refusesSystemBesidePictures && images.length > 0 ? withSystemInQuestion(messages) : messages,
+      options.forAnswer,
+    );
     const { inputIds, imagePositions, places } = this.#tokens(name, written, images);
     this.#refuseOverlong(name, inputIds.length, options.reserve ?? 0, images);
     const labels = inputIds.map(() => -100);
@@ -148,4 +155,21 @@ export class ConversationEncoder {
         `${name}: the chat template wrote ${answers.length} answers for ${expected} assistant messages; only templates whose answers ${this.#turns.form} can be trained`,
       );
   }
+}
+
+/** A conversation whose system message stands before the text of its first question. */
+function withSystemInQuestion(messages: readonly ChatMessage[]): readonly ChatMessage[] {
+  const system = messages.flatMap(({ role, content }) => (role === "system" ? content : []));
+  const text = system.map((part) => (part.type === "text" ? part.text : "")).join("");
+  const turns = messages.filter(({ role }) => role !== "system");
+  const first = turns.findIndex(({ role }) => role === "user");
+  if (text === "" || first < 0) return turns;
+  return turns.map((turn, index) => {
+    if (index !== first) return turn;
+    const at = turn.content.findIndex(({ type }) => type === "text");
+    const question = turn.content[at];
+    return question?.type === "text"
+      ? { ...turn, content: turn.content.with(at, { type: "text", text: `${text}\n\n${question.text}` }) }
+      : { ...turn, content: [...turn.content, { type: "text", text }] };
+  });
 }

@@ -58,6 +58,8 @@ export interface Model {
   readonly chatTemplate?: string;
   /** Jinja source of the chat template, for families whose folders may hold none. */
   readonly spareChatTemplate?: string;
+  /** Whether its template refuses system messages beside pictures: their text then stands before that of the first question. */
+  readonly refusesSystemBesidePictures?: boolean;
   /** Special tokens that stand for text: conversations may hold them, and answers keep them. */
   readonly textTokens?: readonly string[];
   /** Which part of the stored tensor a weight is, where files hold several weights in one; absent or null = all of it. */

@@ -34,6 +34,7 @@ export function openMllama(configFile: unknown): Model {
     cache: mllamaSlots(config),
     stepSeesImages: true,
     turns: llama3Turns,
+    refusesSystemBesidePictures: true,
     forward: (options) => forwardGraph(config, options),
     feeds: (batch) => ({
       ...textFeeds(rotary, batch),
