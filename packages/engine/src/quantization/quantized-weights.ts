@@ -1,6 +1,9 @@
 import { InvalidError, messageOf } from "@drydock/kit";
 import { z } from "zod";
+import { reachedFrom } from "../graph/gradient.ts";
 import type { WeightLocation } from "../graph/onnx.ts";
+import type { Node } from "../graph/ops.ts";
+import { topologicalOrder } from "../graph/topological-order.ts";
 import { wholeForward, type Model } from "../models/model.ts";
 import { decoderPath } from "../models/parts/text-decoder.ts";
 import type { LinearSizes, QuantizedLinear } from "../models/variables.ts";
@@ -85,10 +88,22 @@ export function quantizedNames(model: Model, name: string): readonly [string, ..
   return [first, ...others];
 }
 
-/** The linear layers that are quantized where nothing else is said: those of the decoder, the head left out. */
+/**
+ * The linear layers that are quantized where nothing else is said: those of the decoder, by name or because they work on
+ * tokens; image tower, bridge and head are left out.
+ *
+ * @throws InvalidError `nothing_to_quantize` when there is none
+ */
 export function decoderLinears(model: Model): ReadonlyMap<string, LinearSizes> {
-  const { linears } = wholeForward(model).variables;
-  return new Map([...linears].filter(([path]) => path.startsWith(decoderPath)));
+  const { linears, linearInputs } = wholeForward(model).variables;
+  const order = topologicalOrder([...linearInputs.values()]);
+  const tokens = order.filter(({ op, attributes }) => op === "Input" && attributes["name"] === "ids");
+  const reached = reachedFrom(tokens, order);
+  const chosen = [...linears].filter(
+    ([path]) => path.startsWith(decoderPath) || reached.has(linearInputs.get(path) as Node),
+  );
+  if (chosen.length > 0) return new Map(chosen);
+  throw new InvalidError("nothing_to_quantize", `the decoder of a ${model.type} has no linear layer that is quantized`);
 }
 
 /**
