@@ -19,6 +19,7 @@ export * from "./catalogue/catalogue.ts";
 export * from "./catalogue/drydock-tiny-vl.ts";
 export * from "./catalogue/from-config.ts";
 export * from "./catalogue/model-facts.ts";
+export { nvilaLoraRefusal } from "./catalogue/nvila-lite-2b.ts";
 export * from "./catalogue/parameters.ts";
 export { withTextDefaults } from "./catalogue/text-defaults.ts";
 export * from "./tokens/smart-resize.ts";

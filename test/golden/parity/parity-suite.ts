@@ -192,7 +192,9 @@ export function describeParity(
     });
 
     test("the folder holds what its script makes", () => {
-      const files = ["model/config.json", "model/model.safetensors", "gradients.safetensors"];
+      const hasParts = existsSync(join(directory, "model/llm"));
+      const weights = hasParts ? "model/llm/model.safetensors" : "model/model.safetensors";
+      const files = ["model/config.json", weights, "gradients.safetensors"];
       for (const file of [...files, ...(hasAdapters ? ["adapter/adapter_model.safetensors"] : [])])
         expect(existsSync(join(directory, file)), file).toBe(true);
     });

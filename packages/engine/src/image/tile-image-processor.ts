@@ -36,11 +36,20 @@ const TileFile = z.looseObject({
 
 const RemoteFile = z.looseObject(normalisationKeys(Normalisation.imageNet));
 
+/** NVILA's tiles are cut before SigLIP's processor sees them, one by one. */
+const SiglipFile = z.looseObject({
+  ...fixedSteps,
+  ...normalisationKeys(Normalisation.half),
+  size: z.looseObject({ height: z.number(), width: z.number() }),
+});
+const files = { "got-ocr2": TileFile, siglip: SiglipFile } as const;
+
 /**
- * InternVL's tiles: of all grids within bounds the one whose shape is nearest the picture's, the picture resized to it
+ * InternVL's and NVILA's tiles: of all grids within bounds the one whose shape is nearest the picture's, the picture resized to it
  * whatever its own shape, cut row by row, and a small copy of the whole behind the tiles when there are several.
  *
- * Source: `image_processing_pil_got_ocr2.py` of huggingface/transformers 5.23, with tiling on as `InternVLProcessor` has it.
+ * Source: `image_processing_pil_got_ocr2.py` of huggingface/transformers 5.23, with tiling on as `InternVLProcessor` has it;
+ * `dynamic_preprocess` of `mm_utils.py`, NVlabs/VILA.
  */
 export class TileImageProcessor implements ImageProcessor {
   readonly #settings: TileSettings;
@@ -48,16 +57,18 @@ export class TileImageProcessor implements ImageProcessor {
   readonly #patches: TilePatches;
 
   /**
-   * @param file    what `preprocessor_config.json` holds: of a `GotOcr2ImageProcessor`, or of the form with code of its own,
-   *                where it says how pixels are normalised alone
+   * @param file    what `preprocessor_config.json` holds: of a `GotOcr2ImageProcessor`, of the form with code of its own,
+   *                where it says how pixels are normalised alone, or of a `SiglipImageProcessor`, whose tiles NVILA rounds to
+   *                half precision
    * @param bounds  `maxPixels` limits the number of tiles; `minPixels` has no meaning here
    * @throws InvalidError naming the field that is wrong
    */
-  constructor(file: unknown, settings: TileSettings, bounds: PixelBounds, form: "got-ocr2" | "remote") {
-    const own = form === "got-ocr2" ? readPreprocessorFile(TileFile, file) : null;
+  constructor(file: unknown, settings: TileSettings, bounds: PixelBounds, form: "got-ocr2" | "remote" | "siglip") {
+    const own: z.output<typeof TileFile> | null =
+      form === "remote" ? null : readPreprocessorFile<z.ZodType<z.output<typeof TileFile>>>(files[form], file);
     const { image_mean: mean, image_std: deviation } = own ?? readPreprocessorFile(RemoteFile, file);
     this.#settings = settings;
-    this.#patches = new TilePatches({ ...settings, mean, deviation });
+    this.#patches = new TilePatches({ ...settings, mean, deviation, isHalfPrecision: form === "siglip" });
     const { tileSize } = this.#patches;
     if (own?.size && (own.size.height !== tileSize || own.size.width !== tileSize))
       throw badPreprocessor(

@@ -49,7 +49,12 @@ export interface TilePatchSettings {
   readonly places: readonly number[];
   readonly mean: readonly [number, number, number];
   readonly deviation: readonly [number, number, number];
+  /** Whether values are rounded to float16; false unless given. */
+  readonly isHalfPrecision?: boolean;
 }
+
+/** Of the engine's mathematics; the compiler's library does not know it yet. */
+const { f16round } = Math as unknown as { readonly f16round: (value: number) => number };
 
 /** Cuts square tiles into normalised patches, each laid out (channel, y, x). */
 export class TilePatches {
@@ -59,8 +64,11 @@ export class TilePatches {
 
   constructor(settings: TilePatchSettings) {
     this.#settings = settings;
+    const rounded = settings.isHalfPrecision === true ? f16round : Math.fround;
     this.#normalised = settings.mean.map((centre, channel) =>
-      Float32Array.from({ length: 256 }, (_, byte) => (byte / 255 - centre) / (settings.deviation[channel] as number)),
+      Float32Array.from({ length: 256 }, (_, byte) =>
+        rounded(Math.fround((byte / 255 - centre) / (settings.deviation[channel] as number))),
+      ),
     );
   }
 

@@ -3,6 +3,7 @@ import { openInternVl, openInternVlChat } from "./internvl/open.ts";
 import { openLlava } from "./llava/open.ts";
 import { openMllama } from "./mllama/open.ts";
 import type { FolderFacts, Model } from "./model.ts";
+import { openNvilaLite, openNvilaParts } from "./nvila/open.ts";
 import { openPaliGemma } from "./paligemma/open.ts";
 import { openQwen25Vl } from "./qwen2-5-vl/open.ts";
 import { openQwen35 } from "./qwen3-5/open.ts";
@@ -13,11 +14,14 @@ const families: Readonly<Record<string, (configFile: unknown, folder: FolderFact
   internvl: openInternVl,
   internvl_chat: openInternVlChat,
   llava: openLlava,
+  llava_llama: openNvilaParts,
   mllama: openMllama,
+  nvila_lite: openNvilaLite,
   paligemma: openPaliGemma,
   qwen2_5_vl: openQwen25Vl,
   qwen3_5: openQwen35,
   qwen3_vl: openQwen3Vl,
+  vila: openNvilaParts,
 };
 
 const noFolder: FolderFacts = { tokenId: () => undefined };

@@ -3,6 +3,7 @@ import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { InvalidError, messageOf } from "@drydock/kit";
 import type { ImageProcessor, PixelBounds } from "../image/image-processor.ts";
+import { preprocessorHome } from "../weights/folder-parts.ts";
 import type { Model } from "./model.ts";
 
 /**
@@ -15,7 +16,7 @@ export async function loadImageProcessor(
   directory: string,
   bounds: PixelBounds = {},
 ): Promise<ImageProcessor> {
-  const own = join(directory, "preprocessor_config.json");
+  const own = join(preprocessorHome(directory), "preprocessor_config.json");
   const joint = join(directory, "processor_config.json");
   if (!existsSync(own) && existsSync(joint)) {
     const file = await readJson(joint);

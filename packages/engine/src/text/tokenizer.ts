@@ -3,6 +3,7 @@ import { join } from "node:path";
 import { InvalidError, messageOf } from "@drydock/kit";
 import { Tokenizer } from "@huggingface/tokenizers";
 import { z } from "zod";
+import { tokenizerHome } from "../weights/folder-parts.ts";
 
 const Template = z.union([z.string(), z.array(z.object({ name: z.string(), template: z.string() }))]);
 const SpecialToken = z.union([z.string(), z.looseObject({ content: z.string() }).transform(({ content }) => content)]);
@@ -53,7 +54,8 @@ export class TextTokenizer {
    *
    * @throws InvalidError naming the file that is missing or wrong
    */
-  static async load(directory: string, settings: TokenizerSettings = {}): Promise<TextTokenizer> {
+  static async load(modelDirectory: string, settings: TokenizerSettings = {}): Promise<TextTokenizer> {
+    const directory = tokenizerHome(modelDirectory);
     const path = join(directory, "tokenizer.json");
     const tokenizer = withTextTokens(await readJson(path), settings.textTokens ?? []);
     const config = await readShape(join(directory, "tokenizer_config.json"), TokenizerConfig);

@@ -13,8 +13,8 @@ import type { LoraPlacement } from "../models/variables.ts";
 import { sharedFloats, toShared } from "../runtime/shared-floats.ts";
 import { refuseNotFinite } from "../weights/check-weights.ts";
 import { copyConfig } from "../weights/copy-config.ts";
+import { isWeightsOfPart, writeByParts } from "../weights/folder-parts.ts";
 import { openModelFolder, readWeights, type ModelFolder } from "../weights/model-folder.ts";
-import { writeSafetensors } from "../weights/safetensors.ts";
 import { wholeModel } from "../weights/stored-tensors.ts";
 import { isDecayed, ThreadedAdamW, type AdamWSettings } from "./adamw.ts";
 import { dropoutMask } from "./dropout.ts";
@@ -311,13 +311,14 @@ export class EngineTrainer {
     const tensors = [...this.#tensors.values()].map(({ name, shape, values }) => ({ name, shape, data: values }));
     if (this.#options.mode === "lora")
       return await writeAdapter(directory, this.#options.lora, basename(this.folder.directory), tensors);
-    await writeSafetensors(join(directory, "model.safetensors"), await wholeModel(this.folder, tensors));
     // Stored as float32 now, whatever the base said.
     await copyConfig(this.folder.directory, directory, { dtype: "float32" });
     for (const file of await readdir(this.folder.directory)) {
       if (/safetensors|^config\.json$|^drydock\.json$/.test(file)) continue;
-      await cp(join(this.folder.directory, file), join(directory, file), { recursive: true });
+      const source = join(this.folder.directory, file);
+      await cp(source, join(directory, file), { recursive: true, filter: (path) => !isWeightsOfPart(source, path) });
     }
+    await writeByParts(directory, await wholeModel(this.folder, tensors));
   }
 
   async close(): Promise<void> {

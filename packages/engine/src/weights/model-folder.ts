@@ -16,6 +16,7 @@ import {
 } from "../quantization/quantized-weights.ts";
 import { checkWeights } from "./check-weights.ts";
 import { findTensor } from "./find-tensor.ts";
+import { partsIn, tokenizerHome, withPartConfigs } from "./folder-parts.ts";
 import { readFloatEntries } from "./read-floats.ts";
 import { readSafetensorsHeader, type SafetensorsHeader, type TensorEntry } from "./safetensors.ts";
 
@@ -39,10 +40,9 @@ const IndexFile = z.object({ weight_map: z.record(z.string(), z.string()) });
 
 /** @throws InvalidError when the folder is no usable model: says which file or tensor is missing or wrong */
 export async function openModelFolder(directory: string, { quantize }: OpenFolderOptions = {}): Promise<ModelFolder> {
-  const configFile = await readJson(directory, "config.json");
+  const configFile = await withPartConfigs(directory, await readJson(directory, "config.json"));
   const model = openModel(configFile, { tokenId: (token) => specialTokenId(directory, token) });
-  const names = await weightFiles(directory);
-  const headers = await Promise.all(names.map(async (file) => await readSafetensorsHeader(join(directory, file))));
+  const headers = await readHeaders(directory);
   const files = { directory, model, configFile, headers };
   const stored = await storedQuantization(files);
   const isAsAsked = [...(stored?.layers.values() ?? [])].every(({ layout }) => layout.format === quantize?.format);
@@ -84,10 +84,33 @@ const TokenizerFile = z.looseObject({
 
 /** Reads the tokenizer only when a family asks: those files are large. */
 function specialTokenId(directory: string, token: string): number | undefined {
-  const path = join(directory, "tokenizer.json");
+  const path = join(tokenizerHome(directory), "tokenizer.json");
   if (!existsSync(path)) return undefined;
   const { added_tokens: tokens } = TokenizerFile.parse(JSON.parse(readFileSync(path, "utf8")));
   return tokens.find(({ content }) => content === token)?.id;
+}
+
+/** The headers of all weight files; tensors of a part's files have the part's name before their own. */
+async function readHeaders(directory: string): Promise<SafetensorsHeader[]> {
+  const parts = partsIn(directory);
+  if (parts.length === 0) {
+    const names = await weightFiles(directory);
+    return await Promise.all(names.map(async (file) => await readSafetensorsHeader(join(directory, file))));
+  }
+  const headers = parts.map(async (part) => {
+    const names = await weightFiles(join(directory, part));
+    return await Promise.all(
+      names.map(async (file) => withPrefix(`${part}.`, await readSafetensorsHeader(join(directory, part, file)))),
+    );
+  });
+  return (await Promise.all(headers)).flat();
+}
+
+function withPrefix(prefix: string, header: SafetensorsHeader): SafetensorsHeader {
+  const renamed = [...header.tensors].map(
+    ([name, entry]) => [prefix + name, { ...entry, name: prefix + name }] as const,
+  );
+  return { ...header, tensors: new Map(renamed) };
 }
 
 async function weightFiles(directory: string): Promise<string[]> {

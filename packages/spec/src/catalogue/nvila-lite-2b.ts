@@ -1,5 +1,9 @@
 import type { ModelFacts } from "./model-facts.ts";
 
+/** Why NVILA-Lite is trained in full mode only: plans and the engine give the same reason. */
+export const nvilaLoraRefusal =
+  "its checkpoint is three separate folders (llm, vision_tower, mm_projector) that no adapter format addresses as one model, and its makers train tower, projector and decoder together";
+
 /** NVILA-Lite-2B: SigLIP tower on 448-pixel tiles, 3×3 down-sampling to 121 tokens a tile, Qwen2-1.5B decoder. */
 export const nvilaLite2b: ModelFacts = {
   name: "nvila-lite-2b",
@@ -9,8 +13,7 @@ export const nvilaLite2b: ModelFacts = {
   license: "CC-BY-NC-4.0 (weights, no commercial use)",
   contextWindow: 4096,
   modes: ["full"],
-  modeRefusal:
-    "its checkpoint is three separate folders (llm, vision_tower, mm_projector) that no adapter format addresses as one model, and its makers train tower, projector and decoder together",
+  modeRefusal: nvilaLoraRefusal,
   boxConvention: "undocumented",
   architecture: {
     text: {

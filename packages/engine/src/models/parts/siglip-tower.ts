@@ -41,15 +41,14 @@ export const SiglipFile = z.looseObject({
   hidden_act: z.string().default("gelu_pytorch_tanh"),
 });
 
-/** @throws InvalidError (`bad_model_config`) naming the key of `vision_config` */
-export function readSiglip(file: z.output<typeof SiglipFile>): SiglipConfig {
+/** @param key  where the tower's part stands. @throws InvalidError (`bad_model_config`) naming the key of it */
+export function readSiglip(file: z.output<typeof SiglipFile>, key = "vision_config"): SiglipConfig {
   // The convolution takes whole patches and leaves what is over.
   const side = Math.floor(file.image_size / file.patch_size);
-  if (side < 1)
-    throw badConfig(`vision_config.image_size ${file.image_size} is less than patch_size ${file.patch_size}`);
+  if (side < 1) throw badConfig(`${key}.image_size ${file.image_size} is less than patch_size ${file.patch_size}`);
   if (file.hidden_size % file.num_attention_heads !== 0)
     throw badConfig(
-      `vision_config.hidden_size ${file.hidden_size} does not divide by num_attention_heads ${file.num_attention_heads}`,
+      `${key}.hidden_size ${file.hidden_size} does not divide by num_attention_heads ${file.num_attention_heads}`,
     );
   return {
     depth: file.num_hidden_layers,
@@ -61,7 +60,7 @@ export function readSiglip(file: z.output<typeof SiglipFile>): SiglipConfig {
     side,
     imageSize: file.image_size,
     epsilon: file.layer_norm_eps,
-    activation: activationOf(file.hidden_act, "vision_config.hidden_act"),
+    activation: activationOf(file.hidden_act, `${key}.hidden_act`),
   };
 }
 
@@ -76,6 +75,17 @@ export function siglipTower(
   path: string,
   patches: Node,
 ): { readonly features: Node; readonly blocks: readonly Node[] } {
+  const { last, blocks } = siglipBlocks(variables, config, path, patches);
+  return { features: variables.layerNorm(`${path}.post_layernorm`, last, config.epsilon), blocks };
+}
+
+/** The blocks alone: what `depth` of them give, with no norm behind them. */
+export function siglipBlocks(
+  variables: Variables,
+  config: SiglipConfig,
+  path: string,
+  patches: Node,
+): { readonly last: Node; readonly blocks: readonly Node[] } {
   const { graph } = variables;
   const { hiddenSize: width, channels, patchSize, side } = config;
   const weight = variables.weight(`${path}.embeddings.patch_embedding.weight`, [width, channels, patchSize, patchSize]);
@@ -84,14 +94,14 @@ export function siglipTower(
     c: variables.weight(`${path}.embeddings.patch_embedding.bias`, [width]),
   });
   const positions = variables.weight(`${path}.embeddings.position_embedding.weight`, [side ** 2, width]);
-  let x = withTilePositions(variables, embedded, positions);
+  let last = withTilePositions(variables, embedded, positions);
   const blocks: Node[] = [];
   const settings = { ...config, rowsPerTile: side ** 2 };
   for (let index = 0; index < config.depth; index++) {
-    x = graph.within(`vision_tower.${index}`, () =>
-      encoderBlock(variables, settings, `${path}.encoder.layers.${index}`, x),
+    last = graph.within(`vision_tower.${index}`, () =>
+      encoderBlock(variables, settings, `${path}.encoder.layers.${index}`, last),
     );
-    blocks.push(x);
+    blocks.push(last);
   }
-  return { features: variables.layerNorm(`${path}.post_layernorm`, x, config.epsilon), blocks };
+  return { last, blocks };
 }
