@@ -23,7 +23,7 @@ function recurrent({ mixed, decay, strength }: Signals, tokens: number): { outpu
     return values.map((value) => value / root);
   };
   const state = Array.from({ length: valueHeads }, () =>
-    Array.from({ length: keySize }, () => new Array<number>(valueSize).fill(0)),
+    Array.from({ length: keySize }, () => Array.from({ length: valueSize }, () => 0)),
   );
   const output: number[] = [];
   for (let token = 0; token < tokens; token++) {
