@@ -1,4 +1,6 @@
-export { placeLora, readAdapter, type LoraOptions } from "./adapters/lora.ts";
+export type { LoraOptions } from "./adapters/lora-options.ts";
+export { readAdapter } from "./adapters/peft-files.ts";
+export { placeLora } from "./adapters/place-lora.ts";
 export { BatchStream } from "./batch/batch-stream.ts";
 export { collate } from "./batch/collate.ts";
 export { ConversationEncoder, type EncodedRow } from "./batch/conversation-encoder.ts";

@@ -69,10 +69,15 @@ export class GraphBuilder {
   }
 
   unary(
-    op: "Neg" | "Exp" | "Sigmoid" | "Tanh" | "Softplus" | "Erf" | "Silu" | "QuickGelu" | "Gelu" | "GeluTanh",
+    op: "Neg" | "Exp" | "Sigmoid" | "Tanh" | "Softplus" | "Rsqrt" | "Erf" | "Silu" | "QuickGelu" | "Gelu" | "GeluTanh",
     x: Node,
   ): Node {
     return this.#node(op, [x], {}, x.shape, x.dtype);
+  }
+
+  /** The value of `x`, of which no gradient is taken. */
+  detach(x: Node): Node {
+    return this.#node("Detach", [x], {}, x.shape, x.dtype);
   }
 
   /**

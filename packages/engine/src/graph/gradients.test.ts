@@ -43,6 +43,7 @@ const cases: Readonly<Record<string, GradientCase>> = {
   Sigmoid: { shapes: [[5]], build: (g, [a]) => g.unary("Sigmoid", a!) },
   Tanh: { shapes: [[5]], build: (g, [a]) => g.unary("Tanh", a!) },
   Erf: { shapes: [[5]], build: (g, [a]) => g.unary("Erf", a!) },
+  Rsqrt: { shapes: [[5]], build: (g, [a]) => g.unary("Rsqrt", g.add(g.mul(a!, a!), g.scalar(0.5))) },
   Softplus: { shapes: [[7]], build: (g, [a]) => g.unary("Softplus", a!) },
   "Split into parts of different sizes, one of them unused": {
     shapes: [[2, 6]],
@@ -252,7 +253,7 @@ test("every op that can be differentiated has a case", () => {
     const y = build(graph, inputs, (name) => graph.input(name, integers[name]?.shape ?? [], "int64"));
     for (const { op } of topologicalOrder([y])) covered.add(op);
   }
-  const leaves = ["Input", "Parameter", "Weight", "Dequantize", "Constant", "Fill", "Output"];
+  const leaves = ["Input", "Parameter", "Weight", "Dequantize", "Constant", "Fill", "Output", "Detach"];
   expect(Object.keys(ops).filter((op) => !covered.has(op) && !leaves.includes(op))).toEqual([]);
   expect(Object.keys(gradients).sort()).toEqual(Object.keys(ops).sort());
 });

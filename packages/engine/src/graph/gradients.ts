@@ -68,6 +68,8 @@ export const gradients: { readonly [O in Op]: GradientRule } = {
   Exp: (g, dy, y) => [g.mul(dy, y)],
   Sigmoid: (g, dy, y) => [g.mul(dy, g.mul(y, g.sub(g.scalar(1), y)))],
   Tanh: (g, dy, y) => [g.mul(dy, g.sub(g.scalar(1), g.mul(y, y)))],
+  Rsqrt: (g, dy, y) => [g.mul(dy, g.mul(g.mul(y, g.mul(y, y)), g.scalar(-0.5)))],
+  Detach: none,
   Softplus: (g, dy, y) => [g.mul(dy, g.unary("Sigmoid", inputsOf(y)[0]))],
   // 2/√π · e^(−x²)
   Erf: (g, dy, y) => {

@@ -478,6 +478,12 @@ const encodings: { readonly [O in Op]: Encoding } = {
   Sigmoid: same("Sigmoid"),
   Tanh: same("Tanh"),
   Softplus: same("Softplus"),
+  Rsqrt: (node, encoder, [x]) => {
+    const root = `${encoder.name(node)}:root`;
+    encoder.plain({ type: "Sqrt", inputs: [x as string], outputs: [root] });
+    encoder.plain({ type: "Reciprocal", inputs: [root], outputs: [encoder.name(node)] });
+  },
+  Detach: same("Identity"),
   Erf: same("Erf"),
   Silu: same("QuickGelu", { domain: "com.microsoft", floats: { alpha: 1 } }),
   QuickGelu: same("QuickGelu", { domain: "com.microsoft", floats: { alpha: quickGeluAlpha } }),

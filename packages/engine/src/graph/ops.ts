@@ -23,6 +23,8 @@ export const ops = {
   Sigmoid: { outputs: 1 },
   Tanh: { outputs: 1 },
   Softplus: { outputs: 1 },
+  Rsqrt: { outputs: 1 }, // ours: 1/√x
+  Detach: { outputs: 1 }, // ours: Identity that lets no gradient through
   Erf: { outputs: 1 },
   Silu: { outputs: 1 }, // ours: QuickGelu with alpha 1
   QuickGelu: { outputs: 1 }, // alpha 1.702

@@ -11,14 +11,22 @@ export interface LinearSizes {
 }
 
 /** LoRA on one linear layer: `y += scale · dropout(x)·Aᵀ·Bᵀ`. */
-export interface LoraPlacement {
+export interface ModuleAdapter {
   readonly rank: number;
-  /** alpha / rank. */
+  /** alpha / rank, or alpha / √rank. */
   readonly scale: number;
+}
+
+/** Which layers carry adapters, and what is trained beside them. */
+export interface LoraPlacement {
   /** With dropout a mask input is made for each adapted layer. */
   readonly dropout: number;
-  /** Module paths (`model.language_model.layers.0.self_attn.q_proj`) that carry an adapter. */
-  readonly modules: ReadonlySet<string>;
+  /** By module path (`model.language_model.layers.0.self_attn.q_proj`). */
+  readonly modules: ReadonlyMap<string, ModuleAdapter>;
+  /** Whether the lengths of the rows of adapted weights are trained on their own (DoRA). */
+  readonly usesDora: boolean;
+  /** Weights that are trained whole: modules to save, and biases. */
+  readonly whole: ReadonlySet<string>;
 }
 
 /** A linear layer whose weight is stored in few bits. */
@@ -104,7 +112,7 @@ export class Variables {
 
   weight(name: string, shape: Shape): Node {
     this.#shapes.set(name, shape);
-    if (!this.#isTrained(name)) return this.graph.weight(name, shape);
+    if (!this.#isTrained(name) && !this.#lora?.whole.has(name)) return this.graph.weight(name, shape);
     const parameter = this.graph.parameter(name, shape);
     this.#trained.set(name, parameter);
     return parameter;
@@ -126,7 +134,10 @@ export class Variables {
       const y = weight
         ? this.graph.gemm(x, weight, { transB: true, ...(c ? { c } : {}) })
         : this.#quantizedGemm(path, x, quantized as QuantizedLinear, c);
-      return this.#lora?.modules.has(path) ? this.#adapted(path, x, y, sizes, this.#lora) : y;
+      const adapter = this.#lora?.modules.get(path);
+      if (!this.#lora || !adapter) return y;
+      if (!this.#lora.usesDora) return this.#adapted(path, x, y, sizes, adapter);
+      return this.#decomposed(path, x, y, weight as Node, sizes, adapter);
     });
   }
 
@@ -154,17 +165,41 @@ export class Variables {
     return c ? this.graph.add(y, c) : y;
   }
 
-  #adapted(path: string, x: Node, y: Node, sizes: LinearSizes, lora: LoraPlacement): Node {
-    const a = this.#adapterParameter(`${path}.lora_A.weight`, [lora.rank, sizes.in]);
-    const b = this.#adapterParameter(`${path}.lora_B.weight`, [sizes.out, lora.rank]);
-    let dropped = x;
-    if (lora.dropout > 0) {
-      const mask = this.graph.input(`dropout:${path}`, x.shape);
-      this.#dropoutMasks.set(path, mask);
-      dropped = this.graph.mul(x, mask);
-    }
-    const z = this.graph.gemm(dropped, a, { transB: true, alpha: lora.scale });
+  #adapted(path: string, x: Node, y: Node, sizes: LinearSizes, { rank, scale }: ModuleAdapter): Node {
+    const { a, b } = this.#matrices(path, sizes, rank);
+    const z = this.graph.gemm(this.#dropped(path, x), a, { transB: true, alpha: scale });
     return this.graph.gemm(z, b, { transB: true, c: y });
+  }
+
+  /**
+   * DoRA: rows of W + s·B·A keep their direction and get the trained lengths m. With n the lengths that they have, of which no
+   * gradient is taken, `y + (m/n − 1)·x·Wᵀ + m/n·s·x·Aᵀ·Bᵀ`, x dropped out. Source: `dora.py` of PEFT 0.21.
+   */
+  #decomposed(path: string, x: Node, y: Node, weight: Node, sizes: LinearSizes, { rank, scale }: ModuleAdapter): Node {
+    const { graph } = this;
+    const { a, b } = this.#matrices(path, sizes, rank);
+    const lengths = this.#adapterParameter(`${path}.lora_magnitude_vector`, [sizes.out]);
+    const inverse = graph.detach(inverseLengths(graph, weight, a, b, scale));
+    const ratio = graph.mul(lengths, graph.reshape(inverse, [sizes.out]));
+    const dropped = this.#dropped(path, x);
+    const z = graph.gemm(dropped, a, { transB: true, alpha: scale });
+    const direction = graph.gemm(z, b, { transB: true, c: graph.gemm(dropped, weight, { transB: true }) });
+    const base = graph.gemm(dropped, weight, { transB: true });
+    return graph.add(y, graph.sub(graph.mul(direction, ratio), base));
+  }
+
+  #matrices(path: string, sizes: LinearSizes, rank: number): { readonly a: Node; readonly b: Node } {
+    return {
+      a: this.#adapterParameter(`${path}.lora_A.weight`, [rank, sizes.in]),
+      b: this.#adapterParameter(`${path}.lora_B.weight`, [sizes.out, rank]),
+    };
+  }
+
+  #dropped(path: string, x: Node): Node {
+    if (!this.#lora || this.#lora.dropout === 0) return x;
+    const mask = this.graph.input(`dropout:${path}`, x.shape);
+    this.#dropoutMasks.set(path, mask);
+    return this.graph.mul(x, mask);
   }
 
   #adapterParameter(name: string, shape: Shape): Node {
@@ -172,4 +207,12 @@ export class Variables {
     this.#trained.set(name, parameter);
     return parameter;
   }
+}
+
+/** 1/‖row of W + s·B·A‖, `[out, 1]`, without making that matrix: ‖W‖² + 2s·(W·Aᵀ)⊙B + s²·(B·A·Aᵀ)⊙B, summed by row. */
+function inverseLengths(graph: GraphBuilder, weight: Node, a: Node, b: Node, scale: number): Node {
+  const rows = (node: Node): Node => graph.reduceSum(node, [1], true);
+  const across = graph.mul(graph.gemm(weight, a, { transB: true, alpha: 2 * scale }), b);
+  const square = graph.mul(graph.gemm(b, graph.gemm(a, a, { transB: true, alpha: scale * scale })), b);
+  return graph.unary("Rsqrt", graph.add(rows(graph.mul(weight, weight)), rows(graph.add(across, square))));
 }

@@ -48,7 +48,12 @@ test("a limited pass has no array of all queries and keys, nor of all logits, fo
   const model = openModel(tinyVisionConfig);
   const shapes = (limits: object): string[] =>
     shapesOf(Object.values(trainingGraph(model, true, () => false, lora, false, limits).outputs));
-  const lora = { rank: 2, scale: 1, dropout: 0, modules: new Set(["model.language_model.layers.0.self_attn.q_proj"]) };
+  const lora = {
+    dropout: 0,
+    modules: new Map([["model.language_model.layers.0.self_attn.q_proj", { rank: 2, scale: 1 }]]),
+    usesDora: false,
+    whole: new Set<string>(),
+  };
   const isLarge = (shape: string): boolean => /T,T$|L,50$|4\*Q,4\*Q$/.test(shape);
   expect(shapes({}).filter(isLarge).length).toBeGreaterThan(5);
   expect(shapes({ attention: 1 << 20, logits: 1 << 20 }).filter(isLarge)).toEqual([]);

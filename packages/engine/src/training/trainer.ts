@@ -1,7 +1,10 @@
 import { cp, mkdir, readdir } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { InvalidError } from "@drydock/kit";
-import { initialLoraTensor, placeLora, readAdapter, writeAdapter, type LoraOptions } from "../adapters/lora.ts";
+import { initialAdapter } from "../adapters/initial-values.ts";
+import type { LoraOptions } from "../adapters/lora-options.ts";
+import { readAdapter, writeAdapter } from "../adapters/peft-files.ts";
+import { placeLora } from "../adapters/place-lora.ts";
 import type { ModelBatch } from "../batch/model-batch.ts";
 import type { Collective } from "../collectives/collective.ts";
 import { HostPasses } from "../generation/host-passes.ts";
@@ -153,7 +156,8 @@ export class EngineTrainer {
         "quantized_base_needs_lora",
         `model ${options.directory} has quantized weights, which cannot be changed in small steps: use mode "lora", or the model's own weights`,
       );
-    const adapter = options.adapterDirectory === undefined ? null : await readAdapter(options.adapterDirectory);
+    const adapter =
+      options.adapterDirectory === undefined ? null : await readAdapter(options.adapterDirectory, folder.model);
     const placement =
       options.mode === "lora"
         ? adapter
@@ -167,22 +171,20 @@ export class EngineTrainer {
       shape: node.shape.map(Number),
       isLayerNorm: forward.variables.layerNorms.has(name),
     }));
-    const initial =
-      options.mode === "full"
-        ? await readWeights(
-            folder,
-            trained.map(({ name }) => name),
-          )
-        : null;
+    const initial = placement
+      ? (adapter?.tensors ??
+        (await initialAdapter(folder, placement, trained, { ...options.lora, seed: options.seed })))
+      : await readWeights(
+          folder,
+          trained.map(({ name }) => name),
+        );
     const here = options.pipeline && namesOf(folder.model, isTrained, placement, options.pipeline);
     const tensors = trained.map((tensor) =>
       newTensor(
         tensor,
         (options.device === undefined || options.collective !== undefined) &&
           (here === undefined || here.has(tensor.name)),
-        initial?.get(tensor.name) ??
-          adapter?.tensors.get(tensor.name) ??
-          initialLoraTensor(tensor.name, tensor.shape, options.seed),
+        initialOf(tensor, initial),
       ),
     );
     const paths = [...forward.variables.dropoutMasks].map(([path, node]) => ({ path, width: Number(node.shape[1]) }));
@@ -310,7 +312,13 @@ export class EngineTrainer {
     await mkdir(directory, { recursive: true });
     const tensors = [...this.#tensors.values()].map(({ name, shape, values }) => ({ name, shape, data: values }));
     if (this.#options.mode === "lora")
-      return await writeAdapter(directory, this.#options.lora, basename(this.folder.directory), tensors);
+      return await writeAdapter(
+        directory,
+        this.#options.lora,
+        this.#placement as LoraPlacement,
+        basename(this.folder.directory),
+        tensors,
+      );
     // Stored as float32 now, whatever the base said.
     await copyConfig(this.folder.directory, directory, { dtype: "float32" });
     for (const file of await readdir(this.folder.directory)) {
@@ -399,6 +407,20 @@ export class EngineTrainer {
     }
     return feeds;
   }
+}
+
+/** @throws InvalidError when an adapter lacks a tensor, or has it in another size */
+function initialOf(
+  { name, shape }: { readonly name: string; readonly shape: readonly number[] },
+  initial: ReadonlyMap<string, Float32Array>,
+): Float32Array {
+  const values = initial.get(name);
+  if (!values || values.length !== shape.reduce((size, side) => size * side, 1))
+    throw new InvalidError(
+      "adapter_mismatch",
+      `the adapter does not fit the model: ${name} should be [${shape.join(", ")}]`,
+    );
+  return values;
 }
 
 /** @param isHere  whether this rank computes its gradient */

@@ -20,8 +20,28 @@ export const LoraSettings = z
     rank: z.int().min(1).max(1024).default(16),
     alpha: z.number().positive().max(8192).default(32),
     dropout: z.number().min(0).max(0.9).default(0.05),
-    /** `all-linear`: every linear layer of the language model; or names of layers (`q_proj`, …). */
-    targets: z.union([z.literal("all-linear"), z.array(z.string().min(1)).min(1)]).default("all-linear"),
+    /**
+     * `all-linear`: every linear layer of the language model; names of layers (a module path, or its end: `q_proj`); or, as any other
+     * text, a regular expression that matches whole module paths.
+     */
+    targets: z.union([z.string().min(1).max(1024), z.array(z.string().min(1)).min(1)]).default("all-linear"),
+    /** Whether `all-linear` and names reach the vision tower and the bridge, too. */
+    includeVision: z.boolean().optional(),
+    /** Layers that are left out: names, or a regular expression. */
+    exclude: z.union([z.string().min(1).max(1024), z.array(z.string().min(1))]).optional(),
+    /** Scale alpha/√rank in place of alpha/rank. */
+    useRslora: z.boolean().optional(),
+    /** Trains the lengths of the rows of adapted weights on their own. */
+    useDora: z.boolean().optional(),
+    /** First values of the first matrix; the second is zero. */
+    initialization: z.enum(["kaiming", "gaussian"]).optional(),
+    /** Which biases are trained with the matrices. */
+    bias: z.enum(["none", "all", "lora_only"]).optional(),
+    /** Modules that are trained whole, by path or its end. */
+    modulesToSave: z.array(z.string().min(1)).optional(),
+    /** Ranks and alphas of single layers, by a regular expression that matches the end of the path. */
+    rankPattern: z.record(z.string().min(1), z.int().min(1).max(1024)).optional(),
+    alphaPattern: z.record(z.string().min(1), z.number().positive()).optional(),
   })
   .meta({ id: "LoraSettings" });
 export type LoraSettings = z.infer<typeof LoraSettings>;

@@ -65,7 +65,7 @@ function checkMode(spec: RunSpec, model: ModelFacts): PlanNote[] {
 
 function checkLora(spec: RunSpec, model: ModelFacts): PlanNote[] {
   if (spec.mode !== "lora") return [];
-  const { rank, targets } = spec.training.lora;
+  const { rank, targets, includeVision } = spec.training.lora;
   if (rank < 1)
     return [
       {
@@ -75,7 +75,12 @@ function checkLora(spec: RunSpec, model: ModelFacts): PlanNote[] {
       },
     ];
   const names = decoderLinears(model.architecture.text).map((layer) => layer.name);
-  return targets === "all-linear" ? [] : checkTargets(targets, names);
+  // Paths, expressions and layers of the vision part are compared with the model itself, when it is opened.
+  if (typeof targets === "string" || includeVision) return [];
+  return checkTargets(
+    targets.filter((target) => !target.includes(".")),
+    names,
+  );
 }
 
 function checkTargets(targets: readonly string[], names: readonly string[]): PlanNote[] {

@@ -1,3 +1,4 @@
+import { plannedTargets } from "./lora-targets.ts";
 import { shareOfMachine, type Accelerator, type AcceleratorSupply } from "../accelerators/accelerator.ts";
 import type { ModelFacts } from "../catalogue/model-facts.ts";
 import type { Layout, Plan } from "../contract/plan.ts";
@@ -158,8 +159,13 @@ function evaluateLayout(workload: Workload, accelerator: Accelerator, layout: La
     architecture: model.architecture,
     trainable: isFull
       ? { decoder: "full", vision: "full", bridge: "full", embeddings: "full" }
-      : { decoder: "adapter", vision: "frozen", bridge: "frozen", embeddings: "frozen" },
-    lora: isFull ? null : spec.training.lora,
+      : {
+          decoder: "adapter",
+          vision: spec.training.lora.includeVision ? "adapter" : "frozen",
+          bridge: "frozen",
+          embeddings: "frozen",
+        },
+    lora: isFull ? null : { rank: spec.training.lora.rank, targets: plannedTargets(spec.training.lora) },
     baseWeights: countedAs(spec, model),
     layout: { ...layout, tensorParallel: 1 },
     sample: {

@@ -1,3 +1,4 @@
+import { plannedTargets } from "./lora-targets.ts";
 import { accelerators, assumedSupply } from "../accelerators/accelerators.ts";
 import type { AcceleratorSupply } from "../accelerators/accelerator.ts";
 import { findModel } from "../catalogue/catalogue.ts";
@@ -83,9 +84,11 @@ function assess(input: PlanInput, model: ModelFacts, supply: readonly Accelerato
 
 function describeModel(spec: RunSpec, model: ModelFacts): Plan["model"] {
   const parameters = countParameters(model.architecture).total;
-  const { rank, targets } = spec.training.lora;
+  const { rank } = spec.training.lora;
   const trainableParameters =
-    spec.mode === "full" ? parameters : loraParameters(model.architecture.text, rank, targets);
+    spec.mode === "full"
+      ? parameters
+      : loraParameters(model.architecture.text, rank, plannedTargets(spec.training.lora));
   return { name: model.name, family: model.family, parameters, trainableParameters, license: model.license };
 }
 

@@ -16,14 +16,25 @@ export async function checkAdapter(
     throw new InvalidError("adapter_mismatch", `adapter ${adapterDirectory}: ${message}`);
   };
   if (mode === "full") refuse('mode is "full", which trains no adapter: use mode "lora"');
-  const adapter = await readAdapter(adapterDirectory);
+  const { model } = await openModelFolder(modelDirectory);
+  const adapter = await readAdapter(adapterDirectory, model);
   if (adapter.rank !== lora.rank)
     refuse(`its rank is ${adapter.rank}, training.lora.rank is ${lora.rank}: make them equal`);
   if (adapter.alpha !== lora.alpha)
     refuse(`its alpha is ${adapter.alpha}, training.lora.alpha is ${lora.alpha}: make them equal`);
-  const { modules } = placeLora((await openModelFolder(modelDirectory)).model, lora);
-  const missing = [...modules].find((path) => !adapter.placement.modules.has(path));
-  const extra = [...adapter.placement.modules].find((path) => !modules.has(path));
-  if (missing !== undefined) refuse(`it does not adapt ${missing}, which training.lora.targets asks for`);
+  const wanted = placeLora(model, lora);
+  if (adapter.placement.usesDora !== wanted.usesDora)
+    refuse(
+      `its use_dora is ${adapter.placement.usesDora}, training.lora.useDora is ${wanted.usesDora}: make them equal`,
+    );
+  for (const [path, { rank, scale }] of wanted.modules) {
+    const own = adapter.placement.modules.get(path);
+    if (!own) return refuse(`it does not adapt ${path}, which training.lora.targets asks for`);
+    if (own.rank !== rank || own.scale !== scale)
+      refuse(`${path} has rank ${own.rank} and scale ${own.scale} there, training.lora asks for ${rank} and ${scale}`);
+  }
+  const extra = [...adapter.placement.modules.keys()].find((path) => !wanted.modules.has(path));
   if (extra !== undefined) refuse(`it adapts ${extra}, which training.lora.targets does not name`);
+  const other = [...wanted.whole].find((name) => !adapter.placement.whole.has(name));
+  if (other !== undefined) refuse(`it does not hold ${other}, which training.lora.bias or modulesToSave asks for`);
 }

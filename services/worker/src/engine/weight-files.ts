@@ -1,6 +1,6 @@
 import { readdir, rename, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { openModelFolder, readAdapter, readFloatTensors, readSafetensorsHeader } from "@drydock/engine";
+import { openModelFolder, readAdapter, readSafetensorsHeader, readWeights } from "@drydock/engine";
 
 const singleName = "model.safetensors";
 const shardName = "model-00001-of-00001.safetensors";
@@ -34,14 +34,9 @@ export async function readTrainedWeights(
   names: readonly string[],
 ): Promise<ReadonlyMap<string, Float32Array>> {
   if (mode === "lora") return (await readAdapter(directory)).tensors;
-  const { headers } = await openModelFolder(directory);
-  const weights = new Map<string, Float32Array>();
-  for (const header of headers) {
-    for (const [name, values] of await readFloatTensors(
-      header,
-      names.filter((wanted) => header.tensors.has(wanted)),
-    ))
-      weights.set(name, values);
-  }
-  return weights;
+  // Files may have other names for weights than the model has.
+  const folder = await openModelFolder(directory);
+  const isStored = (name: string): boolean =>
+    folder.model.storedNames(name).some((stored) => folder.headers.some(({ tensors }) => tensors.has(stored)));
+  return await readWeights(folder, names.filter(isStored));
 }
