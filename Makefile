@@ -4,7 +4,7 @@ export PATH := $(CURDIR)/node_modules/.bin:$(PATH)
 export ONNXRUNTIME_NODE_INSTALL := skip
 INSTALLED := node_modules/.package-lock.json
 
-.PHONY: help install demo up test check fix golden fidelity quantization tiny-base bench bench-train bench-api bench-plan bench-ranks bench-storage bench-cluster bench-gpu bench-families chaos clean
+.PHONY: bench-memory help install demo up test check fix golden fidelity quantization tiny-base bench bench-train bench-api bench-plan bench-ranks bench-storage bench-cluster bench-gpu bench-families chaos clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  %-12s %s\n", $$1, $$2 }'
@@ -57,6 +57,9 @@ bench-gpu: install ## Training on a GPU: tokens/s, memory, ratio to PyTorch + PE
 
 bench-api: install ## API latency: 200 clients, 2,000 plans, 500 runs
 	node test/bench/api.ts
+
+bench-memory: install ## Training on the CPU: the largest memory of the process against what the planner says; a 2B model in bf16; 8k tokens
+	node test/bench/memory.ts $(ARGS)
 
 bench-storage: install ## Object storage: a folder against a real S3 server, MB/s and peak memory
 	node test/bench/storage.ts

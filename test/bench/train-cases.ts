@@ -50,7 +50,7 @@ export async function writeTrainCase(bench: TrainCase, directory: string): Promi
   return { model, batch };
 }
 
-function configOf({ text, vision }: TrainCase): unknown {
+export function configOf({ text, vision }: TrainCase): unknown {
   const headSize = 32;
   return {
     model_type: "qwen3_vl",
@@ -92,7 +92,7 @@ function configOf({ text, vision }: TrainCase): unknown {
 }
 
 /** Each row: a picture, then text; the second half of the text is the answer. */
-async function writeBatch({ text, vision, pixels, rows, textTokens }: TrainCase, path: string): Promise<void> {
+export async function writeBatch({ text, vision, pixels, rows, textTokens }: TrainCase, path: string): Promise<void> {
   const random = new SeededRandom(7);
   const side = pixels / vision.patch;
   const visible = (side / mergeSize) ** 2;

@@ -1,10 +1,9 @@
+import { processorMemory } from "@drydock/spec";
 import type { ArrayLimits } from "../models/variables.ts";
 import type { ModelBatch } from "./model-batch.ts";
 
-/** Tokens of a row, or patches of a picture, from which attention goes piece by piece. */
-export const longRow = 1024;
-/** Elements of attention scores at a time: 32 MiB. */
-export const attentionElements = 1 << 23;
+/** Tokens of a row, or patches of a picture, from which attention goes piece by piece; elements of scores at a time (32 MiB). */
+export const { longRow, attentionElements } = processorMemory;
 /** Elements of logits from which, and at most how many, the loss is computed at a time: 64 MiB. */
 export const logitElements = 1 << 24;
 

@@ -1,3 +1,4 @@
+import { processorMemory } from "@drydock/spec";
 import { encodeDequantize, encodeQuantizedMatMul } from "./onnx-quantized.ts";
 import { masked, quickGeluAlpha, type Body, type Node, type Op } from "./ops.ts";
 import { sizeNodes } from "./onnx-sizes.ts";
@@ -45,9 +46,9 @@ const elementTypes: Readonly<Record<DType | "bfloat16" | "float16", number>> = {
 const opset = 23;
 /**
  * 16-bit weights of up to so many bytes are no input that may be fed, but constants: ONNX Runtime keeps float32 copies of them,
- * packed for its products. Beyond, that is too much memory and time at loading (docs/decisions/0012-weights-in-place.md).
+ * packed for its products. Beyond, that is too much memory and time at loading (docs/decisions/0014-memory-of-the-engine.md).
  */
-const copiedBytes = 2 ** 29;
+const copiedBytes = 2 * processorMemory.copiedParameters;
 const irVersion = 10;
 
 /**

@@ -1,3 +1,4 @@
+import { processorMemory } from "@drydock/spec";
 import type { ModelBatch } from "../batch/model-batch.ts";
 import { splitBatch } from "../batch/split-batch.ts";
 import { arrayLimits } from "../batch/array-limits.ts";
@@ -17,7 +18,7 @@ import { lossFeeds } from "./training-graph.ts";
  * side by side are faster than one after the other with every operator shared out: threads then meet once a step instead of
  * at each operator (docs/log/2026-11-23-training-speed.md).
  */
-const smallModel = 1 << 24;
+const smallModel = processorMemory.laneParameters;
 const lanesOfSmallModel = 2;
 
 export type Gradients = ReadonlyMap<string, Float32Array>;

@@ -1,11 +1,9 @@
+import { processorMemory } from "@drydock/spec";
 import type { Feeds, FeedTensor } from "../runtime/feeds.ts";
 import { sharedFloats } from "../runtime/shared-floats.ts";
 import { FloatReader } from "./float-reader.ts";
 import { findTensor } from "./find-tensor.ts";
 import type { ModelFolder } from "./model-folder.ts";
-
-/** Float32 values that stay read: 1 GiB. */
-const usualCapacityBytes = 2 ** 30;
 
 interface Held {
   readonly tensor: FeedTensor & { readonly data: Float32Array };
@@ -34,7 +32,7 @@ export class FrozenWeights {
   #heldBytes = 0;
   #reads: Promise<void> = Promise.resolve();
 
-  constructor(folder: ModelFolder, capacityBytes = usualCapacityBytes) {
+  constructor(folder: ModelFolder, capacityBytes: number = processorMemory.streamedBytes) {
     this.#folder = folder;
     this.#capacityBytes = capacityBytes;
   }

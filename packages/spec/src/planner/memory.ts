@@ -10,6 +10,7 @@ import {
 import type { MemoryTerm } from "../contract/plan.ts";
 import { attentionMatrixBytes, decoderLayerValues, visionBlockBytes } from "./activations.ts";
 import { formatBytes, formatCount } from "./format.ts";
+import { processorCopies, processorMemory, streamedWeights } from "./processor-memory.ts";
 import { bitsPerWeight, type MemoryRecipe } from "./recipe.ts";
 
 /** Which parts learn. `copy` trains a second copy of the embeddings beside the frozen one, as PEFT's `modules_to_save` does. */
@@ -78,7 +79,7 @@ export function estimateMemory(question: MemoryQuestion): MemoryEstimate {
     optimizerTerm(question, state, activations.sizeBytes + logits.sizeBytes),
     { name: "activations", ...activations },
     { name: "logits", ...logits },
-    runtimeTerm(question, parts),
+    runtimeTerm(question, parts, state),
   ];
   return { terms, totalBytes: terms.reduce((total, term) => total + term.sizeBytes, 0) };
 }
@@ -191,10 +192,10 @@ function weightTerm(question: MemoryQuestion, parts: StageParts): MemoryTerm {
   const unpacked = isQuantized
     ? { parameters: largestLinear(question.architecture), bytes: recipe.unpackedBytes[baseWeights] }
     : { parameters: 0, bytes: 0 };
-  const sizeBytes = Math.ceil(
-    groups.reduce((sum, group) => sum + group.parameters * group.bytes, 0) / shards +
-      unpacked.parameters * unpacked.bytes,
-  );
+  const all = groups.reduce((sum, group) => sum + group.parameters * group.bytes, 0) / shards;
+  const streams = recipe.isProcessor && layout.recomputeActivations && trainable.decoder === "adapter" && !isQuantized;
+  const held = streams ? Math.min(all, streamedWeights(question.architecture)) : all;
+  const sizeBytes = Math.ceil(held + unpacked.parameters * unpacked.bytes);
   const text = groups
     .map((group) => `${Number(group.bytes.toFixed(4))} B × ${formatCount(group.parameters)} ${group.label}`)
     .join(" + ");
@@ -206,7 +207,7 @@ function weightTerm(question: MemoryQuestion, parts: StageParts): MemoryTerm {
   return {
     name: "weights",
     sizeBytes,
-    formula: `${shards > 1 ? `(${text}) / ${shards}` : text}${unpackedText}${stage}`,
+    formula: `${held < all ? `${formatBytes(held)} at a time of ` : ""}${shards > 1 ? `(${text}) / ${shards}` : text}${unpackedText}${stage}`,
   };
 }
 
@@ -288,10 +289,14 @@ function activationTerm({ architecture, layout, sample, recipe, trainable }: Mem
   const inFlight = Math.min(layout.pipelineStages, layout.accumulationSteps) / layout.pipelineStages;
   const keptLayers = text.layers * inFlight;
   const layerBytes = (bytes * decoderLayerValues(text)) / layout.tensorParallel;
+  const isInPieces = recipe.isProcessor && sample.tokens > processorMemory.longRow;
   const matrix =
-    recipe.attention === "explicit"
+    recipe.attention === "explicit" && !isInPieces
       ? (layout.microBatchSize * text.heads * sample.tokens ** 2) / layout.tensorParallel
       : 0;
+  const piece = isInPieces ? processorMemory.attentionElements * processorMemory.pieceBytes : 0;
+  const factor =
+    recipe.isProcessor && !layout.recomputeActivations ? processorMemory.keptFactor : recipe.allocatorFactor;
   const decoder = layout.recomputeActivations
     ? tokens * bytes * text.hiddenSize * keptLayers + tokens * layerBytes + matrix * attentionMatrixBytes.working
     : keptLayers * (tokens * layerBytes + matrix * attentionMatrixBytes.kept) +
@@ -299,7 +304,7 @@ function activationTerm({ architecture, layout, sample, recipe, trainable }: Mem
   const patches = layout.microBatchSize * sample.patches;
   const tower =
     vision === null || trainable.vision === "frozen" ? 0 : visionKept(vision, patches, sample, layout, recipe);
-  const size = (decoder + tower) * recipe.allocatorFactor;
+  const size = (decoder + tower + piece) * factor;
   const shape = layout.recomputeActivations
     ? `${bytes} B × ${text.hiddenSize} × ${round(keptLayers)} layers kept + ${formatBytes(layerBytes)} of the layer in work`
     : `${round(keptLayers)} layers × ${formatBytes(layerBytes)}`;
@@ -308,10 +313,11 @@ function activationTerm({ architecture, layout, sample, recipe, trainable }: Mem
     ? `${attentionMatrixBytes.working} B`
     : `(${attentionMatrixBytes.kept} B × ${round(keptLayers)} layers + ${attentionMatrixBytes.working - attentionMatrixBytes.kept} B)`;
   const attention = matrix > 0 ? ` + ${matrixBytes} × ${matrixText} attention` : "";
+  const inPieces = piece > 0 ? ` + ${formatBytes(piece)} of a piece of the attention` : "";
   const seen = tower > 0 ? ` + ${formatBytes(tower)} of the vision tower` : "";
   return {
     sizeBytes: Math.ceil(size),
-    formula: `${recipe.allocatorFactor} × (${formatCount(tokens)} tokens × (${shape})${attention}${seen})`,
+    formula: `${factor} × (${formatCount(tokens)} tokens × (${shape})${attention}${inPieces}${seen})`,
   };
 }
 
@@ -378,7 +384,9 @@ function logitTerm({ architecture, layout, sample, recipe, baseWeights }: Memory
 /** Elements of DeepSpeed's gathered parameters and of a communication bucket. */
 const gathered = { liveParameters: 1e9, bucketParameters: 5e8 } as const;
 
-function runtimeTerm({ architecture, recipe, layout }: MemoryQuestion, parts: StageParts): MemoryTerm {
+function runtimeTerm(question: MemoryQuestion, parts: StageParts, state: TrainableState): MemoryTerm {
+  const { architecture, recipe, layout } = question;
+  const copies = recipe.isProcessor ? processorCopies(question, parts.counts, state.base + state.adapter) : noTerm;
   const ranks = layout.dataParallel * layout.pipelineStages * layout.tensorParallel;
   const collective = ranks > 1 ? recipe.collectiveBytes : 0;
   const texts = [
@@ -397,8 +405,8 @@ function runtimeTerm({ architecture, recipe, layout }: MemoryQuestion, parts: St
   }
   return {
     name: "runtime",
-    sizeBytes: Math.ceil(recipe.contextBytes + collective + workspace),
-    formula: texts.join(" + "),
+    sizeBytes: Math.ceil(recipe.contextBytes + collective + workspace + copies.sizeBytes),
+    formula: texts.join(" + ") + copies.formula,
   };
 }
 

@@ -48,6 +48,10 @@ export interface MemoryRecipe {
   readonly contextBytes: number;
   /** Buffers of the collectives, when there is more than one rank. */
   readonly collectiveBytes: number;
+  /** Whether the engine's sessions on the CPU count: see processor-memory.ts. */
+  readonly isProcessor: boolean;
+  /** Whether the process answers, too, as for an evaluation. */
+  readonly answers: boolean;
 }
 
 /**
@@ -87,6 +91,8 @@ export const drydockGpuRecipe: MemoryRecipe = {
   // The collectives' 0.8 GB are reserved from the first GPU on, so that a run can be given more GPUs.
   contextBytes: 2.2e9,
   collectiveBytes: 0,
+  isProcessor: false,
+  answers: true,
 };
 
 /** Drydock's engine on the CPU: everything in fp32. The context is Node, ONNX Runtime and the picture pipeline. */
@@ -99,4 +105,5 @@ export const drydockCpuRecipe: MemoryRecipe = {
   full: fp32State,
   updateBytes: 0,
   contextBytes: 4e8,
+  isProcessor: true,
 };
