@@ -40,8 +40,21 @@ SHAPES = {
             "num_hidden_layers": 1, "hidden_size": 16, "num_attention_heads": 1, "intermediate_size": 20, "image_size": 10,
             "patch_size": 5,
         },
-        # Published files have the picture's token behind the vocabulary, or within it.
+        # The picture's token may stand behind the vocabulary.
         "image": 80,
+    },
+    # PaliGemma 2. Answers, and prompts, are longer than the window; caps are low enough to bend.
+    "gemma2": {
+        "decoder": "gemma2",
+        "text": {
+            "vocab_size": 85, "hidden_size": 24, "intermediate_size": 36, "num_hidden_layers": 3,
+            "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8, "query_pre_attn_scalar": 20, "sliding_window": 4,
+            "attn_logit_softcapping": 2.0, "final_logit_softcapping": 3.0,
+        },
+        "vision": {
+            "num_hidden_layers": 2, "hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 24, "image_size": 8,
+            "patch_size": 4,
+        },
     },
 }  # fmt: skip
 

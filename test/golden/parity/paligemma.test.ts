@@ -4,7 +4,7 @@ import { TextTokenizer, openModel } from "@drydock/engine";
 import { describeParity } from "./parity-suite.ts";
 import { describePreprocessing } from "./preprocessing-suite.ts";
 
-describeParity("paligemma", ["one-key-head", "wide-heads", "grouped"]);
+describeParity("paligemma", ["one-key-head", "wide-heads", "grouped", "gemma2"]);
 
 interface AnyConfig {
   readonly vision_config: object;

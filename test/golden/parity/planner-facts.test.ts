@@ -17,6 +17,7 @@ describe.each([
   ["paligemma", "one-key-head"],
   ["paligemma", "wide-heads"],
   ["paligemma", "grouped"],
+  ["paligemma", "gemma2"],
   ["mllama", "four-tiles"],
   ["mllama", "two-looks"],
   ["mllama", "three-tiles"],

@@ -122,7 +122,7 @@ export class DevicePasses implements AnswerPasses {
       { length: 3 * batchSize },
       (_, index) => nextPosition(batch, index % batchSize) + used - sequenceLength,
     );
-    const step = this.#model.step(batch, positions);
+    const step = this.#model.step(batch, positions, used + 1);
     const feeds: Feeds = {
       ...step.feeds,
       ids: { data: BigInt64Array.from(tokens, (token) => BigInt(token ?? 0)), shape: [batchSize] },

@@ -44,7 +44,7 @@ export class StepCache {
       { length: 3 * batchSize },
       (_, index) => this.#nextPositions[index % batchSize] as number,
     );
-    const step = this.#model.step(this.#batch, positions);
+    const step = this.#model.step(this.#batch, positions, this.#capacity + 1);
     const feeds: Feeds = {
       ...step.feeds,
       ids: { data: BigInt64Array.from(tokens, (token) => BigInt(token ?? 0)), shape: [batchSize] },

@@ -44,8 +44,9 @@ export interface Model {
    * Inputs of the graph with a cache beyond `ids`, `mask` and `past.*`: for one further token in each row of `batch`.
    *
    * @param positions  `[3, B]`: where the tokens stand
+   * @param span       tokens of the cache, the prompts' with their padding first, then those that followed, and the new one
    */
-  step(batch: ModelBatch, positions: Int32Array): { readonly feeds: Feeds; readonly symbols: Symbols };
+  step(batch: ModelBatch, positions: Int32Array, span: number): { readonly feeds: Feeds; readonly symbols: Symbols };
   /** Positions of the tokens of one row. */
   positions(row: Pick<EncodedRow, "inputIds" | "images" | "imagePositions">): Positions;
   /** Tokens that stand for a picture in place of its mark; those with `imageTokenId` are its visual ones. */

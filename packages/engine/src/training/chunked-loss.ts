@@ -2,6 +2,7 @@ import type { GraphBuilder } from "../graph/build.ts";
 import { inChunks } from "../graph/chunks.ts";
 import type { Node } from "../graph/ops.ts";
 import { chunkDimensions, type Dimension } from "../graph/shape.ts";
+import { capped } from "../models/parts/grouped-attention.ts";
 
 /** What the loss compares: see `GraphBuilder.crossEntropySum`. */
 export interface Labels {
@@ -14,15 +15,20 @@ export interface Labels {
  * The summed cross entropy of logits that are `hidden · headᵀ`, over some of their rows at a time: logits and their gradient
  * exist for so many rows as give at most `limit` elements, and are computed again for the backward pass.
  *
- * @param logits  `[L, V]`, a product of a matrix with a transposed one; any other node is taken as it is
+ * @param logits  `[L, V]`, a product of a matrix with a transposed one, capped or not; any other node is taken as it is
  */
 export function crossEntropyWithin(graph: GraphBuilder, logits: Node, of: Labels, limit: number | undefined): Node {
-  const [hidden, head, addend] = logits.inputs;
+  const { product, cap } = withoutCap(logits);
+  const [hidden, head, addend] = product.inputs;
   const isProduct =
-    logits.op === "Gemm" && logits.attributes["transB"] === true && logits.attributes["transA"] === false;
+    product.op === "Gemm" && product.attributes["transB"] === true && product.attributes["transA"] === false;
   if (limit === undefined || !isProduct || !hidden || !head || addend)
     return graph.crossEntropySum(logits, of.labels, of.safe, of.keep);
-  const alpha = logits.attributes["alpha"] as number;
+  const alpha = product.attributes["alpha"] as number;
+  const piecesOf = (inner: GraphBuilder, piece: Node, matrix: Node): Node => {
+    const values = inner.gemm(piece, matrix, { transB: true, alpha });
+    return cap === null ? values : capped(inner, values, cap);
+  };
   const [rows, vocabulary] = logits.shape as [Dimension, Dimension];
   const [sum] = inChunks(graph, {
     cut: [
@@ -36,7 +42,7 @@ export function crossEntropyWithin(graph: GraphBuilder, logits: Node, of: Labels
     write: (inner, [piece, labels, safe, keep], [matrix]) => ({
       summed: [
         inner.crossEntropySum(
-          inner.gemm(piece as Node, matrix as Node, { transB: true, alpha }),
+          piecesOf(inner, piece as Node, matrix as Node),
           labels as Node,
           safe as Node,
           keep as Node,
@@ -45,4 +51,15 @@ export function crossEntropyWithin(graph: GraphBuilder, logits: Node, of: Labels
     }),
   });
   return sum as Node;
+}
+
+/** What `capped` was given, and its cap. */
+function withoutCap(logits: Node): { readonly product: Node; readonly cap: number | null } {
+  const [bent, factor] = logits.inputs;
+  const [scaled] = bent?.inputs ?? [];
+  const [product] = scaled?.inputs ?? [];
+  const cap = factor?.data?.[0];
+  return logits.op === "Mul" && bent?.op === "Tanh" && scaled?.op === "Mul" && product && cap !== undefined
+    ? { product, cap: Number(cap) }
+    : { product: logits, cap: null };
 }

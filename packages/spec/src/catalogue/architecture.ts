@@ -35,6 +35,8 @@ export interface TextDecoder {
   readonly outputGate: boolean;
   /** Layers that are gated DeltaNet instead of attention; null when every layer is attention. */
   readonly linearAttention: LinearAttention | null;
+  /** Norms behind attention and MLP, too (Gemma 2). */
+  readonly branchNorms?: boolean;
   /** Layers whose attention looks at pictures in place of the text, with norms over heads and two gates (Mllama). */
   readonly crossAttentionLayers?: number;
   /** Rows of the embedding beyond the vocabulary, for tokens that are never written (Mllama). */

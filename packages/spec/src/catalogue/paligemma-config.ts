@@ -13,6 +13,7 @@ export function readPaliGemma(config: ConfigReader): Reading {
   const text = {
     ...readDecoder(own, { queryKeyValueBias: false, queryKeyNorm: false, isHybrid: false }),
     tiedEmbeddings: config.optionalBoolean("tie_word_embeddings") ?? true,
+    ...(own.optionalText("model_type") === "gemma2" ? { branchNorms: true } : {}),
   };
   return {
     family: "paligemma",

@@ -104,7 +104,7 @@ function decoderOther(text: TextDecoder): number {
   const biases = text.queryKeyValueBias ? full * (text.heads + 2 * text.keyValueHeads) * text.headSize : 0;
   const headNorms = text.queryKeyNorm ? full * 2 * text.headSize : 0;
   const looking = (text.crossAttentionLayers ?? 0) * (2 * text.headSize + 2);
-  const norms = (2 * text.layers + 1) * text.hiddenSize + looking;
+  const norms = ((text.branchNorms ? 4 : 2) * text.layers + 1) * text.hiddenSize + looking;
   if (text.linearAttention === null) return biases + headNorms + norms;
   const delta = text.linearAttention;
   const channels = 2 * delta.keyHeads * delta.keyHeadSize + delta.valueHeads * delta.valueHeadSize;

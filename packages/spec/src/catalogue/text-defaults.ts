@@ -11,6 +11,17 @@ const classDefaults: Readonly<Record<string, Readonly<Record<string, unknown>>>>
     max_position_embeddings: 8192,
     rope_theta: 10_000,
   },
+  gemma2: {
+    hidden_size: 2304,
+    intermediate_size: 9216,
+    num_hidden_layers: 26,
+    num_attention_heads: 8,
+    num_key_value_heads: 4,
+    head_dim: 256,
+    vocab_size: 256_000,
+    max_position_embeddings: 8192,
+    rope_theta: 10_000,
+  },
   llama: {
     hidden_size: 4096,
     intermediate_size: 11_008,
@@ -61,7 +72,7 @@ const classDefaults: Readonly<Record<string, Readonly<Record<string, unknown>>>>
  *
  * @param usual  model type where the file names none
  *
- * Source: `LlamaConfig`, `MistralConfig`, `Qwen2Config`, `GemmaConfig`, `MllamaTextConfig` of huggingface/transformers 5.23.
+ * Source: `LlamaConfig`, `MistralConfig`, `Qwen2Config`, `GemmaConfig`, `Gemma2Config`, `MllamaTextConfig` of huggingface/transformers 5.23.
  */
 export function withTextDefaults(text: unknown, usual: keyof typeof classDefaults = "llama"): unknown {
   if (text === undefined) return withTextDefaults({}, usual);

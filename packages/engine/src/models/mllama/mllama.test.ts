@@ -165,7 +165,7 @@ describe("what tokens see", () => {
   test("nothing in rows without pictures, and a further token sees what the last one did", () => {
     const batch = collate([row([5, mark, 6, mark, 7], [picture(1, 1), picture(1, 1)]), row([5, 6], [])], model);
     expect(feed(batch, "row-has-pictures")).toEqual([1, 1, 1, 1, 1, 0, 0, 0, 0, 0]);
-    const { feeds, symbols } = model.step(batch, new Int32Array(6));
+    const { feeds, symbols } = model.step(batch, Int32Array.of(5, 2, 5, 2, 5, 2), 8);
     expect(Array.from(feeds["cross-floor"]?.data as Float32Array)).toEqual([1, 0]);
     expect(Array.from(feeds["row-has-pictures"]?.data as Float32Array)).toEqual([1, 0]);
     expect(symbols).toEqual({ C: 2 });

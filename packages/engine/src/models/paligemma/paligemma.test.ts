@@ -5,6 +5,7 @@ import { ChatTemplate, partsOf, type ChatMessage } from "../../text/chat-templat
 import { openModel } from "../families.ts";
 import { wholeForward } from "../model.ts";
 import { paliGemmaTemplate } from "./chat-template.ts";
+import { parsePaliGemmaConfig } from "./config.ts";
 import { prefixReach } from "./prefix-reach.ts";
 
 const vision = {
@@ -140,6 +141,46 @@ test("image tokens that do not match the pictures are refused", () => {
     imagePositions: [[0, 1]],
   };
   expect(() => model.feeds(collate([row], model))).toThrow(/2 image tokens but its pictures give 4/);
+});
+
+describe("Gemma 2", () => {
+  const second = { ...text, model_type: "gemma2", num_hidden_layers: 4 };
+  const decoderOf = (own: object) =>
+    parsePaliGemmaConfig({ ...config, text_config: { ...second, ...own } }).text.decoder;
+
+  test("has a window in every other layer, the first one included, and caps, unless its file says otherwise", () => {
+    expect(decoderOf({})).toMatchObject({
+      attentionScale: 1 / 16,
+      attentionCap: 50,
+      logitCap: 30,
+      hasBranchNorms: true,
+    });
+    expect(decoderOf({}).sliding).toEqual({ window: 4096, layers: new Set([0, 2]) });
+    const own = decoderOf({
+      sliding_window: 8,
+      layer_types: ["full_attention", "full_attention", "full_attention", "sliding_attention"],
+      attn_logit_softcapping: null,
+      final_logit_softcapping: null,
+    });
+    expect(own.sliding).toEqual({ window: 8, layers: new Set([3]) });
+    expect([own.attentionCap, own.logitCap]).toEqual([undefined, undefined]);
+  });
+
+  test("a query of the answer sees a window of keys, one of the prompt the whole prompt", () => {
+    const row: EncodedRow = {
+      name: "row",
+      inputIds: [5, 6, 7, 8, 9, 10],
+      labels: [-100, -100, -100, 9, 10, -100],
+      images: [],
+      imagePositions: [],
+    };
+    const model = openModel({ ...config, text_config: { ...second, sliding_window: 2 } });
+    const batch = collate([row], model);
+    expect(Array.from(model.feeds(batch)["floor"]?.data as Float32Array)).toEqual([0, 0, 0, 0, 3, 4]);
+    const { feeds } = model.step(batch, new Int32Array([8, 8, 8]), 8);
+    expect(Array.from(feeds["floor"]?.data as Float32Array)).toEqual([6]);
+    expect(Array.from(feeds["order"]?.data as Float32Array)).toEqual([0, 1, 2, 3, 4, 5, 6, 7]);
+  });
 });
 
 describe("the template", () => {

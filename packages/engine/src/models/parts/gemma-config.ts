@@ -1,11 +1,12 @@
 /*
  * Configurations of Gemma decoders as parts of vision-language models, old and new spelling of the rotary keys.
- * Source: `GemmaConfig` of huggingface/transformers 5.23.
+ * Source: `GemmaConfig` and `Gemma2Config` of huggingface/transformers 5.23.
  */
 import { withTextDefaults } from "@drydock/spec";
 import { z } from "zod";
 import { badConfig, readConfigFile } from "./config-file.ts";
 import type { PlainText } from "./plain-text-config.ts";
+import type { DecoderConfig } from "./text-decoder.ts";
 import { plainRotary } from "./text-inputs.ts";
 
 const Rope = z.looseObject({
@@ -14,7 +15,7 @@ const Rope = z.looseObject({
 });
 
 const GemmaFile = z.looseObject({
-  model_type: z.literal("gemma", "only Gemma decoders are run"),
+  model_type: z.enum(["gemma", "gemma2"], "only Gemma and Gemma 2 decoders are run"),
   vocab_size: z.number(),
   hidden_size: z.number(),
   intermediate_size: z.number(),
@@ -30,6 +31,11 @@ const GemmaFile = z.looseObject({
   rope_theta: z.number().optional(),
   rope_scaling: Rope.nullish(),
   rope_parameters: Rope.nullish(),
+  query_pre_attn_scalar: z.number().positive().default(256),
+  attn_logit_softcapping: z.number().positive().nullable().default(50),
+  final_logit_softcapping: z.number().positive().nullable().default(30),
+  sliding_window: z.number().positive().nullable().default(4096),
+  layer_types: z.array(z.enum(["sliding_attention", "full_attention"])).nullish(),
   attention_bias: z.literal(false, "biases of attention are not run").default(false),
 });
 
@@ -59,9 +65,24 @@ export function readGemma(key: string, file: unknown, ties: boolean): PlainText 
       normsArePlusOne: true,
       activation: "GeluTanh",
       embeddingScale: Math.sqrt(text.hidden_size),
+      ...(text.model_type === "gemma2" ? secondGemma(text) : {}),
     },
     rotary: plainRotary(rope.rope_theta ?? text.rope_theta ?? 10_000, text.head_dim),
     contextWindow: text.max_position_embeddings,
     tiesEmbeddings: undefined,
+  };
+}
+
+/** What Gemma 2 has that Gemma has not; every other layer has a window, the first one included. */
+function secondGemma(text: z.output<typeof GemmaFile>): Partial<DecoderConfig> {
+  const layers = Array.from({ length: text.num_hidden_layers }, (_, index) => index).filter((index) =>
+    text.layer_types ? text.layer_types[index] === "sliding_attention" : index % 2 === 0,
+  );
+  return {
+    hasBranchNorms: true,
+    attentionScale: text.query_pre_attn_scalar ** -0.5,
+    ...(text.attn_logit_softcapping === null ? {} : { attentionCap: text.attn_logit_softcapping }),
+    ...(text.final_logit_softcapping === null ? {} : { logitCap: text.final_logit_softcapping }),
+    ...(text.sliding_window === null ? {} : { sliding: { window: text.sliding_window, layers: new Set(layers) } }),
   };
 }

@@ -31,6 +31,8 @@ export interface AttentionParts {
   readonly mask: AttentionMask | null;
   /** Of the scores; d^−½ unless given. */
   readonly scale?: number;
+  /** Scores s become cap · tanh(s / cap); absent = they stay. */
+  readonly cap?: number;
 }
 
 /**
@@ -47,20 +49,25 @@ export function groupedAttention(variables: Variables, parts: AttentionParts): N
 }
 
 /** `[B, H, T, d]`. */
-function mixedValues(graph: GraphBuilder, { query, key, value, mask, scale }: AttentionParts): Node {
+function mixedValues(graph: GraphBuilder, { query, key, value, mask, scale, cap }: AttentionParts): Node {
   const [batch, heads, tokens, headSize] = query.shape as [Dimension, number, Dimension, number];
   const [, keyValueHeads, span] = key.shape as [Dimension, number, Dimension];
   const group = product([heads / keyValueHeads, tokens]);
   const grouped = graph.reshape(query, [batch, keyValueHeads, group, headSize]);
   const scores = graph.matMul(grouped, key, { transB: true, alpha: scale ?? headSize ** -0.5 });
-  const scores_BHTS = graph.reshape(scores, [batch, heads, tokens, span]);
+  const scores_BHTS = graph.reshape(cap === undefined ? scores : capped(graph, scores, cap), [
+    batch,
+    heads,
+    tokens,
+    span,
+  ]);
   const weights = graph.softmax(mask ? graph.add(scores_BHTS, addedMask(graph, mask)) : scores_BHTS);
   const mixed = graph.matMul(graph.reshape(weights, [batch, keyValueHeads, group, span]), value);
   return graph.reshape(mixed, [batch, heads, tokens, headSize]);
 }
 
 function mixedInPieces(graph: GraphBuilder, parts: AttentionParts, limit: number): Node {
-  const { query, key, value, mask, scale } = parts;
+  const { query, key, value, mask, scale, cap } = parts;
   const [batch, heads, tokens] = query.shape as [Dimension, number, Dimension];
   const span = key.shape[2] as Dimension;
   const cut: CutInput[] = [{ node: query, axis: 2 }];
@@ -86,6 +93,7 @@ function mixedInPieces(graph: GraphBuilder, parts: AttentionParts, limit: number
             value: v as Node,
             mask: mask && pieceOf(mask, piece, floor, rest),
             ...(scale === undefined ? {} : { scale }),
+            ...(cap === undefined ? {} : { cap }),
           }),
           axis: 2,
         },
@@ -93,6 +101,11 @@ function mixedInPieces(graph: GraphBuilder, parts: AttentionParts, limit: number
     }),
   });
   return mixed as Node;
+}
+
+/** cap · tanh(x / cap): values between −cap and cap. */
+export function capped(graph: GraphBuilder, x: Node, cap: number): Node {
+  return graph.mul(graph.unary("Tanh", graph.mul(x, graph.scalar(1 / cap))), graph.scalar(cap));
 }
 
 function pieceOf(

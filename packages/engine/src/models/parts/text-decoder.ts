@@ -10,7 +10,7 @@ import type { GraphBuilder } from "../../graph/build.ts";
 import type { Node } from "../../graph/ops.ts";
 import type { Dimension } from "../../graph/shape.ts";
 import type { Variables } from "../variables.ts";
-import { groupedAttention, type AttentionMask } from "./grouped-attention.ts";
+import { capped, groupedAttention, type AttentionMask } from "./grouped-attention.ts";
 import type { LayerCache } from "./key-value-cache.ts";
 
 export interface DecoderConfig {
@@ -32,6 +32,15 @@ export interface DecoderConfig {
   readonly activation: "Silu" | "GeluTanh";
   /** Gemma: token embeddings are multiplied by √D; features of pictures are not. */
   readonly embeddingScale: number;
+  /** Gemma 2: what scores are multiplied by; d^−½ unless given. */
+  readonly attentionScale?: number;
+  /** Gemma 2: scores and logits s become cap · tanh(s / cap); absent = they stay. */
+  readonly attentionCap?: number;
+  readonly logitCap?: number;
+  /** Gemma 2: norms behind both branches too, before they are added. */
+  readonly hasBranchNorms?: boolean;
+  /** Gemma 2: layers in which the answer sees so many tokens only, itself included. */
+  readonly sliding?: { readonly window: number; readonly layers: ReadonlySet<number> };
 }
 
 export interface TextInputs {
@@ -42,6 +51,8 @@ export interface TextInputs {
   readonly sin: Node;
   /** Additive `[B, 1, T, W]` with a cache. */
   readonly mask: AttentionMask;
+  /** Of layers with a window. */
+  readonly slidingMask?: AttentionMask;
 }
 
 /** Features of all pictures and where they go. */
@@ -80,8 +91,10 @@ export function textDecoder(
   const cache: LayerCache[] = [];
   const layers: Node[] = [];
   for (let index = 0; index < config.layers; index++) {
+    const mask = (config.sliding?.layers.has(index) ? inputs.slidingMask : null) ?? inputs.mask;
+    const own = { ...inputs, mask };
     x = graph.within(`layers.${index}`, () =>
-      decoderLayer(variables, config, `${decoderPath}.layers.${index}`, x, inputs, past?.[index] ?? null, cache),
+      decoderLayer(variables, config, `${decoderPath}.layers.${index}`, x, own, past?.[index] ?? null, cache),
     );
     const deep = image?.deepstack[index];
     if (image && deep) x = graph.addRows(x, image.imageRows, chosenFeatures(graph, image, deep));
@@ -110,7 +123,10 @@ function chosenFeatures(graph: GraphBuilder, image: Pick<ImagePlacement, "featur
 /** Logits `[L, vocabulary]` of the rows `[L]` (int64, into `[B·T]`) of the decoder's output. */
 export function logitsAt(
   variables: Variables,
-  config: Pick<DecoderConfig, "vocabularySize" | "hiddenSize" | "epsilon" | "normsArePlusOne" | "tiesEmbeddings">,
+  config: Pick<
+    DecoderConfig,
+    "vocabularySize" | "hiddenSize" | "epsilon" | "normsArePlusOne" | "tiesEmbeddings" | "logitCap"
+  >,
   hidden: Node,
   rows: Node | null,
 ): Node {
@@ -120,7 +136,8 @@ export function logitsAt(
   const head = config.tiesEmbeddings
     ? embedding(variables, config)
     : variables.weight("lm_head.weight", [config.vocabularySize, config.hiddenSize]);
-  return graph.gemm(normed, head, { transB: true });
+  const logits = graph.gemm(normed, head, { transB: true });
+  return config.logitCap === undefined ? logits : capped(graph, logits, config.logitCap);
 }
 
 function embedding(variables: Variables, config: Pick<DecoderConfig, "vocabularySize" | "hiddenSize">): Node {
@@ -140,12 +157,15 @@ export function decoderLayer(
   const norm = (name: string, input: Node): Node =>
     variables.rmsNorm(`${path}.${name}`, input, config.epsilon, { plusOne: config.normsArePlusOne });
   const mixed = attention(variables, config, `${path}.self_attn`, norm("input_layernorm", x), inputs, past, cache);
-  const middle = variables.linear(
-    `${path}.self_attn.o_proj`,
-    mixed,
-    { in: config.heads * config.headSize, out: config.hiddenSize },
-    x,
-  );
+  const sizes = { in: config.heads * config.headSize, out: config.hiddenSize };
+  if (config.hasBranchNorms) {
+    const { graph } = variables;
+    const attended = variables.linear(`${path}.self_attn.o_proj`, mixed, sizes);
+    const middle = graph.add(x, norm("post_attention_layernorm", attended));
+    const fed = gatedMlp(variables, config, `${path}.mlp`, norm("pre_feedforward_layernorm", middle), null);
+    return graph.add(middle, norm("post_feedforward_layernorm", fed));
+  }
+  const middle = variables.linear(`${path}.self_attn.o_proj`, mixed, sizes, x);
   return gatedMlp(variables, config, `${path}.mlp`, norm("post_attention_layernorm", middle), middle);
 }
 
@@ -202,5 +222,7 @@ function attention(
     key: past ? graph.concat([past.key, k_BKTd], 2, "W") : k_BKTd,
     value: past ? graph.concat([past.value, v_BKTd], 2, "W") : v_BKTd,
     mask: inputs.mask,
+    ...(config.attentionScale === undefined ? {} : { scale: config.attentionScale }),
+    ...(config.attentionCap === undefined ? {} : { cap: config.attentionCap }),
   });
 }

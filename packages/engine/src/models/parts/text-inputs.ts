@@ -26,9 +26,27 @@ export function plainRotary(theta: number, size: number): RotaryConfig {
   return { frequencies: rotaryFrequencies(theta, size / 2), axes: Array.from({ length: size / 2 }, () => 0) };
 }
 
-/** The inputs `ids`, `cos`, `sin` of a text decoder, and `reach` and `order`, or with a cache `mask`. */
-export function textInputs(graph: GraphBuilder, { frequencies }: RotaryConfig, hasCache: boolean): TextInputs {
+/**
+ * The inputs `ids`, `cos`, `sin` of a text decoder, and `reach` and `order`, or with a cache `mask`; for layers with a window
+ * `floor`, and `order` with a cache, too.
+ */
+export function textInputs(
+  graph: GraphBuilder,
+  { frequencies }: RotaryConfig,
+  hasCache: boolean,
+  slides = false,
+): TextInputs {
   const half = frequencies.length;
+  const inputs = plainInputs(graph, half, hasCache);
+  if (!slides) return inputs;
+  const floor = graph.input("floor", ["B", "T"]);
+  if ("reach" in inputs.mask) return { ...inputs, slidingMask: { ...inputs.mask, floor } };
+  const order = graph.reshape(graph.input("order", ["B", "W"]), ["B", 1, 1, "W"]);
+  const below = graph.maskBelow(order, graph.reshape(floor, ["B", 1, "T", 1]));
+  return { ...inputs, slidingMask: graph.add(inputs.mask, below) };
+}
+
+function plainInputs(graph: GraphBuilder, half: number, hasCache: boolean): TextInputs {
   return {
     inputIds: graph.input("ids", ["B*T"], "int64"),
     cos: graph.input("cos", ["B", "T", half]),
@@ -102,6 +120,46 @@ export function sectionAxes(section: readonly [number, number, number]): number[
 /** `[B, T]`: up to which key of its row each query sees: itself. */
 export function causalReach({ batchSize, sequenceLength }: ModelBatch): Float32Array {
   return Float32Array.from({ length: batchSize * sequenceLength }, (_, index) => index % sequenceLength);
+}
+
+/**
+ * `[B, T]`: from which key of its row each query sees in layers with a window. The prompt, whose tokens see each other both
+ * ways, is seen by them as a whole.
+ *
+ * @param reach  up to which key each query sees: the first one to the end of the prompt
+ */
+export function slidingFloor(
+  { batchSize, sequenceLength }: ModelBatch,
+  reach: Float32Array,
+  window: number,
+): Float32Array {
+  return Float32Array.from({ length: batchSize * sequenceLength }, (_, index) => {
+    const token = index % sequenceLength;
+    const isPrompt = token <= (reach[index - token] as number);
+    return isPrompt ? 0 : Math.max(0, token - window + 1);
+  });
+}
+
+/**
+ * `floor` `[B, 1]` and `order` `[B, span]` of one further token a row.
+ *
+ * @param places  of the new tokens in their rows
+ * @param span    cached tokens, the prompts' with their padding first, then those that followed, and the new one
+ */
+export function stepWindowFeeds(batch: ModelBatch, places: readonly number[], span: number, window: number): Feeds {
+  const { batchSize, sequenceLength, attentionMask } = batch;
+  const order = new Float32Array(batchSize * span);
+  for (let row = 0; row < batchSize; row++) {
+    const start = row * sequenceLength;
+    const length = attentionMask.subarray(start, start + sequenceLength).lastIndexOf(1) + 1;
+    for (let slot = 0; slot < span - 1; slot++)
+      order[row * span + slot] = slot < sequenceLength ? slot : length + slot - sequenceLength;
+    order[row * span + span - 1] = places[row] as number;
+  }
+  return {
+    floor: { data: Float32Array.from(places, (place) => Math.max(0, place - window + 1)), shape: [batchSize, 1] },
+    order: { data: order, shape: [batchSize, span] },
+  };
 }
 
 /** `[B, T]`: the place of each key in its row; padding lies beyond every reach. */

@@ -15,7 +15,15 @@ import { Variables } from "../variables.ts";
 import { keyValueInputs, keyValueSlots, namedCache } from "./key-value-cache.ts";
 import type { PlainText } from "./plain-text-config.ts";
 import { logitsAt, textDecoder } from "./text-decoder.ts";
-import { causalReach, countedPositions, rotaryFeeds, textFeeds, textInputs } from "./text-inputs.ts";
+import {
+  causalReach,
+  countedPositions,
+  rotaryFeeds,
+  slidingFloor,
+  stepWindowFeeds,
+  textFeeds,
+  textInputs,
+} from "./text-inputs.ts";
 
 /** Graph inputs of a tower. */
 export interface TileInputs {
@@ -75,6 +83,7 @@ export function openTiledModel(parts: TiledModel): Model {
     forward: (options) => forwardGraph(parts, options),
     feeds: (batch) => ({
       ...textFeeds(text.rotary, withinVocabulary(parts, batch), reach(batch)),
+      ...(text.decoder.sliding ? floorFeeds(batch, reach(batch), text.decoder.sliding.window) : {}),
       ...(batch.pictures.length > 0 ? tileFeeds(tile, batch) : {}),
     }),
     symbols: (batch) => ({
@@ -82,8 +91,22 @@ export function openTiledModel(parts: TiledModel): Model {
       T: batch.sequenceLength,
       ...(batch.pictures.length > 0 ? { K: tilesOf(batch) } : {}),
     }),
-    step: ({ batchSize }, positions) => ({ feeds: rotaryFeeds(text.rotary, positions, batchSize, 1), symbols: {} }),
+    step: (batch, positions, span) => {
+      const feeds = rotaryFeeds(text.rotary, positions, batch.batchSize, 1);
+      if (!text.decoder.sliding) return { feeds, symbols: {} };
+      const places = Array.from(positions.subarray(0, batch.batchSize), (position) => position - firstPosition);
+      return {
+        feeds: { ...feeds, ...stepWindowFeeds(batch, places, span, text.decoder.sliding.window) },
+        symbols: {},
+      };
+    },
     positions: ({ inputIds }) => countedPositions(inputIds.length, firstPosition),
+  };
+}
+
+function floorFeeds(batch: ModelBatch, reach: Float32Array, window: number): Feeds {
+  return {
+    floor: { data: slidingFloor(batch, reach, window), shape: [batch.batchSize, batch.sequenceLength] },
   };
 }
 
@@ -97,7 +120,7 @@ function forwardGraph({ text, tile, tower }: TiledModel, options: ForwardOptions
   const graph = new GraphBuilder();
   const variables = new Variables(graph, options);
   const { hasCache = false } = options;
-  const inputs = textInputs(graph, text.rotary, hasCache);
+  const inputs = textInputs(graph, text.rotary, hasCache, text.decoder.sliding !== undefined);
   const past = hasCache ? keyValueInputs(graph, text.decoder) : null;
   const count = product(["K", tile.side ** 2]);
   const seen =
