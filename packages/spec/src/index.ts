@@ -22,6 +22,7 @@ export * from "./catalogue/model-facts.ts";
 export { nvilaLoraRefusal } from "./catalogue/nvila-lite-2b.ts";
 export * from "./catalogue/parameters.ts";
 export { withTextDefaults } from "./catalogue/text-defaults.ts";
+export * from "./tokens/any-resolution.ts";
 export * from "./tokens/smart-resize.ts";
 export * from "./tokens/text-tokens.ts";
 export * from "./tokens/tile-grid.ts";

@@ -257,4 +257,4 @@ def load_model(folder: Path) -> torch.nn.Module:
 
 
 if __name__ == "__main__":
-    run(Family("internvl", SHAPES, make_model, make_rows, model_inputs, BENCH, save_model=save_model, load_model=load_model))
+    run(Family("internvl", SHAPES, make_model, make_rows, model_inputs, bench=BENCH, save_model=save_model, load_model=load_model))

@@ -118,4 +118,4 @@ def model_inputs(shape: dict, rows: list[Row], ids: torch.Tensor, mask: torch.Te
 
 
 if __name__ == "__main__":
-    run(Family("llava", SHAPES, make_model, make_rows, model_inputs, BENCH))
+    run(Family("llava", SHAPES, make_model, make_rows, model_inputs, bench=BENCH))

@@ -15,6 +15,7 @@ const families: Readonly<Record<string, (configFile: unknown, folder: FolderFact
   internvl_chat: openInternVlChat,
   llava: openLlava,
   llava_llama: openNvilaParts,
+  llava_next: openLlava,
   mllama: openMllama,
   nvila_lite: openNvilaLite,
   paligemma: openPaliGemma,

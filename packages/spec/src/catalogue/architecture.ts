@@ -100,7 +100,7 @@ export interface BridgeBlock {
 }
 
 /** How a picture of any size becomes visual tokens. */
-export type VisualTokenScheme = SmartResizeScheme | TileScheme | CrossAttentionScheme;
+export type VisualTokenScheme = SmartResizeScheme | TileScheme | AnyResolutionScheme | CrossAttentionScheme;
 
 /** Qwen: the picture is resized to multiples of `patchSize·mergeSize`, its area kept within two bounds (pixels). */
 export interface SmartResizeScheme {
@@ -124,6 +124,15 @@ export interface TileScheme {
   readonly minTiles: number;
   readonly maxTiles: number;
   readonly delimiterTokens: number;
+}
+
+/** LLaVA-NeXT: the picture is padded to one of a list of resolutions and cut into tiles, behind a small copy of the whole. */
+export interface AnyResolutionScheme {
+  readonly kind: "any-resolution";
+  readonly tileSize: number;
+  readonly patchSize: number;
+  /** Height and width in pixels. */
+  readonly resolutions: readonly (readonly [number, number])[];
 }
 
 /** Mllama: a picture is one position of the decoder, whatever its size, and is always filled up to all its tiles. */

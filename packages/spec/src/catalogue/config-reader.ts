@@ -61,6 +61,17 @@ export class ConfigReader {
     return value;
   }
 
+  /** A list of pairs of positive numbers; undefined when it is not there. */
+  pairs(field: string): [number, number][] | undefined {
+    const value = this.#fields[field];
+    if (value === undefined || value === null) return undefined;
+    const isPair = (each: unknown): each is [number, number] =>
+      Array.isArray(each) && each.length === 2 && each.every((side) => typeof side === "number" && side > 0);
+    if (!Array.isArray(value) || value.length === 0 || !value.every(isPair))
+      throw badConfig(this.#place, `"${field}" is no list of pairs of positive numbers`);
+    return value;
+  }
+
   list(field: string): readonly unknown[] {
     const value = this.optionalList(field);
     if (value === undefined) throw badConfig(this.#place, `has no list "${field}"`);

@@ -5,7 +5,7 @@ import { storedFormats, type ModelFacts } from "./model-facts.ts";
 import { readMllama } from "./mllama-config.ts";
 import { readPaliGemma } from "./paligemma-config.ts";
 import { qwen25PixelBounds, qwen25Vision, qwen3PixelBounds, qwen3Vision } from "./qwen-vision.ts";
-import { nativeInternVl, readInternVl, readLlava, remoteInternVl } from "./tiled-config.ts";
+import { nativeInternVl, readInternVl, readLlava, readLlavaNext, remoteInternVl } from "./tiled-config.ts";
 
 /** Files of a Hugging Face model folder, parsed: `config.json` and, where there is one, `preprocessor_config.json`. */
 export interface ModelFolderConfig {
@@ -16,7 +16,8 @@ export interface ModelFolderConfig {
 /**
  * Facts of a model that is not in the catalogue, from its own `config.json`.
  *
- * Accepts `model_type` qwen3_vl, qwen3_5, qwen2_5_vl (text keys nested or at the top level), internvl, internvl_chat, llava, paligemma and mllama.
+ * Accepts `model_type` qwen3_vl, qwen3_5, qwen2_5_vl (text keys nested or at the top level), internvl, internvl_chat, llava,
+ * llava_next, paligemma and mllama.
  * @param name    what plans and messages call the model
  * @param folder  parsed JSON; sizes are never derived from the name
  * @throws InvalidError `unknown_model_type` or `bad_model_config`, naming the field
@@ -87,7 +88,8 @@ const readers: Record<string, (config: ConfigReader, preprocessor: ConfigReader)
   qwen2_5_vl: readQwen25,
   internvl: (config, preprocessor) => readInternVl(config, preprocessor, nativeInternVl),
   internvl_chat: (config, preprocessor) => readInternVl(config, preprocessor, remoteInternVl),
-  llava: readLlava,
+  llava: (config) => readLlava(config, null),
+  llava_next: readLlavaNext,
   paligemma: readPaliGemma,
   mllama: readMllama,
 };

@@ -106,7 +106,21 @@ export function readInternVl(config: ConfigReader, preprocessor: ConfigReader, f
   };
 }
 
-export function readLlava(config: ConfigReader): Reading {
+/** LLaVA-NeXT: resolutions as its config.json lists them, height first. */
+export function readLlavaNext(config: ConfigReader): Reading {
+  return readLlava(config, config.pairs("image_grid_pinpoints") ?? usualResolutions);
+}
+
+const usualResolutions = [
+  [336, 672],
+  [672, 336],
+  [672, 672],
+  [1008, 336],
+  [336, 1008],
+] as const;
+
+/** LLaVA-1.5, and with resolutions LLaVA-NeXT. */
+export function readLlava(config: ConfigReader, resolutions: readonly (readonly [number, number])[] | null): Reading {
   const vision = config.nested("vision_config");
   const hidden = vision.number("hidden_size");
   const side = vision.number("image_size");
@@ -120,7 +134,8 @@ export function readLlava(config: ConfigReader): Reading {
       isHybrid: false,
     }),
     tiedEmbeddings:
-      (config.optionalBoolean("tie_word_embeddings") ?? false) || (own.optionalBoolean("tie_word_embeddings") ?? false),
+      (config.optionalBoolean("tie_word_embeddings") ?? false) ||
+      (resolutions === null && (own.optionalBoolean("tie_word_embeddings") ?? false)),
   };
   const keepsClassToken = config.optionalText("vision_feature_select_strategy") === "full";
   return {
@@ -148,7 +163,8 @@ export function readLlava(config: ConfigReader): Reading {
       bridge: {
         blocks: [
           {
-            normParameters: 0,
+            // The learned end of line of LLaVA-NeXT.
+            normParameters: resolutions ? text.hiddenSize : 0,
             linears: [
               [hidden, text.hiddenSize],
               [text.hiddenSize, text.hiddenSize],
@@ -157,16 +173,18 @@ export function readLlava(config: ConfigReader): Reading {
           },
         ],
       },
-      visualTokens: {
-        kind: "tiles",
-        tileSize: side,
-        patchSize: patch,
-        tokensPerTile: patches + (keepsClassToken ? 1 : 0),
-        extraTokensPerTile: 0,
-        minTiles: 1,
-        maxTiles: 1,
-        delimiterTokens: 0,
-      },
+      visualTokens: resolutions
+        ? { kind: "any-resolution", tileSize: side, patchSize: patch, resolutions }
+        : {
+            kind: "tiles",
+            tileSize: side,
+            patchSize: patch,
+            tokensPerTile: patches + (keepsClassToken ? 1 : 0),
+            extraTokensPerTile: 0,
+            minTiles: 1,
+            maxTiles: 1,
+            delimiterTokens: 0,
+          },
     },
   };
 }

@@ -57,7 +57,7 @@ export function profileTokens(question: TokenQuestion): TokenProfile {
   for (const sample of samples) {
     const text = textTokens(question.task, { ...sample, systemPromptCharacters: question.systemPromptCharacters });
     textIsEstimate ||= text.isEstimate;
-    if (question.scheme?.kind === "smart-resize" && sample.images.some(isTooThin)) {
+    if (question.scheme !== null && sample.images.some(isTooThin)) {
       tooThin += 1;
       continue;
     }

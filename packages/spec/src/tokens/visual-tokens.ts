@@ -1,4 +1,5 @@
 import type { VisualTokenScheme } from "../catalogue/architecture.ts";
+import { anyResolutionTiling, anyResolutionTokens, resolutionsWithin, shownPatches } from "./any-resolution.ts";
 import { refuseThin, smartResize, type PictureSize } from "./smart-resize.ts";
 import { maxTilesWithin, tileCount, tileGrid } from "./tile-grid.ts";
 
@@ -44,6 +45,17 @@ export function pictureCost(scheme: VisualTokenScheme, picture: PictureSize, lim
   if (scheme.kind === "cross-attention") {
     const patches = scheme.rowsOfPicture;
     return { placeholderTokens: 1, tokens: 1, patches, patchesPerSegment: patches };
+  }
+  if (scheme.kind === "any-resolution") {
+    const side = scheme.tileSize / scheme.patchSize;
+    const tiling = anyResolutionTiling(
+      picture,
+      scheme.tileSize,
+      resolutionsWithin(scheme.resolutions, limits.maxPixels),
+    );
+    const placeholderTokens = anyResolutionTokens(shownPatches(picture, tiling, side), side);
+    const patches = (1 + tiling.columns * tiling.rows) * side ** 2;
+    return { placeholderTokens, tokens: placeholderTokens, patches, patchesPerSegment: side ** 2 };
   }
   const maxTiles = maxTilesWithin(scheme.maxTiles, scheme.tileSize, limits.maxPixels);
   const tiles = tileCount(tileGrid(picture, scheme.tileSize, Math.min(scheme.minTiles, maxTiles), maxTiles));

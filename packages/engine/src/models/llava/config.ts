@@ -1,9 +1,10 @@
-import { withTextDefaults } from "@drydock/spec";
+import { withTextDefaults, type Resolution } from "@drydock/spec";
 import { z } from "zod";
 import { activationOf, type Activation } from "../parts/activations.ts";
 import { badConfig, readConfigFile } from "../parts/config-file.ts";
 import { layerOf } from "../parts/feature-layer.ts";
 import { readPlainText, type PlainText } from "../parts/plain-text-config.ts";
+import { isAmbiguous } from "./any-resolution.ts";
 
 /** What the graphs need to know of a LLaVA model; every size comes from its config.json, or from the class that it names. */
 export interface LlavaConfig {
@@ -13,6 +14,8 @@ export interface LlavaConfig {
   /** Whether the class token's features are handed on too. */
   readonly keepsClassToken: boolean;
   readonly imageTokenId: number;
+  /** LLaVA-NeXT: what pictures may be padded to; height and width in pixels. Null: every picture is one square. */
+  readonly resolutions: readonly Resolution[] | null;
 }
 
 /** CLIP's image tower. */
@@ -45,7 +48,7 @@ const VisionFile = z.looseObject({
 });
 
 const ConfigFile = z.looseObject({
-  model_type: z.literal("llava"),
+  model_type: z.enum(["llava", "llava_next"]),
   text_config: z.unknown(),
   vision_config: VisionFile,
   image_token_index: z.number().optional(),
@@ -55,10 +58,22 @@ const ConfigFile = z.looseObject({
   vision_feature_layer: z.union([z.number(), z.array(z.number())]).default(-2),
   vision_feature_select_strategy: z.enum(["default", "full"]).default("default"),
   tie_word_embeddings: z.boolean().optional(),
+  image_grid_pinpoints: z
+    .array(z.tuple([z.int().positive(), z.int().positive()]))
+    .min(1)
+    .nullish(),
 });
 
+const usualResolutions: readonly Resolution[] = [
+  [336, 672],
+  [672, 336],
+  [672, 672],
+  [1008, 336],
+  [336, 1008],
+];
+
 /**
- * Reads a `config.json` of `model_type: llava`.
+ * Reads a `config.json` of `model_type: llava` or `llava_next`.
  * @throws InvalidError (`bad_model_config`) naming the key
  */
 export function parseLlavaConfig(file: unknown): LlavaConfig {
@@ -81,8 +96,8 @@ export function parseLlavaConfig(file: unknown): LlavaConfig {
     text: readPlainText(
       "text_config",
       withTextDefaults(top.text_config),
-      // Either place may say so: the class copies what the text part says.
-      (own) => (top.tie_word_embeddings ?? false) || (own ?? false),
+      // The class of LLaVA-1.5 copies what the text part says; that of LLaVA-NeXT does not.
+      (own) => (top.tie_word_embeddings ?? false) || (top.model_type === "llava" && (own ?? false)),
     ),
     vision: {
       depth: vision.num_hidden_layers,
@@ -102,5 +117,28 @@ export function parseLlavaConfig(file: unknown): LlavaConfig {
     },
     keepsClassToken: top.vision_feature_select_strategy === "full",
     imageTokenId,
+    resolutions: top.model_type === "llava_next" ? readResolutions(top, vision.image_size, side) : null,
   };
+}
+
+/**
+ * Batches say of a picture how many tiles and visual tokens it has; what of the tiles shows the picture must follow from that.
+ * It does for 24 patches a side, as published, with up to 24 tiles a side.
+ */
+function readResolutions(
+  top: Pick<z.output<typeof ConfigFile>, "image_grid_pinpoints" | "vision_feature_select_strategy">,
+  tileSize: number,
+  side: number,
+): readonly Resolution[] {
+  if (top.vision_feature_select_strategy === "full")
+    throw badConfig('vision_feature_select_strategy is "full", which makes no rows of patches for LLaVA-NeXT');
+  const resolutions = top.image_grid_pinpoints ?? usualResolutions;
+  for (const [height, width] of resolutions) {
+    const tiling = { columns: width / tileSize, rows: height / tileSize };
+    if (!Number.isInteger(tiling.columns) || !Number.isInteger(tiling.rows))
+      throw badConfig(`image_grid_pinpoints: ${height} by ${width} is not made of tiles of ${tileSize}`);
+    if (isAmbiguous(tiling, side))
+      throw badConfig(`image_grid_pinpoints: ${height} by ${width} with ${side} patches a side of a tile is not run`);
+  }
+  return resolutions;
 }

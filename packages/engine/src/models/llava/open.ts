@@ -1,26 +1,30 @@
 /*
- * LLaVA-1.5: CLIP's tower, two linear layers, and a decoder with plain rotary positions (Llama, Mistral or Qwen2).
+ * LLaVA-1.5: CLIP's tower, two linear layers, and a decoder with plain rotary positions (Llama, Mistral or Qwen2). LLaVA-NeXT: the
+ * same, with pictures in tiles.
  */
+import { AnyResolutionImageProcessor } from "../../image/any-resolution-image-processor.ts";
 import { ClipImageProcessor } from "../../image/clip-image-processor.ts";
 import type { Model } from "../model.ts";
 import { isBehindFeatures } from "../parts/feature-layer.ts";
 import { fileNames } from "../parts/file-names.ts";
 import { openTiledModel } from "../parts/tiled-model.ts";
+import { anyResolutionPacking } from "./any-resolution.ts";
 import { clipVision } from "./clip-tower.ts";
 import { parseLlavaConfig } from "./config.ts";
 
-/** @throws InvalidError (`bad_model_config`) naming the key */
+/** `llava` and `llava_next`. @throws InvalidError (`bad_model_config`) naming the key */
 export function openLlava(configFile: unknown): Model {
   const config = parseLlavaConfig(configFile);
-  const { text, vision, imageTokenId } = config;
+  const { text, vision, imageTokenId, resolutions } = config;
   const tile = {
     side: vision.side,
     patchSize: vision.channels * vision.patchSize ** 2,
     tokens: vision.side ** 2 + (config.keepsClassToken ? 1 : 0),
     places: Array.from({ length: vision.side ** 2 }, (_, place) => place),
   };
+  const square = { patchSize: vision.patchSize, side: vision.side, tokens: tile.tokens };
   return openTiledModel({
-    type: "llava",
+    type: resolutions ? "llava_next" : "llava",
     text,
     tile,
     imageTokenId,
@@ -28,8 +32,11 @@ export function openLlava(configFile: unknown): Model {
     turns: "rendered",
     tower: (variables, inputs) => clipVision(variables, config, inputs),
     placeholders: ({ tokens }) => Array.from({ length: tokens }, () => imageTokenId),
-    imageProcessor: (file) =>
-      new ClipImageProcessor(file, { patchSize: vision.patchSize, side: vision.side, tokens: tile.tokens }),
+    imageProcessor: (file, bounds) =>
+      resolutions
+        ? new AnyResolutionImageProcessor(file, { ...square, resolutions }, bounds)
+        : new ClipImageProcessor(file, square),
+    ...(resolutions ? { packing: anyResolutionPacking(vision.side, text.decoder.hiddenSize) } : {}),
     storedNames,
     isUnused: (name) =>
       isBehindFeatures(name, vision.featureLayer) || /\.(post_layernorm\.\w+|position_ids)$/.test(name),

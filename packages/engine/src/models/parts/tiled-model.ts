@@ -9,7 +9,7 @@ import type { ModelBatch } from "../../batch/model-batch.ts";
 import { GraphBuilder } from "../../graph/build.ts";
 import type { Node } from "../../graph/ops.ts";
 import { product } from "../../graph/shape.ts";
-import type { Feeds } from "../../runtime/feeds.ts";
+import type { Feeds, Symbols } from "../../runtime/feeds.ts";
 import type { ForwardGraph, ForwardOptions, Model } from "../model.ts";
 import { Variables } from "../variables.ts";
 import { keyValueInputs, keyValueSlots, namedCache } from "./key-value-cache.ts";
@@ -69,10 +69,21 @@ export interface TiledModel extends Pick<
   readonly firstPosition?: number;
   /** `[B, T]`: up to which key of its row each query sees; itself unless given. */
   readonly reach?: (batch: ModelBatch) => Float32Array;
+  /** For families that put features of tiles together in another way than one behind the other. */
+  readonly packing?: TilePacking;
+}
+
+/** How features of tiles become those of pictures. Symbol: N visual tokens in all. */
+export interface TilePacking {
+  /** `[tokens·K, D]` to `[N, D]`, with inputs of its own. */
+  packed(variables: Variables, features: Node): Node;
+  /** @throws InvalidError when a picture's visual tokens are not those that its tiles give */
+  feeds(batch: ModelBatch): Feeds;
+  symbols(batch: ModelBatch): Symbols;
 }
 
 export function openTiledModel(parts: TiledModel): Model {
-  const { text, tile, tower: _tower, firstPosition = 0, reach = causalReach, ...rest } = parts;
+  const { text, tile, tower: _tower, firstPosition = 0, reach = causalReach, packing, ...rest } = parts;
   return {
     ...rest,
     vocabularySize: text.decoder.vocabularySize,
@@ -84,12 +95,12 @@ export function openTiledModel(parts: TiledModel): Model {
     feeds: (batch) => ({
       ...textFeeds(text.rotary, withinVocabulary(parts, batch), reach(batch)),
       ...(text.decoder.sliding ? floorFeeds(batch, reach(batch), text.decoder.sliding.window) : {}),
-      ...(batch.pictures.length > 0 ? tileFeeds(tile, batch) : {}),
+      ...(batch.pictures.length > 0 ? { ...tileFeeds(tile, batch, packing), ...packing?.feeds(batch) } : {}),
     }),
     symbols: (batch) => ({
       B: batch.batchSize,
       T: batch.sequenceLength,
-      ...(batch.pictures.length > 0 ? { K: tilesOf(batch) } : {}),
+      ...(batch.pictures.length > 0 ? { K: tilesOf(batch), ...packing?.symbols(batch) } : {}),
     }),
     step: (batch, positions, span) => {
       const feeds = rotaryFeeds(text.rotary, positions, batch.batchSize, 1);
@@ -116,7 +127,7 @@ function withinVocabulary({ text, imageTokenId }: TiledModel, batch: ModelBatch)
   return { ...batch, inputIds: batch.inputIds.map((id) => (id === BigInt(imageTokenId) ? 0n : id)) };
 }
 
-function forwardGraph({ text, tile, tower }: TiledModel, options: ForwardOptions): ForwardGraph {
+function forwardGraph({ text, tile, tower, packing }: TiledModel, options: ForwardOptions): ForwardGraph {
   const graph = new GraphBuilder();
   const variables = new Variables(graph, options);
   const { hasCache = false } = options;
@@ -131,10 +142,10 @@ function forwardGraph({ text, tile, tower }: TiledModel, options: ForwardOptions
         })
       : null;
   const image = seen && {
-    features: seen.features,
+    features: packing ? packing.packed(variables, seen.features) : seen.features,
     deepstack: [],
     featureRows: null,
-    imageRows: graph.input("image-rows", [product(["K", tile.tokens])], "int64"),
+    imageRows: graph.input("image-rows", [packing ? "N" : product(["K", tile.tokens])], "int64"),
   };
   const output = textDecoder(variables, text.decoder, inputs, image, past);
   return {
@@ -152,7 +163,7 @@ function forwardGraph({ text, tile, tower }: TiledModel, options: ForwardOptions
  * Feeds of the image part: `patches`, `patch-rows`, `image-rows`.
  * @throws InvalidError when a picture's patches or visual tokens are not those of its tiles
  */
-function tileFeeds(tile: TiledModel["tile"], batch: ModelBatch): Feeds {
+function tileFeeds(tile: TiledModel["tile"], batch: ModelBatch, packing: TilePacking | undefined): Feeds {
   const { side, patchSize, tokens, places } = tile;
   for (const { grid } of batch.pictures)
     if (grid.height !== side || grid.width !== side)
@@ -161,11 +172,7 @@ function tileFeeds(tile: TiledModel["tile"], batch: ModelBatch): Feeds {
         `a picture is cut into tiles of ${grid.width} by ${grid.height} patches, but the model's tower takes ${side} by ${side}; use the preprocessor_config.json that came with the model`,
       );
   const tiles = tilesOf(batch);
-  if (batch.imageRows.length !== tiles * tokens)
-    throw new InvalidError(
-      "image_tokens_mismatch",
-      `the batch has ${batch.imageRows.length} image tokens but its pictures give ${tiles * tokens}`,
-    );
+  if (!packing && batch.imageRows.length !== tiles * tokens) throw tokensMismatch(batch, tiles * tokens);
   const patches = tiles * side ** 2;
   if (batch.pixelPatches.length !== patches * patchSize)
     throw new InvalidError(
@@ -182,6 +189,14 @@ function tileFeeds(tile: TiledModel["tile"], batch: ModelBatch): Feeds {
     "patch-rows": { data: patchRows, shape: [patches] },
     "image-rows": { data: BigInt64Array.from(batch.imageRows, BigInt), shape: [batch.imageRows.length] },
   };
+}
+
+/** @param given  visual tokens that the batch's pictures give */
+export function tokensMismatch({ imageRows }: ModelBatch, given: number): InvalidError {
+  return new InvalidError(
+    "image_tokens_mismatch",
+    `the batch has ${imageRows.length} image tokens but its pictures give ${given}`,
+  );
 }
 
 function tilesOf({ pictures }: ModelBatch): number {
