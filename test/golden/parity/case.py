@@ -99,7 +99,9 @@ def write_made_by(target: Path) -> None:
     own = Path(__file__).parent
     family_script = Path(sys.argv[0]).resolve()
     scripts = [own / "case.py", family_script, own.parent / "requirements.txt"]
-    scripts += sorted(own.glob(f"{family_script.stem}_*.py"))
+    # Not by a pattern: `llava_next.py` is another family's.
+    further = [own / f"{family_script.stem}_{kind}.py" for kind in ("preprocessing", "reference")]
+    scripts += [path for path in further if path.exists()]
     files = sorted(path for path in target.rglob("*") if path.is_file() and path.name != "made-by.json")
     digest = lambda path: hashlib.sha256(path.read_bytes()).hexdigest()
     made_by = {
