@@ -13,16 +13,18 @@ import {
 } from "@drydock/engine";
 import { readParityCase } from "../parity/parity-case.ts";
 
-/** The first shape of each family whose parity is tested. */
+/** The first and the last shape of each family whose parity is tested. */
 const parity = resolve(import.meta.dirname, "..", "parity");
 const families = readdirSync(parity, { withFileTypes: true })
   .filter((entry) => entry.isDirectory() && !entry.name.startsWith("__"))
   .flatMap(({ name }) => {
-    const [shape] = readdirSync(join(parity, name), { withFileTypes: true })
+    const shapes = readdirSync(join(parity, name), { withFileTypes: true })
       .filter((entry) => entry.isDirectory() && entry.name !== "preprocessing")
       .map((entry) => entry.name)
       .sort();
-    return shape === undefined ? [] : [{ family: name, shape }];
+    return [...new Set([shapes.at(0), shapes.at(-1)])].flatMap((shape) =>
+      shape === undefined ? [] : [{ family: name, shape }],
+    );
   });
 
 describe.each(families)("$family, $shape", ({ family, shape }) => {

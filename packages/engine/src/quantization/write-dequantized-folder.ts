@@ -1,6 +1,8 @@
-import { cp, mkdir, readdir, writeFile } from "node:fs/promises";
+import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import { InvalidError } from "@drydock/kit";
+import { copyConfig } from "../weights/copy-config.ts";
+import { copyOtherFiles } from "../weights/folder-parts.ts";
 import { openModelFolder } from "../weights/model-folder.ts";
 import { bytesPerElement, readTensorBytes, writeTensorsInTurn, type TensorSource } from "../weights/safetensors.ts";
 import { undoScales } from "./activation-scales.ts";
@@ -14,7 +16,7 @@ import { quantizedNames } from "./quantized-weights.ts";
  * @throws InvalidError `not_quantized` when the folder holds no quantized weights
  */
 export async function writeDequantizedFolder(directory: string, out: string): Promise<void> {
-  const { model, headers, quantized, configFile } = await openModelFolder(directory);
+  const { model, headers, quantized } = await openModelFolder(directory);
   if (!quantized) throw new InvalidError("not_quantized", `model ${directory} holds no quantized weights`);
   const stored = headers.flatMap((header) => [...header.tensors.values()].map((entry) => ({ header, entry })));
   const taken = new Set<string>();
@@ -43,11 +45,8 @@ export async function writeDequantizedFolder(directory: string, out: string): Pr
       read: async () => await readTensorBytes(header, name),
     }));
   await mkdir(out, { recursive: true });
-  for (const name of await readdir(directory))
-    if (!/\.(safetensors|safetensors\.index\.json)$/.test(name) && name !== "config.json")
-      await cp(join(directory, name), join(out, name), { recursive: true });
-  const { quantization_config: _, ...config } = configFile as Record<string, unknown>;
-  await writeFile(join(out, "config.json"), `${JSON.stringify(config, null, 2)}\n`);
+  await copyOtherFiles(directory, out);
+  await copyConfig(directory, out, { quantization_config: undefined });
   const inOrder = [...others, ...layers].sort((a, b) => bytesPerElement[b.type] - bytesPerElement[a.type]);
   await writeTensorsInTurn(join(out, "model.safetensors"), inOrder);
 }

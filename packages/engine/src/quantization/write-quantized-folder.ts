@@ -1,8 +1,9 @@
-import { cp, mkdir, readdir, rm } from "node:fs/promises";
+import { mkdir, readdir, rm } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { ConflictError, InvalidError } from "@drydock/kit";
 import { wholeForward } from "../models/model.ts";
 import { copyConfig } from "../weights/copy-config.ts";
+import { configsOfParts, copyOtherFiles } from "../weights/folder-parts.ts";
 import { findTensor } from "../weights/find-tensor.ts";
 import { openModelFolder, readWeights, refuseQuantized, type ModelFolder } from "../weights/model-folder.ts";
 import { bytesPerElement, readTensorBytes, writeTensorsInTurn, type TensorSource } from "../weights/safetensors.ts";
@@ -96,10 +97,11 @@ async function writeFolder(folder: ModelFolder, out: string, options: QuantizeOp
   // Large elements first, so that all of them lie where their size divides.
   const tensors = [...others, ...layers].sort((a, b) => bytesPerElement[b.type] - bytesPerElement[a.type]);
   await writeTensorsInTurn(join(out, "model.safetensors"), tensors);
-  for (const name of await readdir(folder.directory))
-    if (!/\.(safetensors|safetensors\.index\.json|bin)$/.test(name) && name !== "config.json")
-      await cp(join(folder.directory, name), join(out, name), { recursive: true });
-  await copyConfig(folder.directory, out, { quantization_config: configOf(folder, options) });
+  await copyOtherFiles(folder.directory, out);
+  await copyConfig(folder.directory, out, {
+    ...configsOfParts(folder.directory, folder.configFile),
+    quantization_config: configOf(folder, options),
+  });
   return errors;
 }
 

@@ -3,6 +3,7 @@
  * and no tensor that nobody reads. Values are read for one thing only, a tied head that is stored twice. Numbers that are not
  * finite are found when a weight is read.
  */
+import { quantizedNames } from "../quantization/quantized-weights.ts";
 import { open } from "node:fs/promises";
 import { InvalidError } from "@drydock/kit";
 import { wholeForward, type Model } from "../models/model.ts";
@@ -42,7 +43,7 @@ export async function checkWeights(folder: ModelFolder): Promise<void> {
     else read.add(checkType(folder, findTensor(folder, name, shape.map(Number))));
   }
   const layers = [...(folder.quantized?.layers.keys() ?? [])].flatMap((path) =>
-    folder.model.storedNames(`${path}.weight`).map((name) => name.replace(/weight$/, "")),
+    quantizedNames(folder.model, `${path}.weight`).map((name) => name.replace(/weight$/, "")),
   );
   const unread = [...files.keys()].filter(
     (name) => !read.has(name) && !layers.some((prefix) => name.startsWith(prefix)),

@@ -3,7 +3,7 @@
  * lies with the decoder, the preprocessor's file with the tower.
  */
 import { existsSync } from "node:fs";
-import { mkdir, readFile } from "node:fs/promises";
+import { cp, mkdir, readFile, readdir } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { InvalidError, messageOf } from "@drydock/kit";
 import { writeSafetensors, type WritableTensor } from "./safetensors.ts";
@@ -69,4 +69,23 @@ export async function writeByParts(directory: string, tensors: readonly Writable
     const inFile = own.map((tensor) => ({ ...tensor, name: tensor.name.slice(part.length + 1) }));
     await writeSafetensors(join(directory, part, "model.safetensors"), inFile);
   }
+}
+
+/**
+ * Copies what a model folder holds beside weights and config.json. What lies in sub-folders of parts comes to lie in the folder
+ * itself, as the files of one that has all its weights there.
+ */
+export async function copyOtherFiles(directory: string, out: string): Promise<void> {
+  const found = partsIn(directory);
+  const isOther = (name: string): boolean => !/\.(safetensors|safetensors\.index\.json|bin)$|^config\.json$/.test(name);
+  for (const folder of ["", ...found])
+    for (const name of await readdir(join(directory, folder)))
+      if (isOther(name) && !(folder === "" && found.includes(name)))
+        await cp(join(directory, folder, name), join(out, name), { recursive: true });
+}
+
+/** What `config.json` must say where a model in parts is written without sub-folders: the configurations of its parts. */
+export function configsOfParts(directory: string, configFile: unknown): Record<string, unknown> {
+  const known = configFile as Record<string, unknown>;
+  return Object.fromEntries(partsIn(directory).map((part) => [`${part}_cfg`, known[`${part}_cfg`]]));
 }
