@@ -8,6 +8,7 @@ python=$(bash scripts/python-environment.sh golden test/golden/requirements.txt)
 for script in test/golden/parity/*.py; do
   [[ $(basename "$script") == case.py || $(basename "$script") == *_reference.py ]] || "$python" "$script"
 done
+"$python" test/golden/adapters/make_adapters.py
 quantization=$(bash scripts/python-environment.sh quantization test/golden/quantization/requirements.txt)
 "$quantization" test/golden/quantization/make_quantized.py
 node test/golden/make-tokenizer.ts

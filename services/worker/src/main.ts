@@ -11,6 +11,7 @@ const commands: Readonly<Record<string, () => Promise<Command>>> = {
   evaluate: async () => (await import("./commands/evaluate-command.ts")).evaluateCommand,
   logits: async () => (await import("./commands/logits-command.ts")).logitsCommand,
   quantize: async () => (await import("./commands/quantize-command.ts")).quantizeCommand,
+  merge: async () => (await import("./commands/merge-command.ts")).mergeCommand,
   export: async () => (await import("./commands/export-command.ts")).exportCommand,
   predict: async () => (await import("./commands/predict-command.ts")).predictCommand,
 };

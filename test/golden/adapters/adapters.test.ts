@@ -5,6 +5,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import {
   EngineTrainer,
   loadModel,
+  mergeAdapter,
   openModelFolder,
   readSafetensorsHeader,
   type LoraOptions,
@@ -96,6 +97,25 @@ describe.each(Object.entries(kinds))("an adapter of PEFT, %s", (kind, lora) => {
     }
     expect(moments).toHaveLength(gradients.length);
     record("gradients (relative)", worst);
+  });
+
+  test("merged into the base gives the same logits, and taken out again those of the base, where that can be", async () => {
+    const out = join(scratch, `${kind}-merged`);
+    await mergeAdapter({ directory: modelDirectory, adapterDirectory, out });
+    const merged = await loadModel({ directory: out, threads: 2 });
+    const difference = largestDifference(await merged.generator.logits(batch), expected.get("logits") as Float32Array);
+    await merged.generator.close();
+    record("logits, merged", difference);
+    expect(difference).toBeLessThan(1e-4);
+    const back = mergeAdapter({ directory: out, adapterDirectory, out: join(scratch, `${kind}-base`), takesOut: true });
+    if (lora.useDora || lora.modulesToSave || lora.bias) return await expect(back).rejects.toThrow("keep the base");
+    await back;
+    const base = await loadModel({ directory: modelDirectory, threads: 2 });
+    const unmerged = await loadModel({ directory: join(scratch, `${kind}-base`), threads: 2 });
+    const logits = await base.generator.logits(batch);
+    expect(largestDifference(await unmerged.generator.logits(batch), logits)).toBeLessThan(1e-4);
+    await base.generator.close();
+    await unmerged.generator.close();
   });
 
   test("follows PEFT's losses for 20 AdamW steps", async () => {

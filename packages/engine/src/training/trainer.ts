@@ -16,9 +16,8 @@ import type { LoraPlacement } from "../models/variables.ts";
 import { sharedFloats, toShared } from "../runtime/shared-floats.ts";
 import { refuseNotFinite } from "../weights/check-weights.ts";
 import { copyConfig } from "../weights/copy-config.ts";
-import { isWeightsOfPart, writeByParts } from "../weights/folder-parts.ts";
 import { openModelFolder, readWeights, type ModelFolder } from "../weights/model-folder.ts";
-import { wholeModel } from "../weights/stored-tensors.ts";
+import { saveWholeModel } from "../weights/save-model.ts";
 import { isDecayed, ThreadedAdamW, type AdamWSettings } from "./adamw.ts";
 import { dropoutMask } from "./dropout.ts";
 import type { DeviceSettings } from "../device/device.ts";
@@ -319,14 +318,7 @@ export class EngineTrainer {
         basename(this.folder.directory),
         tensors,
       );
-    // Stored as float32 now, whatever the base said.
-    await copyConfig(this.folder.directory, directory, { dtype: "float32" });
-    for (const file of await readdir(this.folder.directory)) {
-      if (/safetensors|^config\.json$|^drydock\.json$/.test(file)) continue;
-      const source = join(this.folder.directory, file);
-      await cp(source, join(directory, file), { recursive: true, filter: (path) => !isWeightsOfPart(source, path) });
-    }
-    await writeByParts(directory, await wholeModel(this.folder, tensors));
+    await saveWholeModel(this.folder, directory, tensors);
   }
 
   async close(): Promise<void> {

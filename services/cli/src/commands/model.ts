@@ -5,6 +5,7 @@ import { downloadModel } from "../predict/model-cache.ts";
 import { contextOf, splitReference } from "./context.ts";
 import { addLogitsCommand } from "./engine.ts";
 import { addExportCommand } from "./export.ts";
+import { addMergeCommand } from "./merge.ts";
 import { everyPage } from "./pages.ts";
 import { addQuantizeCommand } from "./quantize.ts";
 
@@ -66,6 +67,7 @@ export function addModelCommands(program: Command): void {
   addLogitsCommand(model);
   addQuantizeCommand(model);
   addExportCommand(model);
+  addMergeCommand(model);
 }
 
 function addLineage(model: Command): void {
