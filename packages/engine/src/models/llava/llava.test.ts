@@ -1,6 +1,7 @@
 import { describe, expect, test } from "vitest";
 import { openModel } from "../families.ts";
 import { wholeForward } from "../model.ts";
+import { readPlainText } from "../parts/plain-text-config.ts";
 
 const vision = {
   model_type: "clip_vision_model",
@@ -34,6 +35,21 @@ test("what the published file of LLaVA-1.5-7B leaves out is that of the class wh
 test("a decoder with a sliding window takes rows no longer than it", () => {
   const mistral = { ...text, model_type: "mistral", sliding_window: 48 };
   expect(openModel({ ...config, text_config: mistral }).contextWindow).toBe(48);
+});
+
+test("positions of a Llama 3.1 decoder are stretched", () => {
+  const rope = {
+    rope_type: "llama3",
+    factor: 8,
+    low_freq_factor: 1,
+    high_freq_factor: 4,
+    original_max_position_embeddings: 32,
+  };
+  const own = { ...text, num_key_value_heads: 2 };
+  const plain = readPlainText("text_config", own, () => false).rotary.frequencies;
+  const stretched = readPlainText("text_config", { ...own, rope_scaling: rope }, () => false).rotary.frequencies;
+  expect(stretched.at(-1)).toBeCloseTo((plain.at(-1) as number) / 8, 8);
+  expect(stretched[0]).toBe(plain[0]);
 });
 
 test("files of before transformers 5 have a further level in the names of the tower", () => {

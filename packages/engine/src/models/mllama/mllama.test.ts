@@ -2,6 +2,7 @@ import { describe, expect, test } from "vitest";
 import { collate } from "../../batch/collate.ts";
 import type { EncodedRow } from "../../batch/conversation-encoder.ts";
 import type { ModelBatch } from "../../batch/model-batch.ts";
+import { trainingSegments } from "../../segments/training-segments.ts";
 import { openModel } from "../families.ts";
 import { wholeForward } from "../model.ts";
 import { llama3Frequencies } from "../parts/rotary-scaling.ts";
@@ -192,6 +193,19 @@ describe("a batch is refused whose", () => {
   ])("%s", (_what, rows, message) => {
     expect(() => model.feeds(collate(rows, model))).toThrow(message);
   });
+});
+
+test("stages of a pipeline hold the same layers with and without pictures, and hand on what pictures gave", () => {
+  const stageOf = (hasImages: boolean, stage: number) =>
+    trainingSegments(model, hasImages, () => true, null, { stage, stages: 2 });
+  const layersOf = (hasImages: boolean, stage: number): string[] =>
+    stageOf(hasImages, stage).own.filter(
+      (name) => /layers\.\d+\.(?:self_attn|mlp)/.test(name) && !name.includes("vision"),
+    );
+  for (const stage of [0, 1]) expect(layersOf(true, stage)).toEqual(expect.arrayContaining(layersOf(false, stage)));
+  const names = (values: readonly { readonly name: string }[]): string[] => values.map(({ name }) => name);
+  expect(names(stageOf(true, 1).incoming)).toEqual(names(stageOf(true, 0).outgoing));
+  expect(stageOf(true, 1).incoming.length).toBeGreaterThan(stageOf(false, 1).incoming.length);
 });
 
 test("a batch without pictures goes past the layers that look at them, and has as many cuts", () => {

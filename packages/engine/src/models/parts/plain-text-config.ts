@@ -4,6 +4,7 @@
  */
 import { z } from "zod";
 import { badConfig, readConfigFile } from "./config-file.ts";
+import { llama3Frequencies } from "./rotary-scaling.ts";
 import type { DecoderConfig } from "./text-decoder.ts";
 import { plainRotary, type RotaryConfig } from "./text-inputs.ts";
 
@@ -110,9 +111,13 @@ function rotaryOf(key: string, text: TextFile, headSize: number): RotaryConfig {
   const plain = plainRotary(rope.rope_theta ?? text.rope_theta ?? 10_000, headSize);
   const type = rope.rope_type ?? rope.type ?? "default";
   if (type === "default" || type === "dynamic") return plain;
+  if (type === "llama3") {
+    const place = text.rope_parameters ? `${key}.rope_parameters` : `${key}.rope_scaling`;
+    return { ...plain, frequencies: llama3Frequencies(plain.frequencies, place, rope) };
+  }
   if (type !== "linear")
     throw badConfig(
-      `${key}: rotary positions of type "${type}", which Drydock does not run; it runs default, linear and dynamic`,
+      `${key}: rotary positions of type "${type}", which Drydock does not run; it runs default, linear, dynamic and llama3`,
     );
   const factor = rope.factor ?? 1;
   return { ...plain, frequencies: plain.frequencies.map((frequency) => frequency / factor) };
