@@ -1,4 +1,5 @@
 export type { LoraOptions } from "./adapters/lora-options.ts";
+export { ManyAdapters, type AdapterName } from "./adapters/many-adapters.ts";
 export { mergeAdapter } from "./adapters/merge-adapter.ts";
 export { readAdapter } from "./adapters/peft-files.ts";
 export { placeLora } from "./adapters/place-lora.ts";
