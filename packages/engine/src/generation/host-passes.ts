@@ -102,7 +102,7 @@ export class HostPasses implements AnswerPasses {
   /** The graph of whole rows; batches with the same key share one. */
   #promptForward(batch: ModelBatch): { readonly key: string; readonly forward: () => ForwardGraph } {
     const hasImages = batch.pictures.length > 0;
-    const limits = arrayLimits(batch, { rows: batch.batchSize, vocabulary: 1 });
+    const limits = arrayLimits(batch, { rows: batch.batchSize, vocabulary: 1, headGradient: 0 });
     return { key: JSON.stringify({ hasImages, limits }), forward: () => this.#forward(hasImages, false, limits) };
   }
 

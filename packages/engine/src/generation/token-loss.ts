@@ -84,7 +84,7 @@ export class TokenLoss {
       for await (const batch of batches) {
         const { feeds, tokens } = lossFeeds(batch);
         const hasImages = batch.pictures.length > 0;
-        const limits = arrayLimits(batch, { rows: tokens, vocabulary: model.vocabularySize });
+        const limits = arrayLimits(batch, { rows: tokens, vocabulary: model.vocabularySize, headGradient: 0 });
         const key = JSON.stringify({ hasImages, limits });
         let known = compiled.get(key);
         if (!known) {

@@ -61,7 +61,7 @@ export class PipelineGradients implements GradientSource {
       if (tokens === 0) continue; // every stage sees that
       labelTokens += tokens;
       const hasImages = batch.pictures.length > 0;
-      const limits = arrayLimits(batch, { rows: tokens, vocabulary: model.vocabularySize });
+      const limits = arrayLimits(batch, { rows: tokens, vocabulary: model.vocabularySize, headGradient: 0 });
       const stagePass = await this.#pass(hasImages, !isOnly, limits);
       const symbols = { ...model.symbols(batch), L: tokens };
       const feeds: Feeds = {

@@ -1,7 +1,7 @@
 import { processorMemory } from "@drydock/spec";
 import type { ModelBatch } from "../batch/model-batch.ts";
 import { splitBatch } from "../batch/split-batch.ts";
-import { arrayLimits } from "../batch/array-limits.ts";
+import { arrayLimits, headGradient } from "../batch/array-limits.ts";
 import type { ArrayLimits } from "../models/variables.ts";
 import type { Feeds } from "../runtime/feeds.ts";
 import { sharedFloats } from "../runtime/shared-floats.ts";
@@ -114,7 +114,11 @@ export class GradientLanes implements GradientSource {
     const { folder, furtherFeeds } = this.#options;
     const { model } = folder;
     const hasImages = batch.pictures.length > 0;
-    const limits = arrayLimits(batch, { rows: tokens, vocabulary: model.vocabularySize });
+    const limits = arrayLimits(batch, {
+      rows: tokens,
+      vocabulary: model.vocabularySize,
+      headGradient: headGradient(this.#options.gradients),
+    });
     const pass = await this.#pass(hasImages, adds, lane, limits);
     const feeds: Feeds = {
       ...model.feeds(batch),

@@ -61,10 +61,15 @@ test("a limited pass has no array of all queries and keys, nor of all logits, fo
 
 test("limits are set for long rows, large pictures and many logits only", () => {
   const batch = twoRows();
-  const few = { rows: 10, vocabulary: 50 };
+  const few = { rows: 10, vocabulary: 50, headGradient: 0 };
   expect(arrayLimits(batch, few)).toEqual({});
   expect(arrayLimits({ ...batch, sequenceLength: longRow + 1 }, few)).toHaveProperty("attention");
   const grid = { time: 1, height: 34, width: 34 };
   expect(arrayLimits({ ...batch, pictures: [{ grid, tokens: 289, row: 0 }] }, few)).toHaveProperty("attention");
-  expect(arrayLimits(batch, { rows: logitElements / 50 + 1, vocabulary: 50 })).toEqual({ logits: logitElements });
+  const many = { rows: logitElements / 32 + 1, vocabulary: 32, headGradient: 0 };
+  expect(arrayLimits(batch, many)).toEqual({ logits: logitElements });
+  expect(arrayLimits(batch, { ...many, headGradient: logitElements })).toEqual({});
+  expect(arrayLimits(batch, { ...many, rows: logitElements, headGradient: logitElements })).toEqual({
+    logits: 2 * logitElements,
+  });
 });
