@@ -17,8 +17,8 @@ export const processorMemory = {
   /** Rows beyond which attention goes piece by piece, and elements of a piece (batch/array-limits.ts). */
   longRow: 1024,
   attentionElements: 2 ** 23,
-  /** Bytes an element of a piece: scores, masked scores, weights, and the gradients of the three. */
-  pieceBytes: 24,
+  /** Bytes an element of a piece: four of scores, weights and their gradients at once, the others in their place. */
+  pieceBytes: 16,
   /** Reserved over used where activations are kept: ONNX Runtime's arena grows by doubling, and keeps what it has. */
   keptFactor: 1.3,
 } as const;
@@ -28,9 +28,12 @@ interface Term {
   readonly formula: string;
 }
 
-/** Float32 values of frozen weights that are held at once when layers stream: the capacity, or the largest table. */
+/**
+ * Float32 values of frozen weights when layers stream: what stays read, as much again that was let go and waits for the garbage
+ * collection of two threads, and the largest table.
+ */
 export function streamedWeights({ text }: Architecture): number {
-  return Math.max(processorMemory.streamedBytes, 4 * text.vocabularySize * text.hiddenSize);
+  return 2 * processorMemory.streamedBytes + 4 * text.vocabularySize * text.hiddenSize;
 }
 
 /** Copies of weights for products, for answers and for lanes. */
