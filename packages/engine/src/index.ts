@@ -56,6 +56,7 @@ export {
   type TrainerOptions,
   type TrainerState,
 } from "./training/trainer.ts";
+export { partsIn } from "./weights/folder-parts.ts";
 export { openModelFolder, readWeights, type ModelFolder } from "./weights/model-folder.ts";
 export {
   readSafetensorsHeader,

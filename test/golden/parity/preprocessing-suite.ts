@@ -40,6 +40,7 @@ interface Cases {
 export async function describePreprocessing(
   family: string,
   open: (folder: string, form: string | null) => Promise<Model>,
+  reference = "transformers",
 ): Promise<void> {
   const directory = resolve(import.meta.dirname, family, "preprocessing");
   const folder = join(directory, "model");
@@ -49,7 +50,7 @@ export async function describePreprocessing(
     return existsSync(own) ? own : resolve(import.meta.dirname, "../images", name);
   };
 
-  describe(`${family}, preprocessing, against transformers`, () => {
+  describe(`${family}, preprocessing, against ${reference}`, () => {
     let model: Model;
     let images: ImageProcessor;
     let expected: ReadonlyMap<string, Float32Array>;
@@ -59,7 +60,13 @@ export async function describePreprocessing(
       expected = await readFloats(join(directory, "preprocessing.safetensors"));
     });
     const seen = async (names: readonly string[]): Promise<ProcessedImage[]> =>
-      await Promise.all(names.map(async (name) => await images.process(fileOf(name), name)));
+      await Promise.all(
+        names.map(async (name) => {
+          const isAlone = cases.every((each) => each.images.length === 1 || !each.images.includes(name));
+          const processor = isAlone ? images : (images.ofSeveral ?? images);
+          return await processor.process(fileOf(name), name);
+        }),
+      );
 
     test.each(Object.keys(pictures))("pixel values and tokens of %s", async (name) => {
       const [picture] = await seen([name]);

@@ -47,9 +47,10 @@ class Processing:
     conversations: list[Conversation]
     patches_of: Callable[[torch.Tensor], torch.Tensor]  # pixel values [tiles, 3, height, width] to patches
     tiles_of: Callable[[Image.Image], int]
-    tokens_of_tile: int
+    tokens_of_tile: float
     side: int  # patches a side of a tile
     tokens_of_picture: int | None = None  # where it is not that of its tiles
+    grid_of: Callable[[Image.Image], list[int]] | None = None  # time, height, width in patches, where tiles are patches
 
 
 def text(value: str) -> dict:
@@ -118,10 +119,10 @@ def write(folder: Path, processing: Processing) -> None:
         if files:
             pixels = torch.as_tensor(numpy.stack(list(made["pixel_values"])))
             assert pixels.shape[0] == sum(tiles), (pixels.shape, tiles)
-            for name, own in zip(names, pixels.split(tiles), strict=True):
+            for name, file, own in zip(names, files, pixels.split(tiles), strict=True):
                 tensors[name] = processing.patches_of(own.float()).contiguous()
-                grid = [own.shape[0], processing.side, processing.side]
-                tokens = processing.tokens_of_picture or own.shape[0] * processing.tokens_of_tile
+                grid = processing.grid_of(file) if processing.grid_of else [own.shape[0], processing.side, processing.side]
+                tokens = processing.tokens_of_picture or int(own.shape[0] * processing.tokens_of_tile)
                 pictures[name] = {"grid": grid, "tokens": tokens}
     lines = lambda values: "[\n" + ",\n".join(json.dumps(value, ensure_ascii=False) for value in values) + "\n]"
     body = f'{{"pictures": {json.dumps(pictures)},\n"cases": {lines(cases)}}}\n'

@@ -45,4 +45,6 @@ export interface ImageProcessor {
   resizedSize(size: PixelSize): PixelSize;
   /** Visual tokens of a picture of the given size. */
   tokensOf(size: PixelSize): number;
+  /** For pictures that share a conversation with others, where the family sees those differently; itself unless given. */
+  readonly ofSeveral?: ImageProcessor;
 }

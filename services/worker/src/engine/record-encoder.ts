@@ -99,9 +99,14 @@ export class RecordEncoder {
   }
 
   /** How the model writes boxes for the (first) picture of a record. */
-  boxSpaceOf({ images: [image] }: DataRecord): BoxSpace {
+  boxSpaceOf(record: DataRecord): BoxSpace {
+    const [image] = record.images;
     const { boxConvention: convention } = this.#settings.model;
-    return image ? { convention, resized: this.#images.resizedSize(image) } : { convention };
+    return image ? { convention, resized: this.#imagesOf(record).resizedSize(image) } : { convention };
+  }
+
+  #imagesOf({ images }: DataRecord): ImageProcessor {
+    return images.length > 1 ? (this.#images.ofSeveral ?? this.#images) : this.#images;
   }
 
   decode(tokenIds: readonly number[]): string {
@@ -112,7 +117,8 @@ export class RecordEncoder {
     const text = this.#wholeConversation(record)
       .flatMap(({ content }) => content)
       .reduce((sum, part) => sum + (part.type === "text" ? Buffer.byteLength(part.text) : 0), 0);
-    const visual = record.images.reduce((sum, image) => sum + this.#images.tokensOf(image), 0);
+    const images = this.#imagesOf(record);
+    const visual = record.images.reduce((sum, image) => sum + images.tokensOf(image), 0);
     return text + visual + mostTemplateTokens;
   }
 
@@ -124,10 +130,9 @@ export class RecordEncoder {
   async #encode(record: DataRecord, reserve: number | null): Promise<EncodedRow> {
     const name = `row ${record.rowId} (${record.source.file}, line ${record.source.row})`;
     try {
+      const processor = this.#imagesOf(record);
       const images = await Promise.all(
-        record.images.map(
-          async (image) => await this.#images.process(await this.#settings.pathOf(image), image.fileName),
-        ),
+        record.images.map(async (image) => await processor.process(await this.#settings.pathOf(image), image.fileName)),
       );
       const messages = reserve === null ? this.#wholeConversation(record) : this.#question(record);
       return this.#conversations.encode(

@@ -1,6 +1,6 @@
 import { readdir, rename, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { openModelFolder, readAdapter, readSafetensorsHeader, readWeights } from "@drydock/engine";
+import { openModelFolder, partsIn, readAdapter, readSafetensorsHeader, readWeights } from "@drydock/engine";
 
 const singleName = "model.safetensors";
 const shardName = "model-00001-of-00001.safetensors";
@@ -15,8 +15,16 @@ export async function filesIn(directory: string): Promise<string[]> {
     .sort();
 }
 
-/** Gives the weights of a whole model the names of design §8, with the index by which `transformers` finds them. */
+/**
+ * Gives the weights of a whole model the names of design §8, with the index by which `transformers` finds them; in each
+ * sub-folder where each part of the model has one.
+ */
 export async function nameAsShards(directory: string): Promise<void> {
+  const parts = partsIn(directory);
+  for (const part of parts.length > 0 ? parts : ["."]) await nameAsShard(join(directory, part));
+}
+
+async function nameAsShard(directory: string): Promise<void> {
   const header = await readSafetensorsHeader(join(directory, singleName));
   const { size } = await stat(join(directory, singleName));
   await rename(join(directory, singleName), join(directory, shardName));

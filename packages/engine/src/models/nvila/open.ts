@@ -6,8 +6,8 @@
  * transformers has no class for it: the names in memory are those that one would have.
  */
 import { nvilaLoraRefusal } from "@drydock/spec";
-import { TileImageProcessor } from "../../image/tile-image-processor.ts";
-import type { ProcessedImage } from "../../image/image-processor.ts";
+import { TileImageProcessor, type TileSettings } from "../../image/tile-image-processor.ts";
+import type { ImageProcessor, PixelBounds, ProcessedImage } from "../../image/image-processor.ts";
 import type { TextTokenizer } from "../../text/tokenizer.ts";
 import { chatMl, type FolderFacts, type Model } from "../model.ts";
 import { badConfig } from "../parts/config-file.ts";
@@ -70,7 +70,7 @@ function open(config: NvilaConfig, type: string, folder: FolderFacts): Model {
       return { features: nvilaBridge(variables, "model.mm_projector", last, sizes), blocks };
     },
     placeholders: (image, tokenizer) => tilePlaces(image, tokenizer, imageTokenId),
-    imageProcessor: (file, bounds) => new TileImageProcessor(file, tiles, bounds, "siglip"),
+    imageProcessor: (file, bounds) => imageProcessor(file, tiles, bounds),
     storedNames,
     isUnused: (name) =>
       isBehindFeatures(name, vision.depth) ||
@@ -81,6 +81,13 @@ function open(config: NvilaConfig, type: string, folder: FolderFacts): Model {
     chatTemplate: nvilaTemplate,
     loraRefusal: `NVILA-Lite takes no adapter: ${nvilaLoraRefusal}; use mode "full"`,
   };
+}
+
+/** A picture is cut into tiles only when it is alone in its conversation. Source: `generate_content` of `llava_arch.py`. */
+function imageProcessor(file: unknown, tiles: TileSettings, bounds: PixelBounds): ImageProcessor {
+  const alone = new TileImageProcessor(file, tiles, bounds, "siglip");
+  const ofSeveral = new TileImageProcessor(file, { ...tiles, minTiles: 1, maxTiles: 1 }, bounds, "siglip");
+  return Object.assign(alone, { ofSeveral });
 }
 
 /**
