@@ -1,7 +1,7 @@
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
-import { openModel, readSafetensorsHeader } from "@drydock/engine";
+import { openModel, openModelFolder } from "@drydock/engine";
 import { countParameters, modelFactsFromConfig } from "@drydock/spec";
 
 /** What the planner reads of a folder, held to the models that the reference saved. */
@@ -24,16 +24,19 @@ describe.each([
   ["mllama", "four-tiles"],
   ["mllama", "two-looks"],
   ["mllama", "three-tiles"],
+  ["nvila", "parts-tied"],
+  ["nvila", "parts-untied"],
+  ["nvila", "flat"],
+  ["qwen2-5-vl", "tied"],
+  ["qwen2-5-vl", "untied"],
 ])("the plan of %s, %s", (family, shape) => {
   const folder = join(import.meta.dirname, family, shape, "model");
   const config = async (): Promise<unknown> => JSON.parse(await readFile(join(folder, "config.json"), "utf8"));
 
   test("counts the parameters that the file holds", async () => {
-    const { tensors } = await readSafetensorsHeader(join(folder, "model.safetensors"));
-    const stored = [...tensors.values()].reduce(
-      (sum, tensor) => sum + tensor.shape.reduce((size, side) => size * side, 1),
-      0,
-    );
+    const { headers } = await openModelFolder(folder);
+    const tensors = headers.flatMap((header) => [...header.tensors.values()]);
+    const stored = tensors.reduce((sum, tensor) => sum + tensor.shape.reduce((size, side) => size * side, 1), 0);
     const facts = modelFactsFromConfig("mine", { config: await config() });
     expect(countParameters(facts.architecture).total).toBe(stored);
   });

@@ -8,6 +8,8 @@ export interface Reading {
   readonly boxConvention: BoxConvention;
   /** Where it is not what `text_config` says. */
   readonly contextWindow?: number;
+  /** Why the family takes no adapter; it does unless given. */
+  readonly loraRefusal?: string;
   readonly architecture: Architecture;
 }
 

@@ -3,6 +3,7 @@ import { ConfigReader } from "./config-reader.ts";
 import { readDecoder, type Reading } from "./decoder-config.ts";
 import { storedFormats, type ModelFacts } from "./model-facts.ts";
 import { readMllama } from "./mllama-config.ts";
+import { nvilaFlat, nvilaParts, readNvila } from "./nvila-config.ts";
 import { readPaliGemma } from "./paligemma-config.ts";
 import { qwen25PixelBounds, qwen25Vision, qwen3PixelBounds, qwen3Vision } from "./qwen-vision.ts";
 import { nativeInternVl, readInternVl, readLlava, readLlavaNext, remoteInternVl } from "./tiled-config.ts";
@@ -17,7 +18,7 @@ export interface ModelFolderConfig {
  * Facts of a model that is not in the catalogue, from its own `config.json`.
  *
  * Accepts `model_type` qwen3_vl, qwen3_5, qwen2_5_vl (text keys nested or at the top level), internvl, internvl_chat, llava,
- * llava_next, paligemma and mllama.
+ * llava_next, paligemma, mllama, and NVILA-Lite's llava_llama, vila and nvila_lite.
  * @param name    what plans and messages call the model
  * @param folder  parsed JSON; sizes are never derived from the name
  * @throws InvalidError `unknown_model_type` or `bad_model_config`, naming the field
@@ -40,7 +41,7 @@ export function modelFactsFromConfig(name: string, folder: ModelFolderConfig): M
         ],
       },
     );
-  const { family, boxConvention, contextWindow, architecture } = reader(
+  const { family, boxConvention, contextWindow, loraRefusal, architecture } = reader(
     root,
     new ConfigReader(folder.preprocessor ?? {}, "preprocessor_config.json"),
   );
@@ -52,8 +53,8 @@ export function modelFactsFromConfig(name: string, folder: ModelFolderConfig): M
     license: root.optionalText("license") ?? "see the model's own folder",
     contextWindow:
       contextWindow ?? root.nested("text_config", { orSelf: true }).optionalNumber("max_position_embeddings") ?? 32_768,
-    modes: ["lora", "full"],
-    modeRefusal: null,
+    modes: loraRefusal === undefined ? ["lora", "full"] : ["full"],
+    modeRefusal: loraRefusal ?? null,
     boxConvention,
     architecture,
     ...storedFormat(name, root),
@@ -92,6 +93,9 @@ const readers: Record<string, (config: ConfigReader, preprocessor: ConfigReader)
   llava_next: readLlavaNext,
   paligemma: readPaliGemma,
   mllama: readMllama,
+  llava_llama: (config) => readNvila(config, nvilaParts),
+  vila: (config) => readNvila(config, nvilaParts),
+  nvila_lite: (config) => readNvila(config, nvilaFlat),
 };
 
 function readQwen3(config: ConfigReader, preprocessor: ConfigReader, family: "qwen3-vl" | "qwen3.5"): Reading {

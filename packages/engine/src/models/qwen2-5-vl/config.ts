@@ -3,6 +3,8 @@ import { badConfig, readConfigFile } from "../parts/config-file.ts";
 import type { DecoderConfig } from "../parts/text-decoder.ts";
 
 const RopeParameters = z.looseObject({
+  rope_type: z.string().optional(),
+  type: z.string().optional(),
   rope_theta: z.number().optional(),
   mrope_section: z.array(z.number()).optional(),
 });
@@ -41,7 +43,7 @@ const VisionFile = z.looseObject({
 
 const ConfigFile = z.looseObject({
   model_type: z.literal("qwen2_5_vl"),
-  text_config: z.unknown(),
+  text_config: z.unknown().optional(),
   vision_config: VisionFile,
   image_token_id: z.number().default(151655),
   tie_word_embeddings: z.boolean().optional(),
@@ -88,6 +90,10 @@ export function parseQwen25VlConfig(file: unknown): Qwen25VlConfig {
       : readConfigFile(z.object({ text_config: TextFile }), { text_config: nested }).text_config;
   if (text.use_sliding_window) throw badConfig("use_sliding_window is true, which Drydock does not run");
   const rope = text.rope_parameters ?? text.rope_scaling ?? {};
+  const ropeType = rope.rope_type ?? rope.type ?? "default";
+  // Published files call plain frequencies on three axes "mrope".
+  if (ropeType !== "default" && ropeType !== "mrope")
+    throw badConfig(`rotary positions of type "${ropeType}", which Drydock does not run; it runs default and mrope`);
   const headSize = text.hidden_size / text.num_attention_heads;
   const [time, height, width] = rope.mrope_section ?? [16, 24, 24];
   if (time === undefined || height === undefined || width === undefined || time + height + width !== headSize / 2)
