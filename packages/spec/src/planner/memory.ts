@@ -344,7 +344,10 @@ function visionMatrix(
   sample: MemorySample,
   recipe: MemoryRecipe,
 ): number {
-  return recipe.attention === "explicit" ? vision.heads * patches * sample.patchesPerSegment : 0;
+  if (recipe.attention !== "explicit") return 0;
+  const elements = vision.heads * patches * sample.patchesPerSegment;
+  const isInPieces = recipe.isProcessor && sample.patchesPerSegment > processorMemory.longRow;
+  return isInPieces ? Math.min(elements, processorMemory.attentionElements) : elements;
 }
 
 /** A frozen tower runs before the decoder and frees its block: it counts only as far as it exceeds what comes after. */
