@@ -29,10 +29,14 @@ export function turnWriter(turns: Model["turns"], template: ChatTemplate, tokeni
 /** Tokens within which the newline of a turn's header must come; byte-sized tokens included. */
 const longestHeader = 24;
 
+/** What templates of models that may think write in front of an answer that comes without thoughts. */
+const emptyThought = "<think>\n\n</think>\n\n";
+
 /** Turns that a special token opens: the tokens alone say where answers lie. */
 function markedTurns(marks: TurnMarks, template: ChatTemplate, tokenizer: TextTokenizer): TurnWriter {
   const startId = tokenizer.idOf(marks.start);
   const endId = tokenizer.idOf(marks.end);
+  const thought = tokenizer.encode(emptyThought);
   /** Where the content of an assistant turn starts, null for other turns: after the newlines that end its header. */
   const contentStart = (ids: readonly number[], start: number): number | null => {
     for (let end = start + 2; end <= Math.min(start + longestHeader, ids.length); end++) {
@@ -51,7 +55,7 @@ function markedTurns(marks: TurnMarks, template: ChatTemplate, tokenizer: TextTo
       ids.forEach((id, position) => {
         const first = id === startId ? contentStart(ids, position) : null;
         if (first === null) return;
-        answers.push([first, behindEnd(ids, endId, first)]);
+        answers.push([behindThought(ids, first, thought), behindEnd(ids, endId, first)]);
       });
       return { ids, answers };
     },
@@ -161,6 +165,11 @@ function answerEnding(template: ChatTemplate, tokenizer: TextTokenizer): Ending 
 function ended(answer: string, { token, replaces }: Ending): string {
   if (replaces === null) return answer;
   return `${answer.endsWith(replaces) ? answer.slice(0, answer.length - replaces.length) : answer}${token}`;
+}
+
+/** Thoughts that are not there are part of the prompt, as in a prompt that asks for none: what follows them is the answer. */
+function behindThought(ids: readonly number[], first: number, thought: readonly number[]): number {
+  return thought.every((id, index) => ids[first + index] === id) ? first + thought.length : first;
 }
 
 /** The place behind the first end token from `first` on; behind the last token when there is none. */
