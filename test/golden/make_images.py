@@ -23,6 +23,11 @@ SIZES = [
 # Pictures that the processor resizes: the first with Pillow's rows first, the second with columns first.
 PICTURES = {"wide": (50, 37), "tall": (45, 75)}
 PROCESSOR = {"patch_size": 8, "merge_size": 2, "temporal_patch_size": 2, "image_mean": [0.5] * 3, "image_std": [0.5] * 3}
+# As Qwen2.5-VL is published: patches of 14 pixels, mean and deviation of CLIP.
+CLIP_PROCESSOR = {
+    "patch_size": 14, "merge_size": 2, "temporal_patch_size": 2,
+    "image_mean": [0.48145466, 0.4578275, 0.40821073], "image_std": [0.26862954, 0.26130258, 0.27577711],
+}  # fmt: skip
 BOUNDS = [(28, 3136, 12845056), (32, 65536, 16777216), (32, 4096, 262144), (16, 4096, 65536)]
 SHAPES = [
     (1080, 1920), (2160, 3840), (720, 1280), (1280, 800), (1680, 1050), (1440, 3440), (768, 1366), (768, 1024), (10000, 10000),
@@ -79,6 +84,9 @@ def pixel_values() -> None:
         made = processor(image, return_tensors="np")
         tensors[f"{name}.pixel_values"] = made["pixel_values"].astype(numpy.float32)
         tensors[f"{name}.grid"] = made["image_grid_thw"].astype(numpy.int64)
+        clip = Qwen2VLImageProcessorPil(min_pixels=3136, max_pixels=12845056, **CLIP_PROCESSOR)(image, return_tensors="np")
+        tensors[f"{name}.clip.pixel_values"] = clip["pixel_values"].astype(numpy.float32)
+        tensors[f"{name}.clip.grid"] = clip["image_grid_thw"].astype(numpy.int64)
         print(name, made["pixel_values"].shape, made["image_grid_thw"].tolist())
     save_file(tensors, FOLDER / "pixel-values.safetensors")
 

@@ -3,6 +3,7 @@ import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import sharp from "sharp";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { recordDifference } from "../../../../test/golden/parity/fidelity-record.ts";
 import { readSafetensorsHeader, readTensorBytes, type SafetensorsHeader } from "../weights/safetensors.ts";
 import { readFloatTensors } from "../weights/read-floats.ts";
 import { loadImageProcessor } from "../models/load-image-processor.ts";
@@ -17,26 +18,46 @@ const small = {
   image_std: [0.5, 0.5, 0.5],
 };
 
-describe.each(["wide", "tall"])("the %s picture against transformers", (name) => {
+/** What Qwen2.5-VL is published with. */
+const clip = {
+  patch_size: 14,
+  merge_size: 2,
+  temporal_patch_size: 2,
+  image_mean: [0.48145466, 0.4578275, 0.40821073],
+  image_std: [0.26862954, 0.26130258, 0.27577711],
+  min_pixels: 3136,
+  max_pixels: 12845056,
+};
+
+describe.each([
+  ["wide", "as Qwen3-VL has it", "", { ...small, min_pixels: 1024, max_pixels: 4096 }],
+  ["tall", "as Qwen3-VL has it", "", { ...small, min_pixels: 1024, max_pixels: 4096 }],
+  ["wide", "as Qwen2.5-VL has it", ".clip", clip],
+  ["tall", "as Qwen2.5-VL has it", ".clip", clip],
+])("the %s picture against transformers, %s", (name, _how, kind, settings) => {
   let header: SafetensorsHeader;
   beforeAll(async () => (header = await readSafetensorsHeader(join(golden, "pixel-values.safetensors"))));
 
   test("gives the same patches within float rounding", async () => {
-    const processor = new QwenImageProcessor({ ...small, min_pixels: 1024, max_pixels: 4096 });
+    const processor = new QwenImageProcessor(settings);
     const { patches, grid, tokens } = await processor.process(join(golden, `${name}.png`), name);
-    const expected = (await readFloatTensors(header, [`${name}.pixel_values`])).get(
-      `${name}.pixel_values`,
+    const expected = (await readFloatTensors(header, [`${name}${kind}.pixel_values`])).get(
+      `${name}${kind}.pixel_values`,
     ) as Float32Array;
     const [time, height, width] = Array.from(
-      new BigInt64Array((await readTensorBytes(header, `${name}.grid`)).slice().buffer),
+      new BigInt64Array((await readTensorBytes(header, `${name}${kind}.grid`)).slice().buffer),
       Number,
     );
     expect(grid).toEqual({ time, height, width });
     expect(tokens).toBe((grid.height * grid.width) / 4);
     expect(patches).toHaveLength(expected.length);
-    expect(
-      patches.reduce((largest, value, index) => Math.max(largest, Math.abs(value - (expected[index] as number))), 0),
-    ).toBeLessThan(1e-6);
+    const difference = patches.reduce(
+      (largest, value, index) => Math.max(largest, Math.abs(value - (expected[index] as number))),
+      0,
+    );
+    const family = kind === "" ? "qwen3-vl" : "qwen2-5-vl";
+    recordDifference({ family, shape: "-", check: "pixel values", difference });
+    expect(difference).toBeLessThan(1e-6);
   });
 });
 
