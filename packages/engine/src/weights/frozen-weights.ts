@@ -29,6 +29,8 @@ export class FrozenWeights {
   /** Longest unused first. */
   readonly #held = new Map<string, Held>();
   readonly #reader = new FloatReader();
+  /** Arrays that were let go: two threads would keep them long before they are collected, so they are used again. */
+  readonly #spare: Float32Array[] = [];
   #heldBytes = 0;
   #reads: Promise<void> = Promise.resolve();
 
@@ -97,7 +99,8 @@ export class FrozenWeights {
       this.#makeRoom(bytes);
     }
     this.#heldBytes += bytes;
-    return sharedFloats(length);
+    const spare = this.#spare.findIndex((array) => array.length === length);
+    return spare >= 0 ? (this.#spare.splice(spare, 1)[0] as Float32Array) : sharedFloats(length);
   }
 
   /** Lets go of weights that nobody uses until `bytes` more fit. */
@@ -107,6 +110,7 @@ export class FrozenWeights {
       if (users > 0) continue;
       this.#held.delete(name);
       this.#heldBytes -= tensor.data.byteLength;
+      this.#spare.push(tensor.data);
     }
   }
 }

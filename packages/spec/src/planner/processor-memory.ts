@@ -29,8 +29,8 @@ interface Term {
 }
 
 /**
- * Float32 values of frozen weights when layers stream: what stays read, as much again that was let go and waits for the garbage
- * collection of two threads, and the largest table.
+ * Float32 values of frozen weights when layers stream: what stays read, as much again in arrays of
+ * other sizes that are kept for use, and the largest table.
  */
 export function streamedWeights({ text }: Architecture): number {
   return 2 * processorMemory.streamedBytes + 4 * text.vocabularySize * text.hiddenSize;
