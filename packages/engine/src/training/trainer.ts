@@ -1,5 +1,5 @@
-import { cp, mkdir, readdir } from "node:fs/promises";
-import { basename, join } from "node:path";
+import { mkdir } from "node:fs/promises";
+import { basename } from "node:path";
 import { InvalidError } from "@drydock/kit";
 import { initialAdapter } from "../adapters/initial-values.ts";
 import type { LoraOptions } from "../adapters/lora-options.ts";
@@ -15,7 +15,6 @@ import type { Feeds } from "../runtime/feeds.ts";
 import type { LoraPlacement } from "../models/variables.ts";
 import { sharedFloats, toShared } from "../runtime/shared-floats.ts";
 import { refuseNotFinite } from "../weights/check-weights.ts";
-import { copyConfig } from "../weights/copy-config.ts";
 import { openModelFolder, readWeights, type ModelFolder } from "../weights/model-folder.ts";
 import { saveWholeModel } from "../weights/save-model.ts";
 import { isDecayed, ThreadedAdamW, type AdamWSettings } from "./adamw.ts";
