@@ -1,7 +1,7 @@
 import { ThreadClient } from "../runtime/thread-client.ts";
 import type { DeviceAnswer, DeviceRequest, DeviceSettings, HostTensor } from "./device-messages.ts";
 
-export type { DeviceKind, DeviceSettings, HostTensor } from "./device-messages.ts";
+export type { DeviceSettings, HostTensor } from "./device-messages.ts";
 
 /** One device with its arrays and sessions, which live on a thread of their own. */
 export class Device {
