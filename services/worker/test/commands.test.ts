@@ -189,7 +189,7 @@ test.each([
     "an unknown command",
     ["teach"],
     64,
-    /^unknown command "teach": use one of rank, train, evaluate, logits, quantize, export, predict$/m,
+    /^unknown command "teach": use one of rank, train, evaluate, logits, quantize, merge, export, predict$/m,
   ],
   ["a missing option", ["predict", "model"], 64, /^model folder .*model does not exist$/m],
   ["an unknown option", ["train", "--konfig", "x"], 64, /^Unknown option '--konfig'/m],

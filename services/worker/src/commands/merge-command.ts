@@ -16,7 +16,9 @@ export async function mergeCommand(values: readonly string[]): Promise<number> {
   const given = parseArguments(usage, values, options, 1);
   const adapterDirectory = resolve(given.required("adapter"));
   const out = resolve(given.required("out"));
-  const { directory } = await findModel(resolve(given.positionals[0] ?? ""), adapterDirectory);
+  // A merged model is no longer the base that the adapter's card names.
+  const base = given.flag("undo") ? undefined : adapterDirectory;
+  const { directory } = await findModel(resolve(given.positionals[0] ?? ""), base);
   try {
     const merged = await mergeAdapter({ directory, adapterDirectory, out, takesOut: given.flag("undo") });
     process.stdout.write(`${JSON.stringify({ out, ...merged })}\n`);

@@ -1,6 +1,7 @@
 import { openModelFolder, placeLora, readAdapter } from "@drydock/engine";
 import { InvalidError } from "@drydock/kit";
 import type { RunSpec } from "@drydock/spec";
+import { refuseOtherBase } from "../publish/check-base.ts";
 
 /**
  * Refuses to start from an adapter of another shape than the spec's: the checkpoints would say something else than they hold.
@@ -16,6 +17,7 @@ export async function checkAdapter(
     throw new InvalidError("adapter_mismatch", `adapter ${adapterDirectory}: ${message}`);
   };
   if (mode === "full") refuse('mode is "full", which trains no adapter: use mode "lora"');
+  await refuseOtherBase(adapterDirectory, modelDirectory);
   const { model } = await openModelFolder(modelDirectory);
   const adapter = await readAdapter(adapterDirectory, model);
   if (adapter.rank !== lora.rank)

@@ -3,6 +3,7 @@ import { stat } from "node:fs/promises";
 import { join } from "node:path";
 import { NotFoundError } from "@drydock/kit";
 import type { ModelCard } from "@drydock/spec";
+import { refuseOtherBase } from "../publish/check-base.ts";
 import { readModelCard } from "../publish/model-card.ts";
 
 /** A model to answer with: its base's folder, its adapter's if it has one, and its card if Drydock made it. */
@@ -15,9 +16,15 @@ export interface FoundModel {
 /**
  * Finds the parts of a model. `directory` is a whole model, or an adapter whose card names its base as a folder.
  *
- * @throws NotFoundError saying which folder is missing
+ * @throws NotFoundError saying which folder is missing; InvalidError when the adapter is one of another base
  */
 export async function findModel(directory: string, adapterDirectory: string | undefined): Promise<FoundModel> {
+  const found = await findParts(directory, adapterDirectory);
+  if (found.adapterDirectory !== undefined) await refuseOtherBase(found.adapterDirectory, found.directory);
+  return found;
+}
+
+async function findParts(directory: string, adapterDirectory: string | undefined): Promise<FoundModel> {
   await needFolder(directory, "model folder");
   if (adapterDirectory !== undefined) {
     await needFolder(adapterDirectory, "adapter folder");

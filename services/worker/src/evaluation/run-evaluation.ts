@@ -2,6 +2,7 @@ import type { ObjectStorage } from "@drydock/kit";
 import type { DataRecord, EvaluationWorkerConfig, RecordImage } from "@drydock/spec";
 import { BadDataError } from "../failure.ts";
 import { scorerOf } from "./score-answers.ts";
+import { refuseOtherBase } from "../publish/check-base.ts";
 import { chooseImageSettings, choosePrompt, readModelCard } from "../publish/model-card.ts";
 import type { EngineDoors } from "../training/engine-doors.ts";
 import type { TrainingListener } from "../training/training-listener.ts";
@@ -41,6 +42,7 @@ export async function runEvaluation(setup: EvaluationSetup): Promise<EvaluationR
     score,
     nowMs: () => performance.now(),
   });
+  if (config.adapterDirectory) await refuseOtherBase(config.adapterDirectory, config.modelDirectory);
   const model = await setup.engine.openAnswerer(await withStoredSettings(config, listener), setup.pathOf);
   try {
     listener.phaseChanged("evaluating-after");
