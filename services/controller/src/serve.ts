@@ -32,6 +32,8 @@ const workerProgram = fileURLToPath(new URL("../../worker/src/main.ts", import.m
 /** Storage that is away is waited for so long within one call; after that the activity is tried again. */
 const storageBudgetMs = 120_000;
 const connectBudgetMs = 120_000;
+/** Closing is long done by then. */
+const closingMs = 10_000;
 
 const logger = createLogger("controller");
 /** Runs the controller until it is asked to end; ends the process. */
@@ -39,10 +41,21 @@ export async function serve(ending: AbortController): Promise<never> {
   try {
     await run(readConfig(process.env), ending);
   } catch (error) {
+    if (ending.signal.aborted) return await endAsAsked(error);
     if (isDrydockError(error)) process.stderr.write(`drydock controller: ${error.message}\n`);
     else logger.fatal({ err: error }, "controller ends");
     process.exit(1);
   }
+  process.exit(0);
+}
+
+/**
+ * A controller that was asked to end while it started, such as one that waits for another to let go of the lead: what it was doing
+ * fails, and closing ends the process.
+ */
+async function endAsAsked(error: unknown): Promise<never> {
+  logger.info({ error: messageOf(error) }, "the controller was asked to end while it started");
+  await delay(closingMs);
   process.exit(0);
 }
 
@@ -89,14 +102,18 @@ async function run(config: ControllerConfig, ending: AbortController): Promise<v
   const reporter = new ClusterReporter(followed?.facts ?? new LocalFacts(slots), api, logger);
   reporter.start();
   process.stdout.write(`${JSON.stringify({ ready: true, url })}\n`);
-  await worker.run();
-  reporter.stop();
-  await followed?.close();
-  server.close();
-  server.closeAllConnections();
-  await connection.close();
-  await cluster?.backend.close();
-  await cluster?.election.release();
+  try {
+    await worker.run();
+    reporter.stop();
+    await followed?.close();
+    server.close();
+    server.closeAllConnections();
+    await connection.close();
+    await cluster?.backend.close();
+  } finally {
+    // Whatever failed: the next controller need not wait for the lease to run out.
+    await cluster?.election.release();
+  }
 }
 
 /** The cluster, with a controller that ends at once when another one may lead: two must never act. */

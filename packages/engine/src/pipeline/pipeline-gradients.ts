@@ -1,3 +1,4 @@
+import { closeAll } from "../runtime/close-all.ts";
 import { arrayLimits } from "../batch/array-limits.ts";
 import type { ArrayLimits } from "../models/variables.ts";
 import type { Feeds, Symbols } from "../runtime/feeds.ts";
@@ -24,7 +25,7 @@ interface InFlight extends StagePass {
 }
 
 /**
- * Gradients of one stage of a pipeline. Each stage first takes as many micro-batches forward as there are stages behind it,
+ * Gradients of one stage of a pipeline. Each stage first takes one micro-batch more forward than there are stages behind it,
  * then one back for each one forward, so no stage holds more than that many (1F1B, Narayanan et al. 2019, PipeDream;
  * flushed at each step, so that all micro-batches see the same weights). Every stage gets the same micro-batches.
  */
@@ -84,8 +85,9 @@ export class PipelineGradients implements GradientSource {
   }
 
   async close(): Promise<void> {
-    for (const pass of this.#passes.values()) await (await pass).pass.close();
+    const passes = [...this.#passes.values()];
     this.#passes.clear();
+    await closeAll(passes.map((each) => async () => await (await each).pass.close()));
   }
 
   async #forward({ pass, segments, feeds, symbols, values }: InFlight): Promise<void> {

@@ -1,3 +1,4 @@
+import { closeAll } from "../runtime/close-all.ts";
 import { processorMemory } from "@drydock/spec";
 import type { ModelBatch } from "../batch/model-batch.ts";
 import { splitBatch } from "../batch/split-batch.ts";
@@ -78,8 +79,9 @@ export class GradientLanes implements GradientSource {
   }
 
   async close(): Promise<void> {
-    for (const pass of this.#passes.values()) await (await pass).close();
+    const passes = [...this.#passes.values()];
     this.#passes.clear();
+    await closeAll(passes.map((pass) => async () => await (await pass).close()));
   }
 
   /** @param adds  whether gradients are added to the sums, or written over them */

@@ -13,6 +13,7 @@ import type { Model } from "../models/model.ts";
 import type { QuantizationSettings } from "../quantization/quantized-weights.ts";
 import type { Feeds } from "../runtime/feeds.ts";
 import type { LoraPlacement } from "../models/variables.ts";
+import { closeAll } from "../runtime/close-all.ts";
 import { sharedFloats, toShared } from "../runtime/shared-floats.ts";
 import { refuseNotFinite } from "../weights/check-weights.ts";
 import { openModelFolder, readWeights, type ModelFolder } from "../weights/model-folder.ts";
@@ -321,9 +322,13 @@ export class EngineTrainer {
   }
 
   async close(): Promise<void> {
-    await this.#gradients.close();
-    await this.#optimizer.close();
-    await this.#generator?.close();
+    const generator = this.#generator;
+    await closeAll([
+      // Answers of a device end before the device does.
+      generator && (async () => await generator.close()),
+      async () => await this.#gradients.close(),
+      async () => await this.#optimizer.close(),
+    ]);
   }
 
   /** @throws InvalidError where the layout needs what a device does not do yet */
