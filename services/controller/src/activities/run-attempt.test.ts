@@ -2,7 +2,7 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
-import { createLogger, FolderStorage, type ObjectStorage } from "@drydock/kit";
+import { createLogger, FolderStorage, UnavailableError, type ObjectStorage } from "@drydock/kit";
 import { RunSpec, type Attempt, type InternalRun, type Plan, type RunTransition } from "@drydock/spec";
 import { FakeBackend, FakeGang } from "../../test/fake-backend.ts";
 import { AttemptFiles } from "../attempts/attempt-files.ts";
@@ -181,6 +181,30 @@ test("a worker that went while nobody watched is lost, unless its last report sa
     outcomes: [{ exitCode: 0, reason: "completed", message: "done", modelKey: "models/weld/1" }],
   });
   expect(await attempt()).toMatchObject({ kind: "succeeded", modelKey: "models/weld/1" });
+});
+
+test("an attempt whose workers could not be started is started again under its own number and token", async () => {
+  const { api, backend, files, capacity, attempt } = setUp();
+  const { start } = backend;
+  backend.start = async () => await Promise.reject(new UnavailableError("kube_away", "the API server is away"));
+  await expect(attempt()).rejects.toThrow("the API server is away");
+  await expect(attempt()).rejects.toThrow("the API server is away");
+  expect(capacity.occupancy().busy).toBe(0);
+  const token = (await files.read("run_1"))?.token;
+  backend.start = start;
+  const outcome = attempt();
+  await vi.waitUntil(() => backend.gangs.length === 1);
+  expect(backend.started).toMatchObject([{ name: "run_1-a1", secrets: { DRYDOCK_WORKER_TOKEN: token } }]);
+  backend.gangs[0]?.end({ exitCode: 71 });
+  expect(await outcome).toMatchObject({ kind: "failed", epoch: 1, reason: "out-of-memory" });
+  expect(api.attempts).toHaveLength(1);
+});
+
+test("an attempt that could not be started and is to be stopped is not started", async () => {
+  const { api, backend, attempt } = setUp();
+  api.attempts.push(anAttempt({ state: "starting" }));
+  expect(await attempt(0, { isStopping: true })).toMatchObject({ epoch: 1 });
+  expect(backend.started).toEqual([]);
 });
 
 test("an attempt that ended before the workflow heard of it is answered, not made again", async () => {

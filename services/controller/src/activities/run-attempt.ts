@@ -42,10 +42,12 @@ export async function runAttempt(
   const open = run.attempts.findLast(({ state }) => openStates.includes(state));
   if (open) {
     const hosted = await host.adopt(runId, open.epoch, reportsOf(dependencies, run, open, tells));
-    if (!hosted) return await finish(dependencies, runId, open, await host.endOfUnwatched(runId, open.epoch));
-    return await watch(dependencies, runId, open, hosted, signals, tells);
+    if (hosted) return await watch(dependencies, runId, open, hosted, signals, tells);
+    const isToStart =
+      open.state === "starting" && !signals.stop.aborted && !(await host.hasReportedEnd(runId, open.epoch));
+    if (!isToStart) return await finish(dependencies, runId, open, await host.endOfUnwatched(runId, open.epoch));
   }
-  const ended = run.attempts.findLast(({ epoch }) => epoch > afterEpoch);
+  const ended = open ? undefined : run.attempts.findLast(({ epoch }) => epoch > afterEpoch);
   if (ended) return await outcomeOfEnded(host, runId, ended);
   // A plan that was replaced just now may have fewer layouts than the one that the workflow knows.
   const layouts = layoutsOf(run.plan);
@@ -53,7 +55,8 @@ export async function runAttempt(
   if (!layout) throw new Error(`run ${run.id} has a plan without a layout`);
   const release = await waitForSlot(dependencies, run, signals, tells);
   if (!release) return notStarted(run, "stopped", "preempted", "stopped while waiting for a worker");
-  const attempt = nextAttempt(run, layout);
+  // One that never came to run (the cluster was away when its workers were to start) is started under its own number.
+  const attempt = open ?? nextAttempt(run, layout);
   const hosted = await capacity.holdFor(release, async () => {
     const config = await configOrReason(dependencies, run, layout);
     return typeof config === "string" ? config : await launch(dependencies, run, attempt, config, tells);

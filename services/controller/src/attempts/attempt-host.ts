@@ -2,7 +2,7 @@ import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import type { Logger } from "@drydock/kit";
 import { Directive, type ReportRequest } from "@drydock/proto";
-import type { ClusterBackend, Gang, Placement } from "../backend/cluster-backend.ts";
+import type { ClusterBackend, Gang, GangSpec, Placement } from "../backend/cluster-backend.ts";
 import { gangEnd } from "../backend/gang-end.ts";
 import { classifyEnd, type AttemptEnd } from "./attempt-end.ts";
 import type { AttemptStore, StoredAttempt } from "./attempt-files.ts";
@@ -48,16 +48,20 @@ export class AttemptHost {
     this.#options = options;
   }
 
-  /** Starts all ranks with a new token. Whatever an older epoch says from now on is refused. */
+  /**
+   * Starts all ranks with a token of their own. Whatever an older epoch says from now on is refused. Doing it again for an
+   * epoch starts only what does not run yet, with the same token.
+   */
   async start(
     { id, epoch, configJson, ranks, placement, logPrefix }: AttemptStart,
     onReport: OnReport,
   ): Promise<HostedAttempt> {
     const { files, backend, scratchDirectory, memoryLimitBytes, storageUrl, controllerUrl, patience } = this.#options;
-    const avoidNodes = (await files.read(id))?.avoidNodes ?? [];
+    const before = await files.read(id);
+    const avoidNodes = before?.avoidNodes ?? [];
     const stored: StoredAttempt = {
       epoch,
-      token: files.newToken(id, epoch),
+      token: before?.epoch === epoch ? before.token : files.newToken(id, epoch),
       configJson,
       outcomes: Array.from({ length: ranks }, () => null),
       avoidNodes,
@@ -81,20 +85,28 @@ export class AttemptHost {
         DRYDOCK_SCRATCH: scratch,
         ...(memoryLimitBytes === null ? {} : { DRYDOCK_MEMORY_LIMIT: String(memoryLimitBytes) }),
       },
-      secrets: { DRYDOCK_WORKER_TOKEN: stored.token },
+      secrets: secretsOf(stored),
     });
     return { session, gang };
   }
 
   /** Takes over ranks that an earlier controller (or an earlier try of an activity) started; null when they are gone. */
   async adopt(id: string, epoch: number, onReport: OnReport): Promise<HostedAttempt | null> {
-    const gang = await this.#options.backend.find(gangName(id, epoch));
+    const { backend, files } = this.#options;
+    const stored = await files.read(id);
+    const isOurs = stored?.epoch === epoch;
+    const gang = await backend.find(gangName(id, epoch), isOurs ? secretsOf(stored) : undefined);
     if (!gang) return null;
-    const stored = await this.#options.files.read(id);
-    if (stored?.epoch === epoch) return { session: this.#session(id, stored, onReport), gang };
+    if (isOurs) return { session: this.#session(id, stored, onReport), gang };
     gang.kill();
     await gang.ended;
     return null;
+  }
+
+  /** Whether a rank of this attempt said how it ended. */
+  async hasReportedEnd(id: string, epoch: number): Promise<boolean> {
+    const stored = await this.#options.files.read(id);
+    return stored?.epoch === epoch && stored.outcomes.some((outcome) => outcome !== null);
   }
 
   /** Epoch of the newest attempt that was started here; 0 when none was. */
@@ -167,6 +179,10 @@ const nobodySaw = { exitCode: null, signal: null, reason: "vanished", node: null
 
 function outcomesOf({ ranks }: AttemptSession): (ReportedOutcome | null)[] {
   return ranks.map(({ outcome }) => outcome);
+}
+
+function secretsOf({ token }: StoredAttempt): GangSpec["secrets"] {
+  return { DRYDOCK_WORKER_TOKEN: token };
 }
 
 function gangName(id: string, epoch: number): string {

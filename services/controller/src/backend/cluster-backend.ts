@@ -82,8 +82,11 @@ export interface Gang {
 /** Starts and finds gangs. Every back end passes one contract. */
 export interface ClusterBackend {
   start(gang: GangSpec): Promise<Gang>;
-  /** A gang that runs already under this name, started by this controller or by one before it; null when there is none. */
-  find(name: string): Promise<Gang | null>;
+  /**
+   * A gang that runs already under this name, started by this controller or by one before it; null when there is none. One
+   * whose start was cut short before it had its secrets gets them, where they are told.
+   */
+  find(name: string, secrets?: GangSpec["secrets"]): Promise<Gang | null>;
   /** All gangs that run. */
   list(): Promise<Gang[]>;
 }

@@ -79,15 +79,20 @@ export function gangManifests(spec: GangSpec, settings: WorkerPodSettings): Gang
       template: { metadata: { labels: common }, spec: podSpec(spec, settings, name) },
     },
   };
+  return { job, secret: gangSecret(spec, settings) };
+}
+
+/** What the pods of a gang read as their environment and nobody else may. */
+export function gangSecret(
+  spec: Pick<GangSpec, "name" | "secrets">,
+  { namespace, secrets }: Pick<WorkerPodSettings, "namespace" | "secrets">,
+): KubeObject {
   return {
-    job,
-    secret: {
-      apiVersion: "v1",
-      kind: "Secret",
-      metadata,
-      immutable: true,
-      stringData: { ...settings.secrets, ...spec.secrets },
-    },
+    apiVersion: "v1",
+    kind: "Secret",
+    metadata: { name: jobName(spec.name), namespace, labels: commonLabels(spec) },
+    immutable: true,
+    stringData: { ...secrets, ...spec.secrets },
   };
 }
 
@@ -97,7 +102,7 @@ export function specDigest({ name, ranks, placement, memoryLimitBytes }: GangSpe
   return createHash("sha256").update(canonicalJson(asked)).digest("hex").slice(0, 16);
 }
 
-function commonLabels({ name }: GangSpec): Record<string, string> {
+function commonLabels({ name }: Pick<GangSpec, "name">): Record<string, string> {
   const [, run = name, epoch = "0"] = /^(.+)-a(\d+)$/.exec(name) ?? [];
   return { [labels.managedBy]: managedBy, [labels.gang]: jobName(name), [labels.run]: run, [labels.epoch]: epoch };
 }

@@ -196,6 +196,29 @@ test("another controller finds the gang, and the same name starts no second one"
   await Promise.all([first.ended, again.ended]);
 });
 
+test("a gang whose start was cut short before it had a Secret gets it from who finds it", async () => {
+  const asked = aGang();
+  const name = `dd-${asked.name.replaceAll("_", "-")}`;
+  const path = `/api/v1/namespaces/${namespace}/secrets/${name}`;
+  const first = await (await shared()).start(asked);
+  await cluster.admin.call("DELETE", path);
+  const found = await (await controller()).find(asked.name, { DRYDOCK_WORKER_TOKEN: "token" });
+  const secret = await cluster.admin.call<KubeObject>("GET", path);
+  expect(secret["data"]).toMatchObject({ DRYDOCK_WORKER_TOKEN: Buffer.from("token").toString("base64") });
+  expect(secret.metadata["ownerReferences"]).toMatchObject([{ kind: "Job", name }]);
+  found?.kill();
+  await first.ended;
+});
+
+test("a gang that ended while nobody watched tells its end to who starts it again", async () => {
+  const asked = aGang({ ranks: 1 });
+  const first = await (await shared()).start(asked);
+  for (const pod of await running(first)) await cluster.endPod(namespace, pod.metadata.name, { exitCode: 71 });
+  await first.ended;
+  const again = await (await controller()).start(asked);
+  expect((await again.ended).cause).toMatchObject({ exitCode: 71 });
+}, 30_000);
+
 test("a Job of the same name that is not ours is left alone, and the sentence names it", async () => {
   const asked = aGang();
   const name = `dd-${asked.name.replaceAll("_", "-")}`;

@@ -1,7 +1,7 @@
 import { ConflictError, InvalidError, messageOf, NotFoundError, type Logger, type ObjectStorage } from "@drydock/kit";
 import { z } from "zod";
 import type { ClusterBackend, Gang, GangSpec, Placement } from "../backend/cluster-backend.ts";
-import { gangManifests, kueuePriority, specDigest, type WorkerPodSettings } from "./gang-manifests.ts";
+import { gangManifests, gangSecret, kueuePriority, specDigest, type WorkerPodSettings } from "./gang-manifests.ts";
 import type { KubeApi } from "./kube-api.ts";
 import { conditionOf, type JobObject, type KubeObject, type PodObject } from "./kube-objects.ts";
 import { KubernetesGang } from "./kubernetes-gang.ts";
@@ -125,6 +125,8 @@ export class KubernetesBackend implements ClusterBackend {
     try {
       const job = await this.#createOrFind(spec, manifests.job);
       await this.#createSecret(ownedBy(job, manifests.secret));
+      // One that was there already, and may even be over, was told of before anybody here asked for it.
+      if (!known) this.#catchUp(gang, job);
       return gang;
     } catch (error) {
       // One that runs goes on, whatever else was asked for under its name.
@@ -135,14 +137,16 @@ export class KubernetesBackend implements ClusterBackend {
     }
   }
 
-  async find(name: string): Promise<Gang | null> {
+  async find(name: string, secrets?: GangSpec["secrets"]): Promise<Gang | null> {
     const known = this.#gangs.get(jobName(name));
-    if (known) return known;
+    if (known && (known.hasRun || !secrets)) return known;
     // The watch may lag behind what another controller made just now.
     const job = (await this.#options.api.find(
       `${this.#path("batch/v1", "jobs")}/${jobName(name)}`,
     )) as JobObject | null;
-    return job === null || isOver(job) ? null : this.#adopt(job);
+    if (job === null || isOver(job)) return known ?? null;
+    if (secrets) await this.#createSecret(ownedBy(job, gangSecret({ name, secrets }, this.#options.settings)));
+    return this.#adopt(job);
   }
 
   async list(): Promise<Gang[]> {
@@ -167,10 +171,15 @@ export class KubernetesBackend implements ClusterBackend {
       },
       name,
     );
-    const nowMs = performance.now();
-    for (const pod of this.#podsByJob.of(name)) gang.seePod(pod, nowMs);
-    gang.seeJob(job);
+    this.#catchUp(gang, job);
     return gang;
+  }
+
+  /** Tells a gang what is known of it before its first change is. */
+  #catchUp(gang: KubernetesGang, job: JobObject): void {
+    const nowMs = performance.now();
+    for (const pod of this.#podsByJob.of(gang.jobName)) gang.seePod(pod, nowMs);
+    this.#jobChanged(gang.jobName, job);
   }
 
   #track(spec: ConstructorParameters<typeof KubernetesGang>[0], job: string): KubernetesGang {
