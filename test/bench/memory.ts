@@ -105,7 +105,9 @@ async function measure(each: MemoryCase, scratch: string): Promise<Measured & { 
   const parameters = ["--model", files.model, "--batch", files.batch, "--mode", mode, "--steps", steps];
   if (recompute) parameters.push("--recompute");
   if (answers) parameters.push("--answers");
-  const { stdout } = await run(process.execPath, ["test/bench/memory-subject.ts", ...parameters]);
+  // As the controller starts workers.
+  const env = { ...process.env, MALLOC_ARENA_MAX: "2" };
+  const { stdout } = await run(process.execPath, ["test/bench/memory-subject.ts", ...parameters], { env });
   await rm(directory, { recursive: true });
   return { ...(JSON.parse(stdout.trim().split("\n").at(-1) ?? "") as Measured), storedBytes };
 }

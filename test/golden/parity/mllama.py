@@ -62,6 +62,18 @@ SHAPES = {
     },
 }  # fmt: skip
 
+BENCH = {
+    "text": {
+        "vocab_size": 8192, "hidden_size": 384, "intermediate_size": 1024, "num_hidden_layers": 8, "num_attention_heads": 6,
+        "num_key_value_heads": 2, "cross_attention_layers": [2, 5], "tie_word_embeddings": True,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 1e4},
+    },
+    "vision": {
+        "hidden_size": 256, "intermediate_size": 1024, "num_hidden_layers": 5, "num_global_layers": 2, "attention_heads": 4,
+        "image_size": 64, "patch_size": 8, "max_num_tiles": 4, "intermediate_layers_indices": [1, 3],
+    },
+}  # fmt: skip
+
 
 alone = MllamaForConditionalGeneration.forward
 
@@ -189,4 +201,4 @@ def model_inputs(shape: dict, rows: list[Row], ids: torch.Tensor, mask: torch.Te
 
 
 if __name__ == "__main__":
-    run(Family("mllama", SHAPES, make_model, make_rows, model_inputs, greedy=greedy))
+    run(Family("mllama", SHAPES, make_model, make_rows, model_inputs, bench=BENCH, greedy=greedy))

@@ -58,6 +58,17 @@ SHAPES = {
     },
 }  # fmt: skip
 
+BENCH = {
+    "text": {
+        "vocab_size": 8192, "hidden_size": 384, "intermediate_size": 1024, "num_hidden_layers": 8, "num_attention_heads": 6,
+        "num_key_value_heads": 2, "head_dim": 64,
+    },
+    "vision": {
+        "num_hidden_layers": 7, "hidden_size": 256, "num_attention_heads": 4, "intermediate_size": 1024, "image_size": 128,
+        "patch_size": 16,
+    },
+}  # fmt: skip
+
 
 def image_token(shape: dict) -> int:
     return shape.get("image", IMAGE)
@@ -123,4 +134,4 @@ def model_inputs(shape: dict, rows: list[Row], ids: torch.Tensor, mask: torch.Te
 
 
 if __name__ == "__main__":
-    run(Family("paligemma", SHAPES, make_model, make_rows, model_inputs))
+    run(Family("paligemma", SHAPES, make_model, make_rows, model_inputs, bench=BENCH))
