@@ -21,6 +21,10 @@ export const Lineage = z
   })
   .meta({ id: "Lineage" });
 
+/** Where a version stands between made and gone. */
+export const ModelStage = z.enum(["candidate", "staging", "production", "archived"]).meta({ id: "ModelStage" });
+export type ModelStage = z.infer<typeof ModelStage>;
+
 /** One version of a model that Drydock made: files under `models/<name>/<version>/`. */
 export const Model = z
   .object({

@@ -97,6 +97,18 @@ export const Attempt = z
   .meta({ id: "Attempt" });
 export type Attempt = z.infer<typeof Attempt>;
 
+/** What submitted a run, when no person did. */
+export const RunParent = z
+  .object({
+    kind: z.enum(["sweep", "pipeline"]),
+    /** Of the sweep, or of the pipeline's run. */
+    id: z.string(),
+    /** Number of the trial; name of the step. */
+    part: z.string(),
+  })
+  .meta({ id: "RunParent" });
+export type RunParent = z.infer<typeof RunParent>;
+
 export const Run = z
   .object({
     id: z.string(),

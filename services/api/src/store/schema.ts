@@ -5,9 +5,11 @@ import type {
   EvaluationSpec,
   ImportOptions,
   ModelRegistration,
+  ModelStage,
   Plan,
   Run,
   RunEvent,
+  RunParent,
   RunReason,
   RunSpec,
   RunState,
@@ -104,6 +106,8 @@ export const runs = pgTable(
     scoresBefore: jsonb("scores_before").$type<Scores>(),
     scoresAfter: jsonb("scores_after").$type<Scores>(),
     model: text("model"),
+    /** What submitted it, when no person did: a trial's sweep, a step of a pipeline's run. */
+    parent: jsonb("parent").$type<RunParent>(),
     datasetId: text("dataset_id")
       .notNull()
       .references(() => datasets.id),
@@ -214,10 +218,225 @@ export const models = pgTable(
     systemPrompt: text("system_prompt").notNull(),
     files: jsonb("files").$type<ModelRegistration["files"]>().notNull(),
     lineage: jsonb("lineage").$type<ModelRegistration["lineage"]>().notNull(),
+    stage: text("stage").$type<ModelStage>().notNull().default("candidate"),
+    notes: text("notes").notNull().default(""),
+    /** Signed list of the files' digests and the lineage; null until it was made. */
+    manifest: jsonb("manifest").$type<unknown>(),
+    /** Grows with each change of stage, notes or aliases. */
+    revision: integer("revision").notNull().default(1),
+    /** Files were removed by a retention rule; the row stays as history. */
+    filesRemovedAt: time("files_removed_at"),
     createdAt: createdAt(),
     updatedAt: updatedAt(),
   },
   (table) => [primaryKey({ columns: [table.name, table.version] })],
+);
+
+/** Names that point at a version of a model: `production` is one. */
+export const modelAliases = pgTable(
+  "model_aliases",
+  {
+    name: text("name").notNull(),
+    alias: text("alias").notNull(),
+    version: integer("version").notNull(),
+    updatedAt: updatedAt(),
+    updatedBy: text("updated_by").notNull(),
+  },
+  (table) => [primaryKey({ columns: [table.name, table.alias] })],
+);
+
+/** History of a model: one row per change of stage, alias or notes; `key` makes retries harmless. */
+export const modelEvents = pgTable(
+  "model_events",
+  {
+    id: bigint("id", { mode: "number" }).primaryKey().generatedAlwaysAsIdentity(),
+    name: text("name").notNull(),
+    version: integer("version").notNull(),
+    key: text("key").notNull().unique(),
+    time: time("time").notNull().defaultNow(),
+    actor: text("actor").notNull(),
+    type: text("type").notNull(),
+    from: text("from_value"),
+    to: text("to_value"),
+    message: text("message").notNull(),
+  },
+  (table) => [index("model_events_model").on(table.name, table.version, table.id)],
+);
+
+/** What may be removed of a model's versions; one row a model. */
+export const retentionRules = pgTable("retention_rules", {
+  name: text("name").primaryKey(),
+  rule: jsonb("rule").$type<unknown>().notNull(),
+  updatedAt: updatedAt(),
+});
+
+/** Predictions of a model in use, with or without truth, as applications reported them. */
+export const observations = pgTable(
+  "observations",
+  {
+    id: text("id").primaryKey(),
+    modelName: text("model_name").notNull(),
+    modelVersion: integer("model_version").notNull(),
+    /** The reporter's own id of the sample: said twice, it counts once. */
+    key: text("key").notNull(),
+    time: time("time").notNull(),
+    task: text("task").notNull(),
+    body: jsonb("body").$type<unknown>().notNull(),
+    /** Null without truth. */
+    scores: jsonb("scores").$type<Scores>(),
+    createdAt: createdAt(),
+  },
+  (table) => [
+    unique("observations_key").on(table.modelName, table.modelVersion, table.key),
+    index("observations_model").on(table.modelName, table.modelVersion, table.time),
+  ],
+);
+
+export const sweeps = pgTable("sweeps", {
+  id: text("id").primaryKey(),
+  name: text("name").notNull(),
+  state: text("state").notNull(),
+  message: text("message").notNull(),
+  spec: jsonb("spec").$type<unknown>().notNull(),
+  /** Changed while it runs: parallel trials. */
+  maxParallel: integer("max_parallel").notNull(),
+  parent: jsonb("parent").$type<RunParent>(),
+  bestTrial: integer("best_trial"),
+  gpuSeconds: doublePrecision("gpu_seconds").notNull().default(0),
+  revision: integer("revision").notNull().default(1),
+  createdAt: createdAt(),
+  updatedAt: updatedAt(),
+  endedAt: time("ended_at"),
+});
+
+export const sweepTrials = pgTable(
+  "sweep_trials",
+  {
+    sweepId: text("sweep_id")
+      .notNull()
+      .references(() => sweeps.id),
+    number: integer("number").notNull(),
+    runId: text("run_id").references(() => runs.id),
+    state: text("state").notNull(),
+    message: text("message").notNull(),
+    parameters: jsonb("parameters").$type<Record<string, unknown>>().notNull(),
+    /** Score at each rung that it reached, by step. */
+    rungs: jsonb("rungs").$type<{ step: number; score: number }[]>().notNull(),
+    score: doublePrecision("score"),
+    steps: integer("steps").notNull().default(0),
+    createdAt: createdAt(),
+    updatedAt: updatedAt(),
+    endedAt: time("ended_at"),
+  },
+  (table) => [primaryKey({ columns: [table.sweepId, table.number] }), index("sweep_trials_run").on(table.runId)],
+);
+
+/** Several models times several data-set versions; each pair is an evaluation of its own. */
+export const evaluationSuites = pgTable("evaluation_suites", {
+  id: text("id").primaryKey(),
+  name: text("name").notNull(),
+  spec: jsonb("spec").$type<unknown>().notNull(),
+  createdAt: createdAt(),
+  updatedAt: updatedAt(),
+});
+
+export const pipelines = pgTable("pipelines", {
+  id: text("id").primaryKey(),
+  name: text("name").notNull().unique(),
+  state: text("state").$type<"enabled" | "paused">().notNull(),
+  spec: jsonb("spec").$type<unknown>().notNull(),
+  /** Up to when schedules were looked at: what fell due since then is caught up or skipped. */
+  scheduledUntil: time("scheduled_until"),
+  lastNumber: integer("last_number").notNull().default(0),
+  revision: integer("revision").notNull().default(1),
+  createdAt: createdAt(),
+  updatedAt: updatedAt(),
+});
+
+export const pipelineRuns = pgTable(
+  "pipeline_runs",
+  {
+    id: text("id").primaryKey(),
+    pipelineId: text("pipeline_id")
+      .notNull()
+      .references(() => pipelines.id),
+    number: integer("number").notNull(),
+    state: text("state").notNull(),
+    message: text("message").notNull(),
+    /** What started it; the same trigger starts one run. */
+    triggerKey: text("trigger_key").notNull(),
+    trigger: jsonb("trigger").$type<unknown>().notNull(),
+    /** As the pipeline's was when it started. */
+    spec: jsonb("spec").$type<unknown>().notNull(),
+    /** What its steps made, by step: runs, sweeps, evaluations, models. */
+    results: jsonb("results").$type<Record<string, unknown>>().notNull(),
+    revision: integer("revision").notNull().default(1),
+    createdAt: createdAt(),
+    updatedAt: updatedAt(),
+    endedAt: time("ended_at"),
+  },
+  (table) => [
+    unique("pipeline_runs_number").on(table.pipelineId, table.number),
+    unique("pipeline_runs_trigger").on(table.pipelineId, table.triggerKey),
+    index("pipeline_runs_state").on(table.state),
+  ],
+);
+
+/** The timeline of a pipeline's run; `key` makes the controller's retries harmless. */
+export const pipelineEvents = pgTable(
+  "pipeline_events",
+  {
+    pipelineRunId: text("pipeline_run_id")
+      .notNull()
+      .references(() => pipelineRuns.id),
+    sequence: integer("sequence").notNull(),
+    key: text("key").notNull(),
+    time: time("time").notNull(),
+    actor: text("actor").notNull(),
+    step: text("step"),
+    type: text("type").notNull(),
+    message: text("message").notNull(),
+    data: jsonb("data").$type<unknown>(),
+  },
+  (table) => [
+    primaryKey({ columns: [table.pipelineRunId, table.sequence] }),
+    unique("pipeline_events_key").on(table.pipelineRunId, table.key),
+  ],
+);
+
+/** Where events are sent to. */
+export const webhooks = pgTable("webhooks", {
+  id: text("id").primaryKey(),
+  url: text("url").notNull(),
+  /** Signs what is sent: it must be kept readable, and is shown once. */
+  secret: text("secret").notNull(),
+  events: jsonb("events").$type<string[]>().notNull(),
+  state: text("state").$type<"enabled" | "disabled">().notNull(),
+  message: text("message").notNull().default(""),
+  createdAt: createdAt(),
+  updatedAt: updatedAt(),
+});
+
+export const webhookDeliveries = pgTable(
+  "webhook_deliveries",
+  {
+    id: text("id").primaryKey(),
+    webhookId: text("webhook_id")
+      .notNull()
+      .references(() => webhooks.id, { onDelete: "cascade" }),
+    event: text("event").notNull(),
+    body: jsonb("body").$type<unknown>().notNull(),
+    state: text("state").$type<"waiting" | "delivered" | "failed">().notNull(),
+    tries: integer("tries").notNull().default(0),
+    dueAt: time("due_at").notNull().defaultNow(),
+    lastError: text("last_error"),
+    createdAt: createdAt(),
+    updatedAt: updatedAt(),
+  },
+  (table) => [
+    index("webhook_deliveries_due").on(table.state, table.dueAt),
+    index("webhook_deliveries_webhook").on(table.webhookId, table.id),
+  ],
 );
 
 export const evaluations = pgTable(
@@ -225,6 +444,7 @@ export const evaluations = pgTable(
   {
     id: text("id").primaryKey(),
     runId: text("run_id"),
+    suiteId: text("suite_id").references(() => evaluationSuites.id),
     phase: text("phase").$type<"before" | "during" | "after" | "standalone">().notNull(),
     step: integer("step"),
     state: text("state").$type<"queued" | "running" | "succeeded" | "failed">().notNull(),
@@ -234,10 +454,12 @@ export const evaluations = pgTable(
     samples: integer("samples").notNull(),
     seconds: doublePrecision("seconds"),
     resultsKey: text("results_key"),
+    /** Confidence intervals and scores by slice. */
+    details: jsonb("details").$type<unknown>(),
     createdAt: createdAt(),
     updatedAt: updatedAt(),
   },
-  (table) => [index("evaluations_run").on(table.runId, table.id)],
+  (table) => [index("evaluations_run").on(table.runId, table.id), index("evaluations_suite").on(table.suiteId)],
 );
 
 /** Answers of POSTs that carried an `Idempotency-Key`, written in the transaction of the work itself. */
