@@ -73,7 +73,7 @@ export class HostPasses implements AnswerPasses {
 
   async #next(graph: CompiledGraph, cache: StepCache, tokens: readonly (number | null)[]): Promise<Float32Array> {
     const { feeds, symbols } = cache.inputs(tokens);
-    const results = await graph.run({ ...feeds, ...this.#liveFeeds() }, symbols);
+    const results = await graph.run({ ...feeds, ...this.#liveFeeds() }, symbols, cache.targets());
     cache.append(results);
     return results["logits"] as Float32Array;
   }

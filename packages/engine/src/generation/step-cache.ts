@@ -2,7 +2,16 @@ import type { ModelBatch } from "../batch/model-batch.ts";
 import type { CacheSlot, Model } from "../models/model.ts";
 import { masked } from "../models/parts/text-inputs.ts";
 import type { Feeds, FeedTensor, Symbols } from "../runtime/feeds.ts";
-import { sharedFloats } from "../runtime/shared-floats.ts";
+import { sharedFloats, toShared } from "../runtime/shared-floats.ts";
+
+type FloatTensor = FeedTensor & { readonly data: Float32Array };
+
+interface HeldSlot {
+  readonly slot: CacheSlot;
+  tensor: FloatTensor;
+  /** The array that the next pass writes to, of a slot that is replaced at each token. */
+  spare: Float32Array | null;
+}
 
 /**
  * What passes over a batch leave for its next tokens. Arrays that grow, `[B, heads, capacity, size]`, are filled from the
@@ -12,7 +21,7 @@ export class StepCache {
   readonly #model: Model;
   readonly #batch: ModelBatch;
   readonly #capacity: number;
-  readonly #slots: { readonly slot: CacheSlot; tensor: FeedTensor & { readonly data: Float32Array } }[];
+  readonly #slots: HeldSlot[];
   readonly #mask: Float32Array;
   readonly #nextPositions: number[];
   #used: number;
@@ -25,7 +34,7 @@ export class StepCache {
     this.#used = 0;
     this.#slots = model.cache
       .filter(({ name }) => prefill[`new.${name}`])
-      .map((slot) => ({ slot, tensor: this.#emptyTensor(slot, prefill[`new.${slot.name}`] as Float32Array) }));
+      .map((slot) => this.#held(slot, prefill[`new.${slot.name}`] as Float32Array));
     this.#mask = new Float32Array(batch.batchSize * (this.#capacity + 1)).fill(masked);
     this.#nextPositions = Array.from({ length: batch.batchSize }, (_, row) => nextPosition(batch, row));
     for (let row = 0; row < batch.batchSize; row++) {
@@ -34,7 +43,7 @@ export class StepCache {
         if (batch.attentionMask[row * batch.sequenceLength + token]) this.#mask[start + token] = 0;
       this.#mask[start + this.#capacity] = 0; // the new token sees itself
     }
-    this.#take(prefill, batch.sequenceLength);
+    this.#place(prefill, batch.sequenceLength);
   }
 
   /** Inputs of the graph that takes one further token a row. */
@@ -54,35 +63,52 @@ export class StepCache {
     return { feeds, symbols: { ...step.symbols, B: batchSize, T: 1, S: this.#capacity, W: this.#capacity + 1 } };
   }
 
+  /** Arrays for what the pass over one new token a row puts in another's place, by output: they are not the ones it reads. */
+  targets(): Readonly<Record<string, Float32Array>> {
+    return Object.fromEntries(
+      this.#slots.flatMap(({ slot, spare }) => (spare ? [[`new.${slot.name}`, spare] as const] : [])),
+    );
+  }
+
   /** Takes what the pass over one new token a row has left. */
   append(results: Readonly<Record<string, Float32Array>>): void {
     for (let row = 0; row < this.#batch.batchSize; row++) {
       this.#mask[row * (this.#capacity + 1) + this.#used] = 0;
       this.#nextPositions[row] = (this.#nextPositions[row] as number) + 1;
     }
-    this.#take(results, 1);
+    for (const held of this.#slots) {
+      if (!held.spare) continue;
+      const { data, shape } = held.tensor;
+      held.tensor = { data: held.spare, shape };
+      held.spare = data;
+    }
+    this.#place(results, 1);
   }
 
-  #emptyTensor(slot: CacheSlot, prefill: Float32Array): FeedTensor & { readonly data: Float32Array } {
+  /** In shared memory: what a session is fed at every token would be copied to its thread each time. */
+  #held(slot: CacheSlot, prefill: Float32Array): HeldSlot {
     const { batchSize } = this.#batch;
     const sizes = slot.shape(this.#batch);
-    if (slot.kind !== "grows") return { data: prefill, shape: [batchSize, ...sizes] };
-    const [heads = 1, size = 1] = sizes;
-    const shape = [batchSize, heads, this.#capacity, size];
-    return { data: sharedFloats(batchSize * heads * this.#capacity * size), shape };
+    if (slot.kind === "grows") {
+      const [heads = 1, size = 1] = sizes;
+      const shape = [batchSize, heads, this.#capacity, size];
+      return { slot, tensor: { data: sharedFloats(batchSize * heads * this.#capacity * size), shape }, spare: null };
+    }
+    const data = toShared(prefill);
+    const spare = slot.kind === "replaced" ? sharedFloats(prefill.length) : null;
+    return { slot, tensor: { data, shape: [batchSize, ...sizes] }, spare };
   }
 
-  #take(results: Readonly<Record<string, Float32Array>>, tokens: number): void {
-    for (const held of this.#slots) {
-      const added = results[`new.${held.slot.name}`];
-      if (!added) continue;
-      if (held.slot.kind === "grows") this.#place(held.tensor, added, tokens);
-      else held.tensor = { ...held.tensor, data: added };
+  /** Puts the further tokens of arrays that grow behind what they hold. */
+  #place(results: Readonly<Record<string, Float32Array>>, tokens: number): void {
+    for (const { slot, tensor } of this.#slots) {
+      const added = results[`new.${slot.name}`];
+      if (added && slot.kind === "grows") this.#placeTokens(tensor, added, tokens);
     }
     this.#used += tokens;
   }
 
-  #place({ data, shape }: FeedTensor & { readonly data: Float32Array }, added: Float32Array, tokens: number): void {
+  #placeTokens({ data, shape }: FloatTensor, added: Float32Array, tokens: number): void {
     const [rows = 1, heads = 1, , size = 1] = shape;
     for (let head = 0; head < rows * heads; head++)
       data.set(
