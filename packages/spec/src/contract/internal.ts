@@ -58,7 +58,15 @@ export const InternalRun = z.object({
 });
 export type InternalRun = z.infer<typeof InternalRun>;
 
-export const ModelRegistration = Model.omit({ createdAt: true, updatedAt: true });
+export const ModelRegistration = Model.pick({
+  name: true,
+  version: true,
+  kind: true,
+  task: true,
+  systemPrompt: true,
+  files: true,
+  lineage: true,
+});
 export type ModelRegistration = z.infer<typeof ModelRegistration>;
 
 export const EvaluationUpdate = z.strictObject({

@@ -5,6 +5,7 @@ import { Scores } from "./run.ts";
 export const ModelFile = z
   .object({ name: z.string(), sizeBytes: z.int().nonnegative(), sha256: z.string() })
   .meta({ id: "ModelFile" });
+export type ModelFile = z.infer<typeof ModelFile>;
 
 /** Where a model came from, whole: enough to make it again. */
 export const Lineage = z
@@ -18,8 +19,13 @@ export const Lineage = z
     mode: z.enum(["lora", "full"]),
     planDigest: z.string(),
     scores: z.object({ before: Scores.nullable(), after: Scores.nullable() }),
+    /** Drydock that trained it: its version, and its commit where that is known. Absent in models of before this was kept. */
+    codeVersion: z.string().nullable().optional(),
+    /** The checkpoint that training began from in place of the base's weights alone. */
+    warmStart: z.record(z.string(), z.unknown()).nullable().optional(),
   })
   .meta({ id: "Lineage" });
+export type Lineage = z.infer<typeof Lineage>;
 
 /** Where a version stands between made and gone. */
 export const ModelStage = z.enum(["candidate", "staging", "production", "archived"]).meta({ id: "ModelStage" });
@@ -35,6 +41,14 @@ export const Model = z
     systemPrompt: z.string(),
     files: z.array(ModelFile),
     lineage: Lineage,
+    stage: ModelStage,
+    aliases: z.array(z.string()),
+    notes: z.string(),
+    /** Of the signed manifest; null for a model that was made before there were any. */
+    manifest: z.object({ digest: z.string(), keyId: z.string(), signedAt: Timestamp }).nullable(),
+    /** When a retention rule removed the files; null while they are there. */
+    filesRemovedAt: Timestamp.nullable(),
+    etag: z.string(),
     createdAt: Timestamp,
     updatedAt: Timestamp,
   })

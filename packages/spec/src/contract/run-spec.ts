@@ -1,14 +1,17 @@
 import { z } from "zod";
 import { DatasetReference, Name, Task } from "./common.ts";
 
-/** A model by catalogue name, by `name@version` of one that Drydock made, or by the URI of a Hugging Face folder. */
+/**
+ * A model by catalogue name, by `name@version` or `name@alias` of one that Drydock made, or by the URI of a Hugging Face folder. An
+ * alias is replaced by the number that it stands for when a run or an evaluation is written.
+ */
 export const ModelReference = z
   .union([
     z
       .string()
       .regex(
-        /^[a-zA-Z0-9](?:[a-zA-Z0-9.-]{0,61}[a-zA-Z0-9])?(?:@[1-9][0-9]*)?$/,
-        "use a catalogue name or name@version",
+        /^[a-zA-Z0-9](?:[a-zA-Z0-9.-]{0,61}[a-zA-Z0-9])?(?:@(?:[1-9][0-9]*|(?![0-9]+$)[a-z0-9](?:[a-z0-9.-]{0,61}[a-z0-9])?))?$/,
+        "use a catalogue name, name@version or name@alias",
       ),
     z.strictObject({ uri: z.string().min(1).max(2048) }),
   ])

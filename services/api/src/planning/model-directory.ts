@@ -1,18 +1,20 @@
 import { readFile, stat } from "node:fs/promises";
 import { isAbsolute, join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { InvalidError, NotFoundError, messageOf, openStorage, type ObjectStorage } from "@drydock/kit";
+import { ConflictError, InvalidError, NotFoundError, messageOf, openStorage, type ObjectStorage } from "@drydock/kit";
 import {
   drydockTinyVl,
   drydockTinyVlName,
   findModel,
   modelFactsFromConfig,
+  parseModelReference,
   refuseUnknownModel,
+  type Model,
   type ModelFacts,
   type ModelFolderConfig,
   type RunSpec,
 } from "@drydock/spec";
-import type { ModelStore } from "../store/model-store.ts";
+import { modelNotFound, type ModelStore } from "../store/model-store.ts";
 
 export interface ModelDirectoryOptions {
   /** Folder of base models on this machine: `drydock-tiny-vl` and others in Hugging Face layout. */
@@ -44,13 +46,25 @@ export class ModelDirectory {
     return findModel(reference) ?? (await this.#fromVersion(reference));
   }
 
-  /** @throws NotFoundError `model_not_found` when nothing is known of the model */
-  async requireModel(reference: RunSpec["model"]): Promise<void> {
-    const isKnown =
-      typeof reference === "string" && (await this.#options.models.find(...nameAndVersion(reference))) !== null
-        ? true
-        : (await this.find(reference)) !== undefined;
-    if (isKnown) return;
+  /**
+   * The reference with an alias, or no version at all, replaced by the number that it stands for now: what is written into a run or an
+   * evaluation, so that it means the same for ever. A reference to what Drydock did not make stays as it is.
+   *
+   * @throws NotFoundError `model_not_found` for an alias that is not there
+   * @throws ConflictError `model_files_removed`
+   */
+  async resolve(reference: RunSpec["model"]): Promise<RunSpec["model"]> {
+    if (typeof reference !== "string") return reference;
+    const isShipped = reference.toLowerCase() === drydockTinyVlName || findModel(reference) !== undefined;
+    const model = isShipped ? null : await this.#made(reference);
+    return model === null ? reference : `${model.name}@${model.version}`;
+  }
+
+  /** {@link resolve}, for a model that must be there. @throws NotFoundError `model_not_found` when nothing is known of it */
+  async requireModel(reference: RunSpec["model"]): Promise<RunSpec["model"]> {
+    const resolved = await this.resolve(reference);
+    const isMade = typeof resolved === "string" && resolved.includes("@") && (await this.#made(resolved)) !== null;
+    if (isMade || (await this.find(resolved)) !== undefined) return resolved;
     const { message } = refuseUnknownModel(reference);
     throw new NotFoundError("model_not_found", message, {
       details: [{ path: "model", code: "model_not_found", message }],
@@ -71,7 +85,7 @@ export class ModelDirectory {
   }
 
   async #fromVersion(reference: string): Promise<ModelFacts | undefined> {
-    const model = await this.#options.models.find(...nameAndVersion(reference));
+    const model = await this.#made(reference);
     if (model === null) return undefined;
     if (model.kind === "adapter") {
       const message = `${model.name}@${model.version} is an adapter, which cannot be the base of a run: use its base, ${model.lineage.base}, or a model of mode "full"`;
@@ -86,15 +100,37 @@ export class ModelDirectory {
     return folder === null ? undefined : modelFactsFromConfig(`${model.name}@${model.version}`, folder);
   }
 
+  /** A version that Drydock made, with its files; null when there is none. */
+  async #made(reference: string): Promise<Model | null> {
+    const parsed = parseModelReference(reference);
+    if (parsed === null) return null;
+    const model = await this.#options.models.find(parsed.name, parsed.version);
+    if (model === null && typeof parsed.version === "string") throw atField(modelNotFound(parsed.name, parsed.version));
+    if (model !== null) refuseRemoved(model);
+    return model;
+  }
+
   async #fromUri(uri: string): Promise<ModelFacts | undefined> {
     const folder = await readConfigs(uri, readerOf(uri));
     return folder === null ? undefined : modelFactsFromConfig(uri, folder);
   }
 }
 
-function nameAndVersion(reference: string): [string, number | null] {
-  const [name = "", number] = reference.split("@");
-  return [name, number === undefined ? null : Number(number)];
+function atField({ code, message }: NotFoundError): NotFoundError {
+  return new NotFoundError(code, message, { details: [{ path: "model", code, message }] });
+}
+
+/** @throws ConflictError `model_files_removed` when a retention rule has removed the files of a version */
+export function refuseRemoved({
+  name,
+  version,
+  filesRemovedAt,
+}: Pick<Model, "name" | "version" | "filesRemovedAt">): void {
+  if (filesRemovedAt === null) return;
+  const message = `the files of ${name}@${version} were removed by the retention rule of ${name} on ${filesRemovedAt.slice(0, 10)}: use another version, or make it again from its lineage`;
+  throw new ConflictError("model_files_removed", message, {
+    details: [{ path: "model", code: "model_files_removed", message }],
+  });
 }
 
 function readerOf(uri: string): ReadFile {

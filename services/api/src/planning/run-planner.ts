@@ -22,7 +22,7 @@ export interface RunPlannerOptions {
   readonly queueOf: (plan: Plan, spec: RunSpec) => Promise<Pick<Plan, "queueWait" | "warnings" | "refusals">>;
 }
 
-/** A plan with what it was made from: the spec with the number of its data-set version filled in. */
+/** A plan with what it was made from: the spec with the numbers of its data-set version and of its model filled in. */
 export interface PlannedRun {
   readonly spec: RunSpec;
   readonly plan: Plan;
@@ -48,11 +48,11 @@ export class RunPlanner {
    * The plan of a run that may then be submitted. Refusals are in the plan.
    *
    * @throws InvalidError `unknown_metric`
-   * @throws NotFoundError, ConflictError when the data set is not there or not ready
+   * @throws NotFoundError, ConflictError when the data set is not there or not ready, or a model's alias or files are not there
    */
   async planToRun(spec: RunSpec): Promise<PlannedRun> {
     const dataset = await this.#options.datasets.resolve(spec.dataset);
-    const numbered = withVersion(spec, dataset);
+    const numbered = withVersion({ ...spec, model: await this.#options.models.resolve(spec.model) }, dataset);
     const planned = await this.#plan(numbered, dataset, this.#options.supply);
     return { spec: numbered, dataset, plan: await this.#queued(planned, numbered) };
   }
@@ -64,7 +64,8 @@ export class RunPlanner {
    * @throws InvalidError `unknown_metric`
    * @throws ConflictError when the data set is there but not ready
    */
-  async planAsAdvice(spec: RunSpec): Promise<Plan> {
+  async planAsAdvice(asked: RunSpec): Promise<Plan> {
+    const spec = { ...asked, model: await this.#options.models.resolve(asked.model) };
     const dataset = await this.#resolveIfThere(spec.dataset);
     const wanted = spec.resources === "auto" ? undefined : spec.resources.accelerator;
     const { supply } = this.#options;

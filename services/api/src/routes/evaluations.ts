@@ -54,11 +54,11 @@ export const evaluationRoutes: FastifyPluginAsyncZod<{ services: Services }> = a
       const evaluation = await writeOnce(writes, request, reply, {
         prepare: async () => {
           checkMetrics(request.body.task, request.body.metrics ?? [], "metrics");
-          await services.modelDirectory.requireModel(request.body.model);
-          return await datasets.resolve(request.body.dataset);
+          const model = await services.modelDirectory.requireModel(request.body.model);
+          return { model, ...(await datasets.resolve(request.body.dataset)) };
         },
-        write: async (tx, { datasetId, version }) => {
-          const spec = { ...request.body, dataset: `${request.body.dataset.split("@")[0]}@${version}` };
+        write: async (tx, { model, datasetId, version }) => {
+          const spec = { ...request.body, model, dataset: `${request.body.dataset.split("@")[0]}@${version}` };
           const answer = await new EvaluationStore(tx).insert(spec);
           const input: EvaluationInput = { evaluationId: answer.id, spec, datasetId, datasetVersion: version };
           await enqueue(tx, { kind: "start", workflowId: answer.id, name: temporalNames.evaluationRun, input });

@@ -1,6 +1,6 @@
 import { Readable } from "node:stream";
 import { NotFoundError } from "@drydock/kit";
-import { Lineage, Model, ModelFile, Name, PageQuery, pageOf } from "@drydock/spec";
+import { Lineage, Model, ModelFile, ModelStage, Name, PageQuery, VersionOrAlias, pageOf } from "@drydock/spec";
 import type { FastifyPluginAsyncZod } from "fastify-type-provider-zod";
 import { z } from "zod";
 import { tarOf } from "../models/tar.ts";
@@ -8,7 +8,8 @@ import { binaryResponse, redirectResponse, sendDownload } from "../object-respon
 import { problems } from "../problem-responses.ts";
 import type { Services } from "../services.ts";
 
-const ModelParams = z.object({ name: Name, version: z.coerce.number().int().positive() });
+/** A version by its number, or by an alias. */
+export const ModelParams = z.object({ name: Name, version: VersionOrAlias });
 
 /** `/v1/models`: what runs made, with where it came from and its files. */
 export const modelRoutes: FastifyPluginAsyncZod<{ services: Services }> = async (app, { services }) => {
@@ -22,7 +23,7 @@ export const modelRoutes: FastifyPluginAsyncZod<{ services: Services }> = async 
         operationId: "listModels",
         summary: "List models by name, newest version first",
         tags: ["models"],
-        querystring: PageQuery.extend({ name: Name.optional() }),
+        querystring: PageQuery.extend({ name: Name.optional(), stage: ModelStage.optional() }),
         response: { 200: pageOf(Model), ...problems() },
       },
     },
@@ -40,7 +41,10 @@ export const modelRoutes: FastifyPluginAsyncZod<{ services: Services }> = async 
         response: { 200: Model, ...problems(404) },
       },
     },
-    async (request) => await models.get(request.params.name, request.params.version),
+    async (request, reply) => {
+      const model = await models.get(request.params.name, request.params.version);
+      return await reply.header("etag", model.etag).send(model);
+    },
   );
 
   app.get(

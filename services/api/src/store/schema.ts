@@ -5,6 +5,7 @@ import type {
   EvaluationSpec,
   ImportOptions,
   ModelRegistration,
+  ModelEventType,
   ModelStage,
   Plan,
   Run,
@@ -13,7 +14,9 @@ import type {
   RunReason,
   RunSpec,
   RunState,
+  RetentionRule,
   Scores,
+  SignedManifest,
   ValidationReport,
 } from "@drydock/spec";
 import { sql } from "drizzle-orm";
@@ -221,7 +224,7 @@ export const models = pgTable(
     stage: text("stage").$type<ModelStage>().notNull().default("candidate"),
     notes: text("notes").notNull().default(""),
     /** Signed list of the files' digests and the lineage; null until it was made. */
-    manifest: jsonb("manifest").$type<unknown>(),
+    manifest: jsonb("manifest").$type<SignedManifest>(),
     /** Grows with each change of stage, notes or aliases. */
     revision: integer("revision").notNull().default(1),
     /** Files were removed by a retention rule; the row stays as history. */
@@ -255,7 +258,7 @@ export const modelEvents = pgTable(
     key: text("key").notNull().unique(),
     time: time("time").notNull().defaultNow(),
     actor: text("actor").notNull(),
-    type: text("type").notNull(),
+    type: text("type").$type<ModelEventType>().notNull(),
     from: text("from_value"),
     to: text("to_value"),
     message: text("message").notNull(),
@@ -266,7 +269,7 @@ export const modelEvents = pgTable(
 /** What may be removed of a model's versions; one row a model. */
 export const retentionRules = pgTable("retention_rules", {
   name: text("name").primaryKey(),
-  rule: jsonb("rule").$type<unknown>().notNull(),
+  rule: jsonb("rule").$type<RetentionRule>().notNull(),
   updatedAt: updatedAt(),
 });
 
