@@ -2,6 +2,8 @@ export * from "./contract/checkpoint-manifest.ts";
 export * from "./contract/cluster.ts";
 export * from "./contract/common.ts";
 export * from "./contract/dataset.ts";
+export * from "./contract/evaluation-details.ts";
+export * from "./contract/evaluation-suite.ts";
 export * from "./contract/evaluation.ts";
 export * from "./contract/internal.ts";
 export * from "./contract/model-alias.ts";

@@ -1,5 +1,6 @@
 import { z } from "zod";
 import { DatasetReference, Task, Timestamp } from "./common.ts";
+import { EvaluationDetails } from "./evaluation-details.ts";
 import { Grounding } from "./record.ts";
 import { ModelReference } from "./run-spec.ts";
 import { Scores } from "./run.ts";
@@ -14,6 +15,8 @@ export const EvaluationSpec = z
     metrics: z.array(z.string().min(1)).min(1).optional(),
     maxSamples: z.int().min(1).optional(),
     maxNewTokens: z.int().min(1).max(8192).default(128),
+    /** Workers that share the rows; their answers are joined and scored as one. Absent = 1. */
+    shards: z.int().min(1).max(64).optional(),
     image: z.strictObject({ minPixels: z.int().min(1).optional(), maxPixels: z.int().min(1).optional() }).prefault({}),
   })
   .meta({ id: "EvaluationSpec" });
@@ -23,6 +26,8 @@ export type EvaluationSpec = z.output<typeof EvaluationSpec>;
 export const SampleResult = z
   .object({
     rowId: z.string(),
+    /** The row's tags, for slices; absent in results of older workers. */
+    tags: z.array(z.string()).optional(),
     imageKey: z.string().nullable(),
     fileName: z.string().nullable(),
     width: z.int().nullable(),
@@ -43,6 +48,8 @@ export const Evaluation = z
     id: z.string(),
     /** Null for an evaluation of its own; else the run that it belongs to. */
     runId: z.string().nullable(),
+    /** Of the suite that asked for it. */
+    suiteId: z.string().nullable(),
     /** `before`, `during`, `after`, or `standalone`. */
     phase: z.enum(["before", "during", "after", "standalone"]),
     step: z.int().nullable(),
@@ -50,6 +57,8 @@ export const Evaluation = z
     message: z.string(),
     spec: EvaluationSpec,
     scores: Scores.nullable(),
+    /** Confidence intervals and slices; null until it has scores, and for results of older workers. */
+    details: EvaluationDetails.nullable(),
     samples: z.int().nonnegative(),
     seconds: z.number().nullable(),
     /** Key of the JSONL of `SampleResult` in object storage. */

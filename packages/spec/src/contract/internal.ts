@@ -1,5 +1,6 @@
 import { z } from "zod";
 import { DatasetStatistics, ImportOptions, ValidationReport } from "./dataset.ts";
+import { EvaluationDetails } from "./evaluation-details.ts";
 import { EvaluationSpec } from "./evaluation.ts";
 import { Model } from "./model.ts";
 import { Plan } from "./plan.ts";
@@ -80,6 +81,7 @@ export const EvaluationUpdate = z.strictObject({
   samples: z.int().nonnegative(),
   seconds: z.number().nullable(),
   resultsKey: z.string().nullable(),
+  details: EvaluationDetails.nullable().optional(),
 });
 export type EvaluationUpdate = z.infer<typeof EvaluationUpdate>;
 

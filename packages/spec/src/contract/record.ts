@@ -38,5 +38,7 @@ export const DataRecord = z.object({
   images: z.array(RecordImage),
   messages: z.array(RecordMessage).min(1),
   groundings: z.array(Grounding).optional(),
+  /** Words that slices of an evaluation are made by (`night`, `line-3`); absent = none. */
+  tags: z.array(z.string().min(1).max(64)).max(32).optional(),
 });
 export type DataRecord = z.infer<typeof DataRecord>;

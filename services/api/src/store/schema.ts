@@ -2,7 +2,9 @@ import type {
   Attempt,
   ClusterReport,
   DatasetStatistics,
+  EvaluationDetails,
   EvaluationSpec,
+  EvaluationSuiteSpec,
   ImportOptions,
   ModelRegistration,
   ModelEventType,
@@ -338,7 +340,7 @@ export const sweepTrials = pgTable(
 export const evaluationSuites = pgTable("evaluation_suites", {
   id: text("id").primaryKey(),
   name: text("name").notNull(),
-  spec: jsonb("spec").$type<unknown>().notNull(),
+  spec: jsonb("spec").$type<EvaluationSuiteSpec>().notNull(),
   createdAt: createdAt(),
   updatedAt: updatedAt(),
 });
@@ -458,7 +460,7 @@ export const evaluations = pgTable(
     seconds: doublePrecision("seconds"),
     resultsKey: text("results_key"),
     /** Confidence intervals and scores by slice. */
-    details: jsonb("details").$type<unknown>(),
+    details: jsonb("details").$type<EvaluationDetails>(),
     createdAt: createdAt(),
     updatedAt: updatedAt(),
   },
