@@ -1,4 +1,5 @@
 import { countNgrams, ngramLength, type CorpusScore, type TokenisedSample } from "./ngrams.ts";
+import { everyRow, type PreparedMetric } from "./prepared-metric.ts";
 
 const longest = 4;
 const tiny = 1e-15;
@@ -19,9 +20,28 @@ interface Counts {
  * Source: pycocoevalcap `bleu/bleu_scorer.py` with option `closest`, whose 1e-15 and 1e-9 are kept.
  */
 export function bleu(samples: readonly TokenisedSample[]): readonly CorpusScore[] {
-  const total: Counts = { answerLength: 0, referenceLength: 0, guessed: [0, 0, 0, 0], correct: [0, 0, 0, 0] };
+  const rows = everyRow(samples.length);
+  return prepareBleu(samples).map(({ perSample, scoreOf }) => ({
+    score: samples.length === 0 ? 0 : scoreOf(rows),
+    perSample,
+  }));
+}
+
+/** BLEU-1 to BLEU-4 of any choice of these samples. */
+export function prepareBleu(samples: readonly TokenisedSample[]): readonly PreparedMetric[] {
   const each = samples.map(countSample);
-  for (const counts of each) {
+  const sampleScores = each.map(scoresOf);
+  return Array.from({ length: longest }, (_, index) => ({
+    perSample: sampleScores.map((scores) => scores[index] ?? 0),
+    scoreOf: (rows) => scoresOf(pool(each, rows))[index] ?? 0,
+  }));
+}
+
+function pool(each: readonly Counts[], rows: Int32Array): Counts {
+  const total: Counts = { answerLength: 0, referenceLength: 0, guessed: [0, 0, 0, 0], correct: [0, 0, 0, 0] };
+  for (const row of rows) {
+    const counts = each[row];
+    if (!counts) continue;
     total.answerLength += counts.answerLength;
     total.referenceLength += counts.referenceLength;
     for (let index = 0; index < longest; index++) {
@@ -29,12 +49,7 @@ export function bleu(samples: readonly TokenisedSample[]): readonly CorpusScore[
       total.correct[index] = (total.correct[index] ?? 0) + (counts.correct[index] ?? 0);
     }
   }
-  const totalScores = scoresOf(total);
-  const sampleScores = each.map(scoresOf);
-  return totalScores.map((score, index) => ({
-    score: samples.length === 0 ? 0 : score,
-    perSample: sampleScores.map((scores) => scores[index] ?? 0),
-  }));
+  return total;
 }
 
 function countSample({ answer, references }: TokenisedSample): Counts {

@@ -1,14 +1,32 @@
 import { countNgrams, ngramLength, type CorpusScore, type TokenisedSample } from "./ngrams.ts";
+import { everyRow, type PreparedMetric } from "./prepared-metric.ts";
 
 const longest = 4;
 const sigma = 6;
 
-interface Vector {
-  /** Per n-gram length: weight of each n-gram. */
-  readonly weights: readonly Map<string, number>[];
-  readonly norms: readonly number[];
+/** N-grams of one text: numbers of n-grams, how often each occurs, and its length (1 to 4). */
+interface Text {
+  readonly ngrams: Int32Array;
+  readonly counts: Float64Array;
+  readonly orders: Uint8Array;
   /** Number of bigrams: the reference code measures length there. */
   readonly length: number;
+}
+
+/** One answer against one reference. */
+interface Pair {
+  readonly reference: Text;
+  /** For each n-gram of the answer, how often the reference holds it. */
+  readonly countsInReference: Float64Array;
+  /** Gaussian length penalty. */
+  readonly penalty: number;
+}
+
+interface Row {
+  readonly answer: Text;
+  readonly pairs: readonly Pair[];
+  /** N-grams that any reference holds, each once. */
+  readonly documents: Int32Array;
 }
 
 /**
@@ -19,50 +37,110 @@ interface Vector {
  * Source: pycocoevalcap `cider/cider_scorer.py` (`df_mode="corpus"`); its length, taken from bigrams, is kept.
  */
 export function ciderD(samples: readonly TokenisedSample[]): CorpusScore {
-  const documentFrequency = new Map<string, number>();
-  const counted = samples.map(({ answer, references }) => {
-    const referenceCounts = references.map((reference) => countNgrams(reference, longest));
-    for (const ngram of new Set(referenceCounts.flatMap((counts) => [...counts.keys()]))) {
-      documentFrequency.set(ngram, (documentFrequency.get(ngram) ?? 0) + 1);
-    }
-    return { answer: countNgrams(answer, longest), references: referenceCounts };
-  });
-  const logOfSamples = Math.log(samples.length);
-  const vectorOf = (counts: Map<string, number>): Vector => weigh(counts, documentFrequency, logOfSamples);
-  const perSample = counted.map(({ answer, references }) => {
-    const answerVector = vectorOf(answer);
-    const sum = references.reduce((total, reference) => total + similarity(answerVector, vectorOf(reference)), 0);
-    return references.length === 0 ? 0 : (10 * sum) / references.length;
-  });
-  return { score: perSample.reduce((sum, value) => sum + value, 0) / Math.max(1, perSample.length), perSample };
+  const { perSample, scoreOf } = prepareCiderD(samples);
+  return { score: samples.length === 0 ? 0 : scoreOf(everyRow(samples.length)), perSample };
 }
 
-function weigh(counts: Map<string, number>, documentFrequency: Map<string, number>, logOfSamples: number): Vector {
-  const weights = Array.from({ length: longest }, () => new Map<string, number>());
-  const squares = [0, 0, 0, 0];
+/**
+ * CIDEr-D of any choice of these samples, document frequencies counted anew in each choice. The samples' own scores use the
+ * frequencies of all.
+ */
+export function prepareCiderD(samples: readonly TokenisedSample[]): PreparedMetric {
+  const numbers = new Map<string, number>();
+  const rows = samples.map((sample) => prepareRow(sample, numbers));
+  const frequency = new Float64Array(numbers.size);
+  const countDocuments = (chosen: Int32Array): void => {
+    frequency.fill(0);
+    for (const row of chosen)
+      for (const ngram of rows[row]?.documents ?? []) frequency[ngram] = (frequency[ngram] ?? 0) + 1;
+  };
+  const rarityOf = (chosen: Int32Array): Float64Array => {
+    countDocuments(chosen);
+    const logOfSamples = Math.log(chosen.length);
+    return frequency.map((count) => logOfSamples - Math.log(Math.max(1, count)));
+  };
+  const rarityOfAll = rarityOf(everyRow(samples.length));
+  return {
+    perSample: rows.map((row) => scoreRow(row, rarityOfAll)),
+    scoreOf: (chosen) => {
+      const rarity = rarityOf(chosen);
+      // A row that was drawn several times scores the same each time.
+      const known = new Map<number, number>();
+      let sum = 0;
+      for (const index of chosen) {
+        const row = rows[index];
+        if (!row) continue;
+        const score = known.get(index) ?? scoreRow(row, rarity);
+        known.set(index, score);
+        sum += score;
+      }
+      return sum / Math.max(1, chosen.length);
+    },
+  };
+}
+
+function prepareRow({ answer, references }: TokenisedSample, numbers: Map<string, number>): Row {
+  const answerCounts = countNgrams(answer, longest);
+  const answerText = toText(answerCounts, numbers);
+  const documents = new Set<number>();
+  const pairs = references.map((reference): Pair => {
+    const counts = countNgrams(reference, longest);
+    const text = toText(counts, numbers);
+    for (const ngram of text.ngrams) documents.add(ngram);
+    return {
+      reference: text,
+      countsInReference: Float64Array.from(answerCounts.keys(), (ngram) => counts.get(ngram) ?? 0),
+      penalty: Math.exp(-((answerText.length - text.length) ** 2) / (2 * sigma ** 2)),
+    };
+  });
+  return { answer: answerText, pairs, documents: Int32Array.from(documents) };
+}
+
+function toText(counts: ReadonlyMap<string, number>, numbers: Map<string, number>): Text {
   let length = 0;
-  for (const [ngram, count] of counts) {
-    const index = ngramLength(ngram) - 1;
-    const weight = count * (logOfSamples - Math.log(Math.max(1, documentFrequency.get(ngram) ?? 0)));
-    weights[index]?.set(ngram, weight);
-    squares[index] = (squares[index] ?? 0) + weight ** 2;
-    if (index === 1) length += count;
+  const orders = Uint8Array.from(counts.keys(), ngramLength);
+  const ngrams = Int32Array.from(counts.keys(), (ngram) => {
+    const number = numbers.get(ngram) ?? numbers.size;
+    numbers.set(ngram, number);
+    return number;
+  });
+  const values = Float64Array.from(counts.values());
+  for (const [index, order] of orders.entries()) if (order === 2) length += values[index] ?? 0;
+  return { ngrams, counts: values, orders, length };
+}
+
+function scoreRow({ answer, pairs }: Row, rarity: Float64Array): number {
+  if (pairs.length === 0) return 0;
+  const answerNorms = normsOf(answer, rarity);
+  let sum = 0;
+  for (const pair of pairs) sum += similarity(answer, answerNorms, pair, rarity);
+  return (10 * sum) / pairs.length;
+}
+
+/** Per n-gram length. */
+function normsOf({ ngrams, counts, orders }: Text, rarity: Float64Array): Float64Array {
+  const squares = new Float64Array(longest);
+  for (let index = 0; index < ngrams.length; index++) {
+    const order = (orders[index] ?? 1) - 1;
+    squares[order] = (squares[order] ?? 0) + ((counts[index] ?? 0) * (rarity[ngrams[index] ?? 0] ?? 0)) ** 2;
   }
-  return { weights, norms: squares.map(Math.sqrt), length };
+  return squares.map(Math.sqrt);
 }
 
 /** Mean over n-gram lengths. */
-function similarity(answer: Vector, reference: Vector): number {
-  const penalty = Math.exp(-((answer.length - reference.length) ** 2) / (2 * sigma ** 2));
+function similarity(answer: Text, answerNorms: Float64Array, pair: Pair, rarity: Float64Array): number {
+  const values = new Float64Array(longest);
+  for (let index = 0; index < answer.ngrams.length; index++) {
+    const weight = rarity[answer.ngrams[index] ?? 0] ?? 0;
+    const order = (answer.orders[index] ?? 1) - 1;
+    const other = (pair.countsInReference[index] ?? 0) * weight;
+    values[order] = (values[order] ?? 0) + Math.min((answer.counts[index] ?? 0) * weight, other) * other;
+  }
+  const referenceNorms = normsOf(pair.reference, rarity);
   let sum = 0;
-  for (const [index, weights] of answer.weights.entries()) {
-    let value = 0;
-    for (const [ngram, weight] of weights) {
-      const other = reference.weights[index]?.get(ngram) ?? 0;
-      value += Math.min(weight, other) * other;
-    }
-    const norm = (answer.norms[index] ?? 0) * (reference.norms[index] ?? 0);
-    sum += (norm === 0 ? value : value / norm) * penalty;
+  for (const [order, value] of values.entries()) {
+    const norm = (answerNorms[order] ?? 0) * (referenceNorms[order] ?? 0);
+    sum += (norm === 0 ? value : value / norm) * pair.penalty;
   }
   return sum / longest;
 }

@@ -88,6 +88,47 @@ export function meanAveragePrecision(
   };
 }
 
+/** Boxes of one picture. */
+export interface PictureBoxes {
+  readonly expected: readonly ExpectedBox[];
+  readonly detected: readonly DetectedBox[];
+}
+
+/**
+ * `ap` and `ap50` of any choice of these pictures, as {@link meanAveragePrecision} gives them: boxes are matched once, and a
+ * choice only ranks the detections again. A picture chosen twice counts as two pictures.
+ */
+export function prepareAveragePrecision(
+  pictures: readonly PictureBoxes[],
+): (rows: Int32Array) => Pick<CocoStatistics, "ap" | "ap50"> {
+  const evaluated = pictures.map(({ expected, detected }) => {
+    const categories = new Set([...expected, ...detected].map(({ category }) => category));
+    return [...categories].map((category) => ({
+      category,
+      ...evaluatePicture(
+        expected.filter((box) => box.category === category),
+        detected.filter((box) => box.category === category),
+        "all",
+        100,
+      ),
+    }));
+  });
+  return (rows) => {
+    const chosen = new Map<string | number, Evaluated[]>();
+    for (const row of rows)
+      for (const { category, ...picture } of evaluated[row] ?? []) {
+        const known = chosen.get(category);
+        if (known) known.push(picture);
+        else chosen.set(category, [picture]);
+      }
+    const measured = [...chosen.values()].map(measureEvaluated).filter((category) => category !== null);
+    return {
+      ap: mean(measured.flatMap(({ precisions }) => precisions)),
+      ap50: mean(measured.map(({ precisions }) => precisions[0] ?? 0)),
+    };
+  };
+}
+
 function mean(values: readonly number[]): number {
   return values.length === 0 ? -1 : values.reduce((sum, value) => sum + value, 0) / values.length;
 }
@@ -109,6 +150,10 @@ function measureCategory(
   const evaluated = [...pictures.values()].map((picture) =>
     evaluatePicture(picture.expected, picture.detected, area, maximum),
   );
+  return measureEvaluated(evaluated);
+}
+
+function measureEvaluated(evaluated: readonly Evaluated[]): Measured | null {
   const counted = evaluated.reduce((sum, picture) => sum + picture.counted, 0);
   if (counted === 0) return null;
   const measured = thresholds.map((_, threshold) => {
