@@ -6,6 +6,8 @@ export * from "./left-overs.ts";
 export * from "./log.ts";
 export * from "./process-mark.ts";
 export * from "./retry.ts";
+export * from "./signature.ts";
+export * from "./storage/check-stored-files.ts";
 export * from "./storage/folder-storage.ts";
 export * from "./storage/in-parallel.ts";
 export { compareKeys } from "./storage/object-key.ts";

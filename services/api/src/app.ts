@@ -12,8 +12,12 @@ import { datasetVersionRoutes } from "./routes/dataset-versions.ts";
 import { datasetRoutes } from "./routes/datasets.ts";
 import { evaluationRoutes } from "./routes/evaluations.ts";
 import { healthRoutes } from "./routes/health.ts";
+import { internalRegistryRoutes } from "./routes/internal-registry.ts";
 import { internalRoutes } from "./routes/internal.ts";
 import { keyRoutes } from "./routes/keys.ts";
+import { modelManifestRoutes } from "./routes/model-manifests.ts";
+import { modelRegistryRoutes } from "./routes/model-registry.ts";
+import { modelRetentionRoutes } from "./routes/model-retention.ts";
 import { modelRoutes } from "./routes/models.ts";
 import { planRoutes } from "./routes/plans.ts";
 import { installMetrics } from "./routes/prometheus.ts";
@@ -41,6 +45,9 @@ const publicRoutes = [
   runDetailRoutes,
   evaluationRoutes,
   modelRoutes,
+  modelRegistryRoutes,
+  modelManifestRoutes,
+  modelRetentionRoutes,
   catalogueRoutes,
   queueRoutes,
   clusterRoutes,
@@ -86,6 +93,7 @@ export async function buildApp(options: ServiceOptions): Promise<App> {
     async (internal) => {
       requireInternalKey(internal, services.internalKey);
       await internal.register(internalRoutes, { services });
+      await internal.register(internalRegistryRoutes, { services });
     },
     { prefix: "/internal/v1", bodyLimit: internalBodyBytes },
   );

@@ -1,6 +1,7 @@
+import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
-import { InvalidError } from "@drydock/kit";
+import { InvalidError, messageOf } from "@drydock/kit";
 import { z } from "zod";
 import type { DatabaseLocation } from "./store/database.ts";
 
@@ -25,6 +26,9 @@ const Environment = z.object({
   TEMPORAL_NAMESPACE: z.string().min(1).default("default"),
   DRYDOCK_API_KEY: z.string().min(16, "use at least 16 characters").optional(),
   DRYDOCK_INTERNAL_KEY: z.string().min(16, "use at least 16 characters"),
+  /** PEM of the Ed25519 key that signs the manifests of models, or a file with it. Default: a key that follows from the internal key. */
+  DRYDOCK_SIGNING_KEY: z.string().min(1).optional(),
+  DRYDOCK_SIGNING_KEY_FILE: z.string().min(1).optional(),
   /** Folder of base models on this machine. */
   MODELS_DIRECTORY: z.string().min(1).default(join(repository, "models")),
   /** `local`: runs are planned for this computer's processor; `any`: for every accelerator of the table. */
@@ -42,6 +46,8 @@ export interface ApiConfig {
   readonly temporal: { readonly address: string; readonly namespace: string };
   readonly apiKey: string | undefined;
   readonly internalKey: string;
+  /** PEM. */
+  readonly signingKey: string | undefined;
   readonly modelsDirectory: string;
   readonly accelerators: "local" | "any";
   readonly endsWithParent: boolean;
@@ -78,8 +84,22 @@ export function apiConfigOf(environment: Readonly<Record<string, string | undefi
     temporal: { address: read.TEMPORAL_ADDRESS, namespace: read.TEMPORAL_NAMESPACE },
     apiKey: read.DRYDOCK_API_KEY,
     internalKey: read.DRYDOCK_INTERNAL_KEY,
+    signingKey: read.DRYDOCK_SIGNING_KEY ?? keyInFile(read.DRYDOCK_SIGNING_KEY_FILE),
     modelsDirectory: read.MODELS_DIRECTORY,
     accelerators: read.DRYDOCK_ACCELERATORS,
     endsWithParent: read.DRYDOCK_PARENT_PIPE === "1",
   };
+}
+
+function keyInFile(path: string | undefined): string | undefined {
+  if (path === undefined) return undefined;
+  try {
+    return readFileSync(path, "utf8");
+  } catch (error) {
+    throw new InvalidError(
+      "invalid_configuration",
+      `DRYDOCK_SIGNING_KEY_FILE: ${path} cannot be read (${messageOf(error)}): make a key there with \`openssl genpkey -algorithm ed25519 -out ${path}\``,
+      { cause: error },
+    );
+  }
 }

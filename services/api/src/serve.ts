@@ -48,6 +48,7 @@ async function run(config: ApiConfig, log: Logger, ending: AbortSignal): Promise
     logger: log,
     modelsDirectory: config.modelsDirectory,
     internalKey: config.internalKey,
+    signingKey: config.signingKey,
     storage: new RetryingStorage(storage, { budgetMs: storageBudgetMs }),
     downloads: config.downloads,
     supply: config.accelerators === "any" ? undefined : processorSupply(thisComputer()),

@@ -1,7 +1,8 @@
-import type { Logger, ObjectStorage } from "@drydock/kit";
+import { Ed25519Signer, type Logger, type ObjectStorage } from "@drydock/kit";
 import type { AcceleratorSupply } from "@drydock/spec";
 import { ModelDirectory } from "./planning/model-directory.ts";
 import { RunPlanner } from "./planning/run-planner.ts";
+import { ModelVerifier } from "./registry/model-verifier.ts";
 import { RunFeed } from "./runs/run-feed.ts";
 import { QueueForecasts } from "./scheduling/queue-forecasts.ts";
 import { ClusterStore } from "./store/cluster-store.ts";
@@ -25,6 +26,8 @@ export interface ServiceOptions {
   readonly modelsDirectory: string;
   readonly supply: readonly AcceleratorSupply[] | undefined;
   readonly internalKey: string;
+  /** PEM of the Ed25519 key that manifests of models are signed with. Default: one that follows from the internal key. */
+  readonly signingKey?: string | undefined;
   /** Where downloads come from: `redirect` = from storage by presigned URLs where it can, `stream` = always through us. Default `redirect`. */
   readonly downloads?: "redirect" | "stream";
   readonly outboxTiming?: OutboxTiming;
@@ -66,6 +69,9 @@ export interface Services {
   readonly forecasts: QueueForecasts;
   readonly planner: RunPlanner;
   readonly modelDirectory: ModelDirectory;
+  /** Signs the manifests of models. */
+  readonly signer: Ed25519Signer;
+  readonly verifier: ModelVerifier;
   readonly supply: readonly AcceleratorSupply[] | undefined;
   readonly internalKey: string;
   readonly limits: Limits;
@@ -80,6 +86,10 @@ export function createServices(options: ServiceOptions, closing: AbortSignal): S
   const datasets = new DatasetStore(database);
   const cluster = new ClusterStore(database);
   const forecasts = new QueueForecasts(cluster);
+  const signer =
+    options.signingKey === undefined
+      ? Ed25519Signer.ofSecret(internalKey, "drydock model manifests")
+      : Ed25519Signer.ofPem(options.signingKey);
   const modelDirectory = new ModelDirectory({ modelsDirectory: options.modelsDirectory, storage, models });
   return {
     database,
@@ -95,6 +105,8 @@ export function createServices(options: ServiceOptions, closing: AbortSignal): S
     cluster,
     forecasts,
     modelDirectory,
+    signer,
+    verifier: new ModelVerifier({ database, storage, signer }),
     pingDatabase: ping,
     outbox: new Outbox(database, workflows, logger, options.outboxTiming),
     feed: new RunFeed(),

@@ -14,6 +14,7 @@ import { z } from "zod";
 import { readSamplesPage } from "../evaluations/read-samples-page.ts";
 import { binaryResponse, sendObject } from "../object-responses.ts";
 import { problems } from "../problem-responses.ts";
+import { holdModel } from "../registry/change-model.ts";
 import type { Services } from "../services.ts";
 import { EvaluationStore } from "../store/evaluation-store.ts";
 import { enqueue } from "../workflows/outbox.ts";
@@ -58,6 +59,7 @@ export const evaluationRoutes: FastifyPluginAsyncZod<{ services: Services }> = a
           return { model, ...(await datasets.resolve(request.body.dataset)) };
         },
         write: async (tx, { model, datasetId, version }) => {
+          await holdModel(tx, model);
           const spec = { ...request.body, model, dataset: `${request.body.dataset.split("@")[0]}@${version}` };
           const answer = await new EvaluationStore(tx).insert(spec);
           const input: EvaluationInput = { evaluationId: answer.id, spec, datasetId, datasetVersion: version };

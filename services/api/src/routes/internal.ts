@@ -16,6 +16,7 @@ import { InvalidError } from "@drydock/kit";
 import type { FastifyPluginAsyncZod } from "fastify-type-provider-zod";
 import { z } from "zod";
 import { problems } from "../problem-responses.ts";
+import { registerModel } from "../registry/register-model.ts";
 import { isWaiting } from "../scheduling/open-work.ts";
 import type { Services } from "../services.ts";
 import { RunParams } from "./runs.ts";
@@ -24,7 +25,7 @@ const Nothing = z.object({});
 
 /** `/internal/v1`: what the controller tells the api. Every call may be repeated. Not part of the public document. */
 export const internalRoutes: FastifyPluginAsyncZod<{ services: Services }> = async (app, { services }) => {
-  const { runs, reports, models, evaluations, datasets, feed, logger } = services;
+  const { runs, reports, evaluations, datasets, feed, logger } = services;
 
   app.get(
     "/runs/:runId",
@@ -100,7 +101,7 @@ export const internalRoutes: FastifyPluginAsyncZod<{ services: Services }> = asy
     "/models",
     { schema: { hide: true, body: ModelRegistration, response: { 200: Model, ...problems() } } },
     async (request) => {
-      const model = await models.register(request.body);
+      const model = await registerModel(services.database, services.signer, request.body);
       feed.notify(model.lineage.runId);
       return model;
     },

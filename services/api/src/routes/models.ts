@@ -5,6 +5,7 @@ import type { FastifyPluginAsyncZod } from "fastify-type-provider-zod";
 import { z } from "zod";
 import { tarOf } from "../models/tar.ts";
 import { binaryResponse, redirectResponse, sendDownload } from "../object-responses.ts";
+import { refuseRemoved } from "../planning/model-directory.ts";
 import { problems } from "../problem-responses.ts";
 import type { Services } from "../services.ts";
 
@@ -87,13 +88,15 @@ export const modelRoutes: FastifyPluginAsyncZod<{ services: Services }> = async 
         response: {
           200: binaryResponse("application/octet-stream", "The file"),
           302: redirectResponse,
-          ...problems(404),
+          ...problems(404, 409),
         },
       },
     },
     async (request, reply) => {
-      const { name, version, "*": fileName } = request.params;
-      const model = await models.get(name, version);
+      const { "*": fileName } = request.params;
+      const model = await models.get(request.params.name, request.params.version);
+      const { name, version } = model;
+      refuseRemoved(model);
       const file = model.files.find((each) => each.name === fileName);
       if (file === undefined)
         throw new NotFoundError(
@@ -102,7 +105,8 @@ export const modelRoutes: FastifyPluginAsyncZod<{ services: Services }> = async 
         );
       return await sendDownload(request, reply, services, {
         key: `${folderOf(model)}/${file.name}`,
-        isImmutable: true,
+        // What an alias means may change.
+        isImmutable: typeof request.params.version === "number",
         fileName: file.name.split("/").at(-1)!,
         sha256: file.sha256,
       });
@@ -117,11 +121,12 @@ export const modelRoutes: FastifyPluginAsyncZod<{ services: Services }> = async 
         summary: "Download all files as one .tar",
         tags: ["models"],
         params: ModelParams,
-        response: { 200: binaryResponse("application/x-tar", "The archive"), ...problems(404) },
+        response: { 200: binaryResponse("application/x-tar", "The archive"), ...problems(404, 409) },
       },
     },
     async (request, reply) => {
       const model = await models.get(request.params.name, request.params.version);
+      refuseRemoved(model);
       const stem = `${model.name}-${model.version}`;
       const entries = model.files.map(({ name, sizeBytes }) => ({
         name: `${stem}/${name}`,

@@ -1,6 +1,7 @@
 import { ConflictError, UnprocessableError, newId } from "@drydock/kit";
 import { temporalNames, type Run } from "@drydock/spec";
 import type { PlannedRun } from "../planning/run-planner.ts";
+import { holdModel } from "../registry/change-model.ts";
 import type { Database } from "../store/database.ts";
 import { RunStore } from "../store/run-store.ts";
 import { enqueue } from "../workflows/outbox.ts";
@@ -30,6 +31,7 @@ export function checkPlan(planned: PlannedRun, expectedDigest: string | undefine
 export async function submitRun(tx: Database, planned: PlannedRun, actor: string): Promise<Run> {
   const { spec, plan, dataset } = planned;
   const id = newId("run");
+  await holdModel(tx, spec.model);
   const run = await new RunStore(tx).insert({
     id,
     spec,
