@@ -89,6 +89,7 @@ async function toRecord(
     source: { file, row: row.row },
     images,
     messages: checked.messages,
+    ...(row.tags ? { tags: [...row.tags] } : {}),
   };
 }
 

@@ -1,6 +1,7 @@
 import { z } from "zod";
 import type { ImportOptions, RecordMessage, Task } from "@drydock/spec";
 import { firstProblem, readJsonRows } from "./read-json.ts";
+import { tagFields, tagsOf } from "./row-tags.ts";
 import { rowError, splitOfField, splitOfPath, type Importer, type SourceItem } from "./source-row.ts";
 
 const Names = z.union([z.string().min(1), z.array(z.string().min(1))]);
@@ -11,6 +12,7 @@ const LlavaRow = z.object({
   video: z.unknown().optional(),
   system: z.string().optional(),
   split: z.string().optional(),
+  ...tagFields,
 });
 type LlavaRow = z.infer<typeof LlavaRow>;
 
@@ -94,6 +96,7 @@ function toRow(file: string, row: number, llava: LlavaRow, options: ImportOption
     split: splitOfField(llava.split) ?? splitOfPath(file),
     images: names.map((name) => ({ kind: "file", name, namedIn: file })),
     messages,
+    ...tagsOf(llava),
   };
 }
 

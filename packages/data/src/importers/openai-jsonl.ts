@@ -2,6 +2,7 @@ import { z } from "zod";
 import type { ImportOptions, RecordMessage } from "@drydock/spec";
 import { taskOf } from "./llava-json.ts";
 import { firstProblem, readJsonLines } from "./read-json.ts";
+import { tagFields, tagsOf } from "./row-tags.ts";
 import {
   rowError,
   splitOfField,
@@ -28,6 +29,7 @@ const MessagesRow = z.object({
   image: z.string().optional(),
   images: z.union([z.string(), z.array(z.string())]).optional(),
   split: z.string().optional(),
+  ...tagFields,
 });
 type MessagesRow = z.infer<typeof MessagesRow>;
 
@@ -85,6 +87,7 @@ export function readMessagesRow(
     split: splitOfField(parsed.data.split) ?? splitOfPath(file),
     images,
     messages,
+    ...tagsOf(parsed.data),
   };
 }
 

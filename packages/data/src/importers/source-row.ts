@@ -35,6 +35,8 @@ export interface SourceRow {
   readonly images: readonly ImageReference[];
   readonly messages: readonly RecordMessage[];
   readonly groundings?: readonly SourceGrounding[];
+  /** Words that slices of an evaluation are made by. */
+  readonly tags?: readonly string[];
   /** Picture size that the file states, in pixels. */
   readonly statedSize?: { readonly width: number; readonly height: number };
 }

@@ -1,6 +1,7 @@
 import { z } from "zod";
 import type { Box, ImportOptions } from "@drydock/spec";
 import { firstProblem, readJsonLines } from "./read-json.ts";
+import { tagFields, tagsOf } from "./row-tags.ts";
 import {
   groundingMessages,
   rowError,
@@ -15,6 +16,7 @@ const Point = z.tuple([z.number(), z.number()]);
 const ViRow = z.object({
   id: z.union([z.string(), z.int()]).optional(),
   split: z.string().optional(),
+  ...tagFields,
   asset: z.object({ filename: z.string().min(1), width: z.number().optional(), height: z.number().optional() }),
   contents: z.discriminatedUnion("type", [
     z.object({
@@ -69,6 +71,7 @@ function* rowsOf(file: string, row: number, vi: ViRow, options: ImportOptions): 
     ...(asset.width !== undefined && asset.height !== undefined
       ? { statedSize: { width: asset.width, height: asset.height } }
       : {}),
+    ...tagsOf(vi),
   } as const;
   if (contents.type === "Vqa") {
     for (const { question, answer } of contents.interactions.toSorted((a, b) => (a.order ?? 0) - (b.order ?? 0))) {

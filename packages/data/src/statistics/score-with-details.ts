@@ -1,6 +1,6 @@
 import type { EvaluationDetails, EvaluationSlice, ScoreIntervals, Scores, Task } from "@drydock/spec";
-import { everyRow, type PreparedMetric } from "../metrics/prepared-metric.ts";
-import { checkMetrics, metricOf, type Scored } from "../metrics/score-samples.ts";
+import { everyRow } from "../metrics/prepared-metric.ts";
+import { metricOf, scoreSamples, type Scored } from "../metrics/score-samples.ts";
 import type { ScoredSample } from "../metrics/scored-sample.ts";
 import { bootstrap, intervalOf, resamplesFor } from "./bootstrap.ts";
 import { asCountedIn, isInSlice, sliceNamesOf, type SlicedSample } from "./slices.ts";
@@ -33,14 +33,17 @@ export function scoreWithDetails(
   samples: readonly SlicedSample[],
   options: DetailOptions = {},
 ): ScoredWithDetails {
-  checkMetrics(task, metrics);
+  return { ...scoreSamples(task, metrics, samples), details: detailsOf(metrics, samples, options) };
+}
+
+/** The details alone, see {@link scoreWithDetails}. @throws InvalidError `unknown_metric` */
+export function detailsOf(
+  metrics: readonly string[],
+  samples: readonly SlicedSample[],
+  options: DetailOptions = {},
+): EvaluationDetails {
   const { seed = defaultSeed } = options;
   const { names, leftOut } = sliceNamesOf(samples);
-  const whole = score(metrics, samples, options);
-  const perSample = samples.map(
-    (_, index): Scores =>
-      Object.fromEntries(metrics.map((name) => [name, whole.prepared[name]?.perSample[index] ?? 0])),
-  );
   const slices = names.map((name): EvaluationSlice => {
     const own = samples.filter((sample) => isInSlice(sample, name)).map((sample) => asCountedIn(sample, name));
     const { scores, intervals } = score(metrics, own, options);
@@ -49,27 +52,24 @@ export function scoreWithDetails(
   const resamples = Object.fromEntries(
     metrics.map((name) => [name, resamplesFor(name, samples.length, options.resamples)]),
   );
-  const details = { intervals: whole.intervals, slices, slicesLeftOut: leftOut, resamples, seed };
-  return { scores: whole.scores, perSample, details };
+  const { intervals } = score(metrics, samples, options);
+  return { intervals, slices, slicesLeftOut: leftOut, resamples, seed };
 }
 
 interface Part {
   readonly scores: Scores;
   readonly intervals: ScoreIntervals;
-  readonly prepared: Readonly<Record<string, PreparedMetric>>;
 }
 
 function score(metrics: readonly string[], samples: readonly ScoredSample[], options: DetailOptions): Part {
   const scores: Record<string, number> = {};
   const intervals: ScoreIntervals = {};
-  const prepared: Record<string, PreparedMetric> = {};
   for (const name of metrics) {
     const metric = metricOf(name)(samples);
-    prepared[name] = metric;
     scores[name] = samples.length === 0 ? 0 : metric.scoreOf(everyRow(samples.length));
     if (samples.length < 2) continue;
     const resamples = resamplesFor(name, samples.length, options.resamples);
     intervals[name] = intervalOf(bootstrap(samples.length, resamples, options.seed ?? defaultSeed, metric.scoreOf));
   }
-  return { scores, intervals, prepared };
+  return { scores, intervals };
 }

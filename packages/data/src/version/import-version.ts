@@ -216,6 +216,8 @@ function toCandidate(
     images: [...images],
     messages,
     ...(groundings ? { groundings } : {}),
+    // Not part of the row's id: who tags a row later still finds it in older evaluations.
+    ...(source.tags ? { tags: [...source.tags] } : {}),
   };
 }
 

@@ -35,6 +35,11 @@ export const EvaluationDetails = z
   .meta({ id: "EvaluationDetails" });
 export type EvaluationDetails = z.infer<typeof EvaluationDetails>;
 
+/** Where the details of an evaluation lie: beside its results. */
+export function detailsKeyOf(resultsKey: string): string {
+  return `${resultsKey.replace(/\.jsonl$/, "")}.details.json`;
+}
+
 /** Two samples' scores on the same rows. `difference` is a − b: above 0, `a` is better. */
 export const PairedComparison = z
   .object({

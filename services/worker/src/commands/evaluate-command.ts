@@ -53,10 +53,10 @@ export async function evaluateCommand(values: readonly string[]): Promise<number
         ...(await answerWith(generator, encoder, questions, { maxNewTokens: given.number("max-new-tokens") ?? 128 })),
       );
     }
-    const { scores, results } = score(records, answers, (record) => encoder.boxSpaceOf(record));
+    const { scores, results, details } = score(records, answers, (record) => encoder.boxSpaceOf(record));
     await writeResults(given.path("out"), results);
     process.stdout.write(
-      `${JSON.stringify({ task, metrics, scores, samples: records.length, seconds: (performance.now() - startedMs) / 1000 })}\n`,
+      `${JSON.stringify({ task, metrics, scores, details: details(), samples: records.length, seconds: (performance.now() - startedMs) / 1000 })}\n`,
     );
     return exitCodes.done;
   } finally {

@@ -84,3 +84,15 @@ test("an answer that cannot be read counts every expected box as missed, and say
 test("a metric that the task does not have is refused before anything runs", () => {
   expect(() => scorerOf("vqa", ["map"])).toThrow('metric "map" is not one of task "vqa"');
 });
+
+test("tags of a row make slices, each score has an interval", () => {
+  const records = ["night", "day", "night"].map((tag, index) => ({ ...record, rowId: `r${index}`, tags: [tag] }));
+  const { results, details } = scorerOf("vqa", ["exact-match"]).score(records, ["two", "three", "two"], thousandths);
+  expect(results.map(({ tags }) => tags)).toEqual([["night"], ["day"], ["night"]]);
+  expect(details().slices.map(({ name, count, scores }) => [name, count, scores["exact-match"]])).toEqual([
+    ["tag:night", 2, 100],
+    ["tag:day", 1, 0],
+    ["size:small", 3, expect.closeTo(66.67, 2)],
+  ]);
+  expect(details().intervals["exact-match"]).toEqual({ low: 0, high: 100, level: 0.95 });
+});

@@ -1,6 +1,7 @@
 import {
   checkMetrics,
   defaultMetrics,
+  detailsOf,
   parseGroundings,
   scoreSamples,
   writeGroundings,
@@ -29,7 +30,11 @@ export function scorerOf(task: Task, metrics: readonly string[] = defaultMetrics
     score: (records, answers, spaceOf) => {
       const samples = records.map((record, index) => sampleOf(task, record, answers[index] ?? "", spaceOf(record)));
       const { scores, perSample } = scoreSamples(task, metrics, samples);
-      return { scores, results: samples.map((sample, index) => ({ ...sample, scores: perSample[index] ?? {} })) };
+      return {
+        scores,
+        results: samples.map((sample, index) => ({ ...sample, scores: perSample[index] ?? {} })),
+        details: () => detailsOf(metrics, samples),
+      };
     },
   };
 }
@@ -43,6 +48,7 @@ function sampleOf(task: Task, record: DataRecord, answer: string, space: BoxSpac
     record.groundings ?? (asksForBoxes ? parseGroundings(lastContent(record, "assistant"), space).groundings : []);
   return {
     rowId: record.rowId,
+    ...(record.tags && { tags: record.tags }),
     imageKey: image?.key ?? null,
     fileName: image?.fileName ?? null,
     width: image?.width ?? null,

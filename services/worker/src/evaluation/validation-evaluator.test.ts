@@ -36,6 +36,7 @@ function setUp() {
     score: (asked, answers) => ({
       scores: { "exact-match": asked.length },
       results: asked.map(({ rowId }, index) => ({ rowId, answer: answers[index] }) as SampleResult),
+      details: () => ({ intervals: {}, slices: [], slicesLeftOut: 0, resamples: { "exact-match": asked.length }, seed: 42 }),
     }),
     nowMs: () => 0,
   });
@@ -59,6 +60,15 @@ test("the whole split is answered in batches, scored, and stored row by row", as
   expect(lines.map((line) => JSON.parse(line) as SampleResult)).toEqual(
     records.map(({ rowId }) => ({ rowId, answer: `answer to ${rowId}` })),
   );
+});
+
+test("intervals and slices lie beside the results", async () => {
+  const { evaluator, model, storage, signal } = setUp();
+  await evaluator.evaluate(model, "after", 20, signal);
+  const details: unknown = JSON.parse(
+    Buffer.from(await storage.get("runs/r1/evaluations/after-20.details.json")).toString(),
+  );
+  expect(details).toMatchObject({ resamples: { "exact-match": 5 } });
 });
 
 test("an evaluation while training uses the same few rows each time, before and after all", async () => {

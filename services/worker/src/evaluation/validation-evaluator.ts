@@ -1,5 +1,5 @@
 import type { ObjectStorage } from "@drydock/kit";
-import type { DataRecord, SampleResult, Scores } from "@drydock/spec";
+import { detailsKeyOf, type DataRecord, type EvaluationDetails, type SampleResult, type Scores } from "@drydock/spec";
 import type { Answerer } from "../training/trainer.ts";
 import type { EvaluationPhase, EvaluationResult, Evaluator } from "./evaluator.ts";
 
@@ -10,6 +10,8 @@ export const answeredAtOnce = 16;
 export interface Scoring {
   readonly scores: Scores;
   readonly results: readonly SampleResult[];
+  /** Confidence intervals and slices; takes a moment, so only who keeps them asks. */
+  readonly details: () => EvaluationDetails;
 }
 
 export interface ValidationEvaluatorOptions {
@@ -56,9 +58,12 @@ export class ValidationEvaluator implements Evaluator {
         : this.#options.records;
     const answers = await this.#answer(model, records, signal);
     if (answers === null) return null;
-    const { scores, results } = this.#options.score(records, answers, (record) => model.boxSpaceOf(record));
+    const { scores, results, details } = this.#options.score(records, answers, (record) => model.boxSpaceOf(record));
     const resultsKey = this.#options.resultsKeyOf(phase, step);
-    await storage?.put(resultsKey, results.map((result) => `${JSON.stringify(result)}\n`).join(""));
+    if (storage) {
+      await storage.put(detailsKeyOf(resultsKey), JSON.stringify(details()));
+      await storage.put(resultsKey, results.map((result) => `${JSON.stringify(result)}\n`).join(""));
+    }
     return {
       scores,
       headline: headlineOf(scores, metrics),
