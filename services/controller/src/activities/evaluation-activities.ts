@@ -8,6 +8,7 @@ import type { WatchSignals } from "../attempts/watch-gang.ts";
 import type { ReportRequest } from "@drydock/proto";
 import { failForGood, whileWatching } from "./activity-signals.ts";
 import type { RunAttemptDependencies } from "./run-attempt.ts";
+import { storedDetails } from "./stored-details.ts";
 
 /** Workers of one evaluation at most; a worker that was lost is no fault of the evaluation, but three are. */
 const maxAttempts = 3;
@@ -27,7 +28,7 @@ async function evaluate(
   input: EvaluationInput,
   signals: WatchSignals,
 ): Promise<void> {
-  const { api, host, capacity } = dependencies;
+  const { api, host, capacity, storage, logger } = dependencies;
   const { evaluationId } = input;
   const tell = async (update: Partial<EvaluationUpdate>): Promise<void> =>
     await api.putEvaluation(evaluationId, updateOf(input, update));
@@ -44,6 +45,7 @@ async function evaluate(
         samples,
         seconds,
         resultsKey: resultsKey || null,
+        details: await storedDetails(storage, resultsKey, logger),
       }),
     );
   };

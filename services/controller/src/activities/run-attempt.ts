@@ -14,6 +14,7 @@ import type { ModelLocator } from "../models/model-locator.ts";
 import { reserveModelVersion } from "../models/model-version.ts";
 import { OrderedTells } from "./ordered-tells.ts";
 import { meaningOf } from "./run-report.ts";
+import { storedDetails } from "./stored-details.ts";
 
 export interface RunAttemptDependencies {
   readonly api: InternalApi;
@@ -207,7 +208,7 @@ function tellWhyItWaits({ epoch }: Attempt, { gang }: HostedAttempt, tells: Orde
 
 /** Stores each report before it is acknowledged, so that what a worker was told is kept is kept. */
 function reportsOf(
-  { api }: RunAttemptDependencies,
+  { api, storage, logger }: RunAttemptDependencies,
   run: InternalRun,
   attempt: Attempt,
   tells: OrderedTells,
@@ -218,7 +219,10 @@ function reportsOf(
   return async (report) => {
     await tells.settled();
     const { batch, evaluations, transition } = meaningOf(run, report, new Date());
-    for (const { id, update } of evaluations) await hasty.putEvaluation(id, update);
+    for (const { id, update } of evaluations) {
+      const details = await storedDetails(storage, update.resultsKey, logger);
+      await hasty.putEvaluation(id, { ...update, details });
+    }
     if (batch) await hasty.report(run.id, batch);
     if (transition && transition.key !== lastTransitionKey) {
       await hasty.transition(run.id, transition);
