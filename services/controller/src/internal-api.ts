@@ -38,31 +38,31 @@ export class InternalApi {
   }
 
   async run(runId: string): Promise<InternalRun> {
-    return InternalRun.parse(await this.#call("GET", `/runs/${runId}`));
+    return InternalRun.parse(await this.call("GET", `/runs/${runId}`));
   }
 
   async transition(runId: string, transition: RunTransition): Promise<void> {
-    await this.#call("POST", `/runs/${runId}/transitions`, transition);
+    await this.call("POST", `/runs/${runId}/transitions`, transition);
   }
 
   async putAttempt(runId: string, attempt: z.infer<typeof AttemptUpdate>): Promise<void> {
-    await this.#call("PUT", `/runs/${runId}/attempts/${attempt.epoch}`, attempt);
+    await this.call("PUT", `/runs/${runId}/attempts/${attempt.epoch}`, attempt);
   }
 
   async report(runId: string, batch: RunReportBatch): Promise<void> {
-    await this.#call("POST", `/runs/${runId}/reports`, batch);
+    await this.call("POST", `/runs/${runId}/reports`, batch);
   }
 
   async registerModel(model: ModelRegistration): Promise<void> {
-    await this.#call("POST", "/models", model);
+    await this.call("POST", "/models", model);
   }
 
   async putEvaluation(id: string, update: EvaluationUpdate): Promise<void> {
-    await this.#call("PUT", `/evaluations/${id}`, update);
+    await this.call("PUT", `/evaluations/${id}`, update);
   }
 
   async putDatasetVersion(name: string, version: number, update: DatasetVersionUpdate): Promise<void> {
-    await this.#call("PUT", `/datasets/${name}/versions/${version}`, update);
+    await this.call("PUT", `/datasets/${name}/versions/${version}`, update);
   }
 
   /** Once, without patience: the next report says it again. */
@@ -70,7 +70,8 @@ export class InternalApi {
     return ClusterReportAnswer.parse(await this.#once("PUT", "/cluster", report));
   }
 
-  async #call(method: string, path: string, body?: unknown): Promise<unknown> {
+  /** Any internal route, for the classes that know more of them. @param path  below `/internal/v1` */
+  async call(method: string, path: string, body?: unknown): Promise<unknown> {
     const policy = { budgetMs: this.#budgetMs, maximumDelayMs: 5_000 };
     return await retryUnavailable(`${method} ${path}`, policy, async () => await this.#once(method, path, body));
   }

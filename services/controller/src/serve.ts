@@ -25,6 +25,7 @@ import { readConfig, type ControllerConfig } from "./config.ts";
 import { openKubernetes, type KubernetesConfig, type OpenCluster } from "./kubernetes/open-kubernetes.ts";
 import { InternalApi } from "./internal-api.ts";
 import { ModelLocator } from "./models/model-locator.ts";
+import { RegistryApi } from "./registry-api.ts";
 import { temporalLogger } from "./temporal-logger.ts";
 import { workflowCode } from "./workflow-code.ts";
 
@@ -203,8 +204,10 @@ async function activitiesOf(
         : new AttemptObjects(storage, config.internalKey),
     scratchDirectory: join(stateDirectory, "scratch"),
   });
+  const modelRegistry = new RegistryApi(api);
   const models = new ModelLocator({
     storage,
+    versionOf: async (name, alias) => (await modelRegistry.model(name, alias)).version,
     modelsDirectory: config.modelsDirectory,
     cacheDirectory: join(stateDirectory, "models"),
     workersAreElsewhere: config.workersAreElsewhere,

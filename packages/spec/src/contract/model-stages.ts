@@ -1,4 +1,5 @@
 import type { ModelStage } from "./model.ts";
+import type { ModelVerification } from "./registry.ts";
 
 /** What a move of a version to another stage means. */
 export type StageMove =
@@ -59,4 +60,10 @@ export function rollbackTarget(events: readonly ProductionEvent[]): number | nul
     stack.push(to);
   }
   return stack.at(-2) ?? null;
+}
+
+/** Why a version with such files may not go to production: a sentence that names each file; null when it may. */
+export function damageOf({ name, version, isSound, problems }: ModelVerification): string | null {
+  if (isSound) return null;
+  return `${name}@${version} cannot go to production: ${problems.map(({ message }) => message).join("; ")}`;
 }

@@ -1,5 +1,11 @@
 import { UnprocessableError, checkStoredFiles, type Ed25519Signer, type ObjectStorage } from "@drydock/kit";
-import type { CheckedManifest, ModelProblem, ModelVerification, SignedManifest } from "@drydock/spec";
+import {
+  damageOf,
+  type CheckedManifest,
+  type ModelProblem,
+  type ModelVerification,
+  type SignedManifest,
+} from "@drydock/spec";
 import { and, eq } from "drizzle-orm";
 import { refuseRemoved } from "../planning/model-directory.ts";
 import type { Database } from "../store/database.ts";
@@ -82,13 +88,10 @@ export class ModelVerifier {
  *
  * @throws UnprocessableError `model_damaged` with each problem as a detail
  */
-export function requireSound({ name, version, isSound, problems }: ModelVerification): void {
-  if (isSound) return;
-  throw new UnprocessableError(
-    "model_damaged",
-    `${name}@${version} cannot go to production: ${problems.map(({ message }) => message).join("; ")}`,
-    {
-      details: problems.map(({ file, code, message }) => ({ path: file ?? "manifest", code, message })),
-    },
-  );
+export function requireSound(verification: ModelVerification): void {
+  const damage = damageOf(verification);
+  if (damage === null) return;
+  throw new UnprocessableError("model_damaged", damage, {
+    details: verification.problems.map(({ file, code, message }) => ({ path: file ?? "manifest", code, message })),
+  });
 }

@@ -1,6 +1,7 @@
 import type { ObjectStorage } from "@drydock/kit";
 import { layoutsOf, type Layout } from "@drydock/spec";
 import type { LayoutFacts, RunActivities } from "@drydock/workflows";
+import { codeVersion } from "../code-version.ts";
 import type { InternalApi } from "../internal-api.ts";
 import { failForGood, whileWatching } from "./activity-signals.ts";
 import { registrationOf } from "./model-registration.ts";
@@ -77,7 +78,7 @@ export function createRunActivities(dependencies: RunDependencies): RunActivitie
     /** Safe to retry: the model is known by name and version, the event and the last transition by their keys. */
     publishRun: async ({ runId, epoch, modelKey }) =>
       await failForGood(async () => {
-        const registration = await registrationOf(storage, modelKey);
+        const registration = await registrationOf(storage, modelKey, codeVersion());
         await api.registerModel(registration);
         const model = `${registration.name}@${registration.version}`;
         const time = new Date().toISOString();

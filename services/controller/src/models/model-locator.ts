@@ -25,6 +25,8 @@ export interface ModelLocatorOptions {
   readonly modelsDirectory: string;
   /** Where models that Drydock made are copied to for workers of this machine. */
   readonly cacheDirectory: string;
+  /** What an alias of a model means now; without it, only numbers are understood. */
+  readonly versionOf?: (name: string, alias: string) => Promise<number>;
   /** Workers share no disk with us: they get models from object storage, where base models are uploaded on first use. */
   readonly workersAreElsewhere: boolean;
 }
@@ -93,7 +95,9 @@ export class ModelLocator {
 
   async #made(reference: string): Promise<{ base: Place; adapter: Place | null; card: ModelCard | null }> {
     const { storage } = this.#options;
-    const [name = "", version = ""] = reference.split("@");
+    const [name = "", asked = ""] = reference.split("@");
+    const { versionOf } = this.#options;
+    const version = versionOf === undefined || /^[0-9]+$/.test(asked) ? asked : await versionOf(name, asked);
     const prefix = `models/${name}/${version}/`;
     if ((await storage.head(`${prefix}drydock.json`)) === null)
       throw new NotFoundError(

@@ -75,3 +75,43 @@ test("a model that Drydock made is copied once; an adapter comes with its base a
     'model "small@1" is an adapter; train from its base, or from a full model',
   );
 });
+
+test("an alias is what the registry says that it means", async () => {
+  await storage.put("models/weld/2/config.json", "{}");
+  const card = {
+    format: "drydock-model/1",
+    name: "weld",
+    version: 2,
+    kind: "full",
+    base: "b",
+    task: "vqa",
+    systemPrompt: "",
+    image: {},
+    lineage: {
+      base: "b",
+      baseDigest: null,
+      runId: "r",
+      step: 1,
+      dataset: "d@1",
+      datasetDigest: null,
+      mode: "full",
+      planDigest: "p",
+      scores: { before: null, after: null },
+    },
+  };
+  await storage.put("models/weld/2/drydock.json", JSON.stringify(card));
+  const asked: string[] = [];
+  const locator = new ModelLocator({
+    storage,
+    modelsDirectory: join(root, "models"),
+    cacheDirectory: join(root, "cache"),
+    workersAreElsewhere: false,
+    versionOf: async (name, alias) => {
+      asked.push(`${name}@${alias}`);
+      return 2;
+    },
+  });
+  expect((await locator.locate("weld@production")).card?.version).toBe(2);
+  expect((await locator.locate("weld@2")).card?.version).toBe(2);
+  expect(asked).toEqual(["weld@production"]);
+});
