@@ -10,6 +10,8 @@ import { catalogueRoutes } from "./routes/catalogue.ts";
 import { clusterRoutes } from "./routes/cluster.ts";
 import { datasetVersionRoutes } from "./routes/dataset-versions.ts";
 import { datasetRoutes } from "./routes/datasets.ts";
+import { evaluationComparisonRoutes } from "./routes/evaluation-comparison.ts";
+import { evaluationSuiteRoutes } from "./routes/evaluation-suites.ts";
 import { evaluationRoutes } from "./routes/evaluations.ts";
 import { healthRoutes } from "./routes/health.ts";
 import { internalRegistryRoutes } from "./routes/internal-registry.ts";
@@ -44,6 +46,8 @@ const publicRoutes = [
   runRoutes,
   runDetailRoutes,
   evaluationRoutes,
+  evaluationComparisonRoutes,
+  evaluationSuiteRoutes,
   modelRoutes,
   modelRegistryRoutes,
   modelManifestRoutes,

@@ -13,6 +13,7 @@ import { KeyStore } from "./store/key-store.ts";
 import { ModelStore } from "./store/model-store.ts";
 import { RunReportStore } from "./store/run-report-store.ts";
 import { RunStore } from "./store/run-store.ts";
+import { SuiteStore } from "./store/suite-store.ts";
 import { WriteUnit } from "./store/write-unit.ts";
 import { Outbox, type OutboxTiming } from "./workflows/outbox.ts";
 import type { Workflows } from "./workflows/workflows.ts";
@@ -64,6 +65,7 @@ export interface Services {
   readonly datasets: DatasetStore;
   readonly models: ModelStore;
   readonly evaluations: EvaluationStore;
+  readonly suites: SuiteStore;
   readonly keys: KeyStore;
   readonly cluster: ClusterStore;
   readonly forecasts: QueueForecasts;
@@ -114,6 +116,7 @@ export function createServices(options: ServiceOptions, closing: AbortSignal): S
     runs: new RunStore(database),
     reports: new RunReportStore(database),
     evaluations: new EvaluationStore(database),
+    suites: new SuiteStore(database),
     keys: new KeyStore(database),
     planner: new RunPlanner({
       datasets,

@@ -43,8 +43,8 @@ export function comparePaired<Sample extends IdentifiedSample>(
   pairs: PairedSamples<Sample>,
   { metric, slice, seed = defaultSeed, resamples }: ComparisonOptions,
 ): PairedComparison {
-  const name = slice === undefined ? null : resolveSlice(sliceNamesOf([...pairs.a, ...pairs.b]).names, slice);
-  const { a, b } = name === null ? pairs : sliceOf(pairs, name);
+  const name = slice === undefined ? null : resolveSlice(slicesOfPairs(pairs), slice);
+  const { a, b } = name === null ? pairs : sliceOfPairs(pairs, name);
   const rows = a.length;
   // Rows 0 to n − 1 are a's, the next n are b's: choosing and swapping is then a matter of row numbers.
   const both = metricOf(metric)([...a, ...b]);
@@ -70,7 +70,8 @@ export function slicesOfPairs(pairs: PairedSamples<IdentifiedSample>): readonly 
   return sliceNamesOf([...pairs.a, ...pairs.b]).names;
 }
 
-function sliceOf<Sample extends IdentifiedSample>(
+/** The pairs of a slice, by its full name: those that either side puts into it, as they count there. */
+export function sliceOfPairs<Sample extends IdentifiedSample>(
   { a, b }: PairedSamples<Sample>,
   name: string,
 ): { a: readonly Sample[]; b: readonly Sample[] } {

@@ -21,6 +21,7 @@ export const EvaluationSpec = z
   })
   .meta({ id: "EvaluationSpec" });
 export type EvaluationSpec = z.output<typeof EvaluationSpec>;
+export type EvaluationSpecInput = z.input<typeof EvaluationSpec>;
 
 /** One row of an evaluation: what was asked, what was right, what the model said, and how it scored. */
 export const SampleResult = z

@@ -1,29 +1,28 @@
-import { checkMetrics } from "@drydock/data";
 import { NotFoundError } from "@drydock/kit";
 import {
   Evaluation,
-  EvaluationSpec,
+  EvaluationRequest,
+  EvaluationSuite,
   PageQuery,
   SampleResult,
   pageOf,
-  temporalNames,
-  type EvaluationInput,
 } from "@drydock/spec";
 import type { FastifyPluginAsyncZod } from "fastify-type-provider-zod";
 import { z } from "zod";
 import { readSamplesPage } from "../evaluations/read-samples-page.ts";
+import { readRequest } from "../evaluations/read-request.ts";
+import { prepareEvaluation, submitEvaluation } from "../evaluations/submit-evaluation.ts";
+import { prepareSuite, submitSuite } from "../evaluations/submit-suite.ts";
 import { binaryResponse, sendObject } from "../object-responses.ts";
 import { problems } from "../problem-responses.ts";
-import { holdModel } from "../registry/change-model.ts";
 import type { Services } from "../services.ts";
-import { EvaluationStore } from "../store/evaluation-store.ts";
-import { enqueue } from "../workflows/outbox.ts";
 import { writeOnce } from "../writes.ts";
 
 const EvaluationParams = z.object({ evaluationId: z.string().max(128) });
 
 const EvaluationQuery = PageQuery.extend({
   runId: z.string().max(64).optional(),
+  suiteId: z.string().max(64).optional(),
   state: Evaluation.shape.state.optional(),
 });
 
@@ -45,30 +44,29 @@ export const evaluationRoutes: FastifyPluginAsyncZod<{ services: Services }> = a
     {
       schema: {
         operationId: "createEvaluation",
-        summary: "Score a model on the validation split of a data set",
+        summary: "Score a model, or each of several, on the validation split of one data set or several",
+        description:
+          "`model` and `dataset` make one evaluation; `models` or `datasets`, or both, make a suite, whose pairs are evaluations of their own and run side by side as there is room.",
         tags: ["evaluations"],
-        body: EvaluationSpec,
-        response: { 201: Evaluation, ...problems(404, 409, 413, 415, 422) },
+        body: EvaluationRequest,
+        response: { 201: z.union([Evaluation, EvaluationSuite]), ...problems(404, 409, 413, 415, 422) },
       },
     },
     async (request, reply) => {
-      const evaluation = await writeOnce(writes, request, reply, {
-        prepare: async () => {
-          checkMetrics(request.body.task, request.body.metrics ?? [], "metrics");
-          const model = await services.modelDirectory.requireModel(request.body.model);
-          return { model, ...(await datasets.resolve(request.body.dataset)) };
-        },
-        write: async (tx, { model, datasetId, version }) => {
-          await holdModel(tx, model);
-          const spec = { ...request.body, model, dataset: `${request.body.dataset.split("@")[0]}@${version}` };
-          const answer = await new EvaluationStore(tx).insert(spec);
-          const input: EvaluationInput = { evaluationId: answer.id, spec, datasetId, datasetVersion: version };
-          await enqueue(tx, { kind: "start", workflowId: answer.id, name: temporalNames.evaluationRun, input });
+      const wanted = readRequest(request.body);
+      const made = await writeOnce(writes, request, reply, {
+        prepare: async () =>
+          wanted.kind === "suite"
+            ? { kind: "suite" as const, prepared: await prepareSuite(services, wanted.spec) }
+            : { kind: "evaluation" as const, prepared: await prepareEvaluation(services, wanted.spec) },
+        write: async (tx, { kind, prepared }) => {
+          const answer = kind === "suite" ? await submitSuite(tx, prepared) : await submitEvaluation(tx, prepared);
           return { answer, object: answer.id };
         },
       });
       outbox.kick();
-      return await reply.code(201).header("location", `/v1/evaluations/${evaluation.id}`).send(evaluation);
+      const folder = wanted.kind === "suite" ? "evaluation-suites" : "evaluations";
+      return await reply.code(201).header("location", `/v1/${folder}/${made.id}`).send(made);
     },
   );
 

@@ -1,4 +1,4 @@
-import { NotFoundError, newId } from "@drydock/kit";
+import { NotFoundError } from "@drydock/kit";
 import type { Evaluation, EvaluationSpec, EvaluationUpdate } from "@drydock/spec";
 import { and, desc, eq, lt } from "drizzle-orm";
 import { decodeCursor, pageFrom, type Page } from "../pages.ts";
@@ -14,9 +14,10 @@ export class EvaluationStore {
     this.#database = database;
   }
 
-  async insert(spec: EvaluationSpec): Promise<Evaluation> {
+  async insert(id: string, spec: EvaluationSpec, suiteId: string | null = null): Promise<Evaluation> {
     const values = {
-      id: newId("evaluation"),
+      id,
+      suiteId,
       phase: "standalone" as const,
       state: "queued" as const,
       message: "The evaluation waits to start.",
@@ -28,7 +29,7 @@ export class EvaluationStore {
   }
 
   async list(
-    page: ListPage & { readonly runId?: string | undefined; readonly state?: Evaluation["state"] | undefined },
+    page: ListPage & { readonly runId?: string | undefined; readonly suiteId?: string | undefined; readonly state?: Evaluation["state"] | undefined },
   ): Promise<Page<Evaluation>> {
     const before = decodeCursor(page.cursor);
     const rows = await this.#database
@@ -38,6 +39,7 @@ export class EvaluationStore {
         and(
           before === null ? undefined : lt(evaluations.id, before),
           page.runId === undefined ? undefined : eq(evaluations.runId, page.runId),
+          page.suiteId === undefined ? undefined : eq(evaluations.suiteId, page.suiteId),
           page.state === undefined ? undefined : eq(evaluations.state, page.state),
         ),
       )
@@ -75,6 +77,6 @@ export class EvaluationStore {
   }
 }
 
-function toEvaluation(row: typeof evaluations.$inferSelect): Evaluation {
+export function toEvaluation(row: typeof evaluations.$inferSelect): Evaluation {
   return { ...row, createdAt: row.createdAt.toISOString(), updatedAt: row.updatedAt.toISOString() };
 }

@@ -88,7 +88,11 @@ export class TestApi {
   }
 
   /** Uploads files, imports them as a version, and reports the import as done. */
-  async upload(name: string, files: Readonly<Record<string, string>>): Promise<void> {
+  async upload(
+    name: string,
+    files: Readonly<Record<string, string>>,
+    statistics: DatasetStatistics = statisticsOf(200),
+  ): Promise<void> {
     const { body, headers } = multipartOf(files);
     const upload = await this.send("POST", `/v1/datasets/${name}/uploads`, { body, headers });
     const { version } = await this.ok<{ version: number }>("POST", `/v1/datasets/${name}/versions`, {
@@ -98,7 +102,7 @@ export class TestApi {
       state: "ready",
       reason: null,
       digest: "d".repeat(64),
-      statistics: statisticsOf(200),
+      statistics,
       report: reportOf(200),
     });
   }
