@@ -23,6 +23,7 @@ import {
   type ImportOptions,
   type RunChange,
   type RunSpecInput,
+  type VersionOrAlias,
 } from "@drydock/spec";
 import { z } from "zod";
 import type { HttpClient, Query } from "./http.ts";
@@ -255,8 +256,8 @@ export class DrydockClient {
     return this.#http.getJson("/v1/models", pageOf(Model), query);
   }
 
-  /** One version of a model, or its newest. @throws NotFoundError when there is none */
-  async getModel(name: string, version: number | null): Promise<Model> {
+  /** One version of a model, by number or alias, or its newest. @throws NotFoundError when there is none */
+  async getModel(name: string, version: VersionOrAlias | null): Promise<Model> {
     if (version !== null) return await this.#http.getJson(`/v1/models/${segment(name)}/versions/${version}`, Model);
     const { items } = await this.listModels({ name, limit: 1 });
     if (items[0] === undefined)

@@ -45,6 +45,15 @@ export class HttpClient {
     return this.#check(path, answer, await this.send("PATCH", path, { body }));
   }
 
+  /** A change that may be repeated: the same body leaves the same. */
+  async putJson<Answer extends z.ZodType>(path: string, answer: Answer, body: unknown): Promise<z.output<Answer>> {
+    return this.#check(path, answer, await this.send("PUT", path, { body }));
+  }
+
+  async deleteJson<Answer extends z.ZodType>(path: string, answer: Answer): Promise<z.output<Answer>> {
+    return this.#check(path, answer, await this.send("DELETE", path));
+  }
+
   /** @throws DrydockError of the kind that the answer's status stands for; UnavailableError when nobody answers */
   async send(
     method: "GET" | "POST" | "PUT" | "PATCH" | "DELETE",

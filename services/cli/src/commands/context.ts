@@ -1,8 +1,10 @@
 import { InvalidError } from "@drydock/kit";
+import { parseModelReference, type ParsedModelReference } from "@drydock/spec";
 import type { Command } from "commander";
 import { findConnection } from "../client/connection.ts";
 import { DrydockClient } from "../client/drydock-client.ts";
 import { HttpClient } from "../client/http.ts";
+import { RegistryClient } from "../client/registry-client.ts";
 import { createOutput, type Output } from "../output/output.ts";
 
 /** Options that every command takes. */
@@ -18,6 +20,8 @@ export interface CommandContext {
   readonly output: Output;
   /** The server; looked for at the first use, so that a command without one needs none. */
   readonly client: () => DrydockClient;
+  /** The server's model registry, the same way. */
+  readonly registry: () => RegistryClient;
   readonly options: GlobalOptions;
   /** Fires at the first Ctrl-C. */
   readonly signal: AbortSignal;
@@ -27,9 +31,11 @@ export interface CommandContext {
 export function contextOf(command: Command): CommandContext {
   const options: GlobalOptions = command.optsWithGlobals();
   let client: DrydockClient | null = null;
+  const http = (): HttpClient => new HttpClient(findConnection(options));
   return {
     output: createOutput(options.json === true),
-    client: () => (client ??= new DrydockClient(new HttpClient(findConnection(options)))),
+    client: () => (client ??= new DrydockClient(http())),
+    registry: () => new RegistryClient(http()),
     options,
     signal: interruption(),
   };
@@ -69,4 +75,11 @@ export function splitReference(reference: string): { readonly name: string; read
   const match = /^([a-z0-9][a-z0-9.-]*)(?:@([1-9][0-9]*))?$/.exec(reference);
   if (match === null) throw new InvalidError("usage", `"${reference}" is not a name or name@version, e.g. weld@3`);
   return { name: match[1]!, version: match[2] === undefined ? null : Number(match[2]) };
+}
+
+/** Splits `name`, `name@version` or `name@alias` of a model. @throws InvalidError `usage` */
+export function splitModelReference(reference: string): ParsedModelReference {
+  const parsed = parseModelReference(reference);
+  if (parsed !== null) return parsed;
+  throw new InvalidError("usage", `"${reference}" is not a name, name@version or name@alias, e.g. weld@production`);
 }

@@ -2,10 +2,13 @@ import type { Command } from "commander";
 import { formatBytes, formatScores } from "../output/quantities.ts";
 import { fields, table } from "../output/table.ts";
 import { downloadModel } from "../predict/model-cache.ts";
-import { contextOf, splitReference } from "./context.ts";
+import { contextOf, splitModelReference } from "./context.ts";
 import { addLogitsCommand } from "./engine.ts";
 import { addExportCommand } from "./export.ts";
 import { addMergeCommand } from "./merge.ts";
+import { addModelRegistryCommands } from "./model-registry.ts";
+import { addRetentionCommands } from "./model-retention.ts";
+import { addVerifyCommand } from "./model-verify.ts";
 import { everyPage } from "./pages.ts";
 import { addQuantizeCommand } from "./quantize.ts";
 
@@ -21,9 +24,10 @@ export function addModelCommands(program: Command): void {
       const items = await everyPage((query) => client().listModels({ ...query, name }));
       output.answer(items, () =>
         table(
-          ["model", "kind", "task", "base", "data", "score before", "score after"],
+          ["model", "stage", "kind", "task", "base", "data", "score before", "score after"],
           items.map((item) => [
             `${item.name}@${item.version}`,
+            item.filesRemovedAt === null ? item.stage : `${item.stage}, files removed`,
             item.kind,
             item.task,
             item.lineage.base,
@@ -37,15 +41,17 @@ export function addModelCommands(program: Command): void {
 
   model
     .command("show")
-    .argument("<model>", "name or name@version")
+    .argument("<model>", "name, name@version or name@alias")
     .description("a model with its files and prompt")
     .action(async function (this: Command, reference: string) {
       const { client, output } = contextOf(this);
-      const { name, version } = splitReference(reference);
+      const { name, version } = splitModelReference(reference);
       const found = await client().getModel(name, version);
       output.answer(found, () => [
         ...fields({
           model: `${found.name}@${found.version}`,
+          stage: found.stage,
+          aliases: found.aliases.join(", "),
           kind: found.kind,
           task: found.task,
           base: found.lineage.base,
@@ -53,6 +59,9 @@ export function addModelCommands(program: Command): void {
           "score before": formatScores(found.lineage.scores.before),
           "score after": formatScores(found.lineage.scores.after),
           "system prompt": found.systemPrompt,
+          notes: found.notes,
+          manifest: found.manifest === null ? "not signed" : found.manifest.digest.slice(0, 16),
+          "files removed": found.filesRemovedAt,
         }),
         "",
         ...table(
@@ -68,16 +77,19 @@ export function addModelCommands(program: Command): void {
   addQuantizeCommand(model);
   addExportCommand(model);
   addMergeCommand(model);
+  addModelRegistryCommands(model);
+  addVerifyCommand(model);
+  addRetentionCommands(model);
 }
 
 function addLineage(model: Command): void {
   model
     .command("lineage")
-    .argument("<model>", "name or name@version")
+    .argument("<model>", "name, name@version or name@alias")
     .description("where a model came from: base, data, plan, run")
     .action(async function (this: Command, reference: string) {
       const { client, output } = contextOf(this);
-      const { name, version } = splitReference(reference);
+      const { name, version } = splitModelReference(reference);
       const { lineage } = await client().getModel(name, version);
       output.answer(lineage, () =>
         fields({
@@ -87,6 +99,7 @@ function addLineage(model: Command): void {
           data: lineage.dataset,
           "data digest": lineage.datasetDigest,
           plan: lineage.planDigest,
+          "code version": lineage.codeVersion,
           "score before": formatScores(lineage.scores.before),
           "score after": formatScores(lineage.scores.after),
         }),
@@ -97,12 +110,12 @@ function addLineage(model: Command): void {
 function addDownload(model: Command): void {
   model
     .command("download")
-    .argument("<model>", "name or name@version")
+    .argument("<model>", "name, name@version or name@alias")
     .argument("<dir>", "gets the files: a PEFT adapter or a whole Hugging Face folder")
     .description("download a model; each file is checked against its digest")
     .action(async function (this: Command, reference: string, directory: string) {
       const { client, output } = contextOf(this);
-      const { name, version } = splitReference(reference);
+      const { name, version } = splitModelReference(reference);
       const found = await client().getModel(name, version);
       await downloadModel(client(), found, directory);
       output.answer({ model: `${found.name}@${found.version}`, directory, files: found.files }, () => [

@@ -39,7 +39,7 @@ const passedOn = ["systemPrompt", "maxNewTokens", "temperature", "topP", "topK",
 export function addPredictCommand(program: Command): void {
   program
     .command("predict")
-    .argument("<model>", "name@version on the server, a model that ships with Drydock, or a folder")
+    .argument("<model>", "name@version or name@alias on the server, a model that ships with Drydock, or a folder")
     .description("ask a model about a picture: text, and the boxes in it")
     .requiredOption("--image <file>", "the picture")
     .requiredOption("--prompt <text>", "the question")

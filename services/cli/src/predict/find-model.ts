@@ -5,7 +5,7 @@ import { fileURLToPath } from "node:url";
 import { InvalidError, NotFoundError, messageOf } from "@drydock/kit";
 import { ModelCard } from "@drydock/spec";
 import type { DrydockClient } from "../client/drydock-client.ts";
-import { splitReference } from "../commands/context.ts";
+import { splitModelReference } from "../commands/context.ts";
 import { cachedModel } from "./model-cache.ts";
 
 /** Folders to answer with. */
@@ -17,7 +17,7 @@ export interface LocalModel {
 const shippedModels = fileURLToPath(new URL("../../../../models", import.meta.url));
 
 /**
- * The folders of a model: a folder on this machine, a model that ships with Drydock, or `name@version` on the server,
+ * The folders of a model: a folder on this machine, a model that ships with Drydock, or `name@version` or `name@alias` on the server,
  * which is downloaded. An adapter's base is found the same way.
  *
  * @throws NotFoundError saying what was looked for
@@ -40,7 +40,7 @@ async function folderOf(reference: string, client: () => DrydockClient): Promise
   const shipped = join(shippedModels, path);
   if (/^[\w.-]+$/.test(path) && existsSync(shipped)) return shipped;
   if (/[/\\]/.test(path)) throw new NotFoundError("folder_not_found", `there is no folder ${reference}`);
-  const { name, version } = splitReference(reference);
+  const { name, version } = splitModelReference(reference);
   return await cachedModel(client(), await client().getModel(name, version));
 }
 

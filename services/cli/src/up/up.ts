@@ -2,6 +2,7 @@ import { join, resolve } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { checkStorage, openStorage } from "@drydock/kit";
 import { SupervisedProcess, type ProcessPlan } from "./supervised-process.ts";
+import { signingKeyFile } from "./signing-key.ts";
 import { StateFolder, type Settings } from "./state-folder.ts";
 import { ensureTemporal } from "./temporal-server.ts";
 
@@ -100,6 +101,9 @@ async function plansOf(statePath: string, settings: Settings, tell: (line: strin
         HOST: "127.0.0.1",
         PORT: String(ports.api),
         DRYDOCK_API_KEY: apiKey,
+        ...(process.env["DRYDOCK_SIGNING_KEY"] || process.env["DRYDOCK_SIGNING_KEY_FILE"]
+          ? {}
+          : { DRYDOCK_SIGNING_KEY_FILE: signingKeyFile(statePath) }),
         ...(process.env["DATABASE_URL"] ? {} : { PGLITE_DIRECTORY: join(statePath, "database") }),
       },
       logPath: logPath("api"),
