@@ -53,7 +53,7 @@ export function compareModels(name: string, versions: readonly ModelWithSpec[]):
 }
 
 /** The fields, as paths with dots, in which some objects differ, in order of their names. */
-export function differingFields(objects: readonly unknown[]): { path: string; values: unknown[] }[] {
+function differingFields(objects: readonly unknown[]): { path: string; values: unknown[] }[] {
   const fields = objects.map((object) => new Map(fieldsOf(object, "")));
   const paths = [...new Set(fields.flatMap((each) => [...each.keys()]))].toSorted();
   return paths
