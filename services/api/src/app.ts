@@ -17,6 +17,7 @@ import { healthRoutes } from "./routes/health.ts";
 import { internalRegistryRoutes } from "./routes/internal-registry.ts";
 import { internalRoutes } from "./routes/internal.ts";
 import { keyRoutes } from "./routes/keys.ts";
+import { modelAliasRoutes } from "./routes/model-aliases.ts";
 import { modelManifestRoutes } from "./routes/model-manifests.ts";
 import { modelRegistryRoutes } from "./routes/model-registry.ts";
 import { modelRetentionRoutes } from "./routes/model-retention.ts";
@@ -50,6 +51,7 @@ const publicRoutes = [
   evaluationSuiteRoutes,
   modelRoutes,
   modelRegistryRoutes,
+  modelAliasRoutes,
   modelManifestRoutes,
   modelRetentionRoutes,
   catalogueRoutes,

@@ -123,7 +123,7 @@ onEachDatabase("promotion", (location) => {
   test("the same promotion twice at the same time is one", async () => {
     await made("twice", 1);
     const both = await Promise.all([promote("twice", 1, "k"), promote("twice", 1, "k")]);
-    expect(both.map(({ isReplay }) => isReplay).toSorted()).toEqual([false, true]);
+    expect(both.filter(({ isReplay }) => isReplay)).toHaveLength(1);
     expect(both.every(({ isChanged }) => isChanged)).toBe(true);
   });
 

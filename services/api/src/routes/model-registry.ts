@@ -1,9 +1,6 @@
 import { newId } from "@drydock/kit";
 import {
-  AliasChange,
-  AliasTarget,
   Model,
-  ModelAlias,
   ModelChange,
   ModelComparison,
   ModelEvent,
@@ -19,7 +16,7 @@ import type { FastifyPluginAsyncZod } from "fastify-type-provider-zod";
 import { z } from "zod";
 import { callerOf } from "../authentication.ts";
 import { problems } from "../problem-responses.ts";
-import { changeNotes, changeStage, listAliases, removeAlias, setAlias } from "../registry/change-model.ts";
+import { changeNotes, changeStage } from "../registry/change-model.ts";
 import { compareModels, withSpecs } from "../registry/compare-models.ts";
 import { listModelEvents } from "../registry/model-history.ts";
 import { requireSound } from "../registry/model-verifier.ts";
@@ -32,9 +29,8 @@ import { writeOnce } from "../writes.ts";
 /** Changes name a version by its number: an alias may move between reading and writing. */
 export const NumberedParams = z.object({ name: Name, version: z.coerce.number().int().positive() });
 export const NameParams = z.object({ name: Name });
-const AliasParams = z.object({ name: Name, alias: ModelAlias });
 
-const IfMatch = z.object({
+export const IfMatch = z.object({
   "if-match": z.string().max(200).optional().meta({ description: "ETag of the version as you know it" }),
 });
 
@@ -46,9 +42,9 @@ const CompareQuery = z.strictObject({
     .meta({ description: "Numbers or aliases, with commas between; the first is what others are measured against" }),
 });
 
-/** What is done with models once they are made: stages, aliases, notes, history, comparison, rollback. */
+/** What is done with models once they are made: stages, notes, history, comparison, rollback. */
 export const modelRegistryRoutes: FastifyPluginAsyncZod<{ services: Services }> = async (app, { services }) => {
-  const { models, writes, database, verifier } = services;
+  const { models, writes, database } = services;
 
   app.patch(
     "/models/:name/versions/:version",
@@ -118,75 +114,6 @@ export const modelRegistryRoutes: FastifyPluginAsyncZod<{ services: Services }> 
         },
       });
       return await reply.header("etag", model.etag).send(model);
-    },
-  );
-
-  app.get(
-    "/models/:name/aliases",
-    {
-      schema: {
-        operationId: "listModelAliases",
-        summary: "Aliases of a model, and what they mean",
-        tags: ["models"],
-        params: NameParams,
-        response: { 200: z.object({ items: z.array(AliasTarget) }), ...problems(404) },
-      },
-    },
-    async (request) => {
-      await models.get(request.params.name, null);
-      return { items: await listAliases(database, request.params.name) };
-    },
-  );
-
-  app.put(
-    "/models/:name/aliases/:alias",
-    {
-      schema: {
-        operationId: "setModelAlias",
-        summary: "Point an alias at a version",
-        description: "`name@alias` then means that version wherever `name@version` may stand.",
-        tags: ["models"],
-        params: AliasParams,
-        body: AliasChange,
-        headers: IfMatch,
-        response: { 200: Model, ...problems(404, 409, 412, 413, 415, 422) },
-      },
-    },
-    async (request, reply) => {
-      const { name, alias } = request.params;
-      const { version } = request.body;
-      const model = await writeOnce(writes, request, reply, {
-        prepare: async () => null,
-        write: async (tx) => {
-          const change = { name, version, actor: callerOf(request).id, ifMatch: request.headers["if-match"] };
-          const { isChanged } = await setAlias(tx, { ...change, alias });
-          return { answer: await new ModelStore(tx).get(name, version), object: isChanged ? `${name}@${alias}` : null };
-        },
-      });
-      return await reply.header("etag", model.etag).send(model);
-    },
-  );
-
-  app.delete(
-    "/models/:name/aliases/:alias",
-    {
-      schema: {
-        operationId: "removeModelAlias",
-        summary: "Remove an alias; the version stays",
-        tags: ["models"],
-        params: AliasParams,
-        response: { 200: Model, ...problems(404, 422) },
-      },
-    },
-    async (request, reply) => {
-      const { name, alias } = request.params;
-      return await writeOnce(writes, request, reply, {
-        prepare: async () => null,
-        write: async (tx) => {
-          const { version } = await removeAlias(tx, { name, alias, actor: callerOf(request).id });
-          return { answer: await new ModelStore(tx).get(name, version), object: `${name}@${alias}` };
-        },
-      });
     },
   );
 
