@@ -1,11 +1,12 @@
 import { writeFile } from "node:fs/promises";
 import { formatBytes, formatDuration } from "@drydock/cli";
+import { escapeHtml } from "@drydock/data";
 import { heldOutArtwork, trainingArtwork } from "../artwork/artwork-sets.ts";
 import { domainConcepts, nameOf } from "../artwork/concepts.ts";
 import { boxesMetric, namesMetric, systemPrompt } from "../recipe.ts";
 import { scoreRows, type DemoSummary, type ModelSummary } from "../summary.ts";
 import { drawCurves, smooth, type Curve } from "./curves.ts";
-import { drawSample, escapeHtml, type ShownSample } from "./pictures.ts";
+import { drawSample, type ShownSample } from "./pictures.ts";
 
 export interface ReportInput {
   readonly summary: DemoSummary;

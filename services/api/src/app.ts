@@ -11,6 +11,7 @@ import { clusterRoutes } from "./routes/cluster.ts";
 import { datasetVersionRoutes } from "./routes/dataset-versions.ts";
 import { datasetRoutes } from "./routes/datasets.ts";
 import { evaluationComparisonRoutes } from "./routes/evaluation-comparison.ts";
+import { evaluationReportRoutes } from "./routes/evaluation-reports.ts";
 import { evaluationSuiteRoutes } from "./routes/evaluation-suites.ts";
 import { evaluationRoutes } from "./routes/evaluations.ts";
 import { healthRoutes } from "./routes/health.ts";
@@ -49,6 +50,7 @@ const publicRoutes = [
   evaluationRoutes,
   evaluationComparisonRoutes,
   evaluationSuiteRoutes,
+  evaluationReportRoutes,
   modelRoutes,
   modelRegistryRoutes,
   modelAliasRoutes,

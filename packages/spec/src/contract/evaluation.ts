@@ -50,7 +50,7 @@ export const Evaluation = z
     /** Null for an evaluation of its own; else the run that it belongs to. */
     runId: z.string().nullable(),
     /** Of the suite that asked for it. */
-    suiteId: z.string().nullable(),
+    suiteId: z.string().nullable().default(null),
     /** `before`, `during`, `after`, or `standalone`. */
     phase: z.enum(["before", "during", "after", "standalone"]),
     step: z.int().nullable(),
@@ -59,7 +59,7 @@ export const Evaluation = z
     spec: EvaluationSpec,
     scores: Scores.nullable(),
     /** Confidence intervals and slices; null until it has scores, and for results of older workers. */
-    details: EvaluationDetails.nullable(),
+    details: EvaluationDetails.nullable().default(null),
     samples: z.int().nonnegative(),
     seconds: z.number().nullable(),
     /** Key of the JSONL of `SampleResult` in object storage. */

@@ -1,14 +1,8 @@
 import { NotFoundError } from "@drydock/kit";
-import {
-  Evaluation,
-  EvaluationRequest,
-  EvaluationSuite,
-  PageQuery,
-  SampleResult,
-  pageOf,
-} from "@drydock/spec";
+import { Evaluation, EvaluationRequest, EvaluationSuite, PageQuery, SampleResult, pageOf } from "@drydock/spec";
 import type { FastifyPluginAsyncZod } from "fastify-type-provider-zod";
 import { z } from "zod";
+import { pictureKeyOf } from "../evaluations/picture-key.ts";
 import { readSamplesPage } from "../evaluations/read-samples-page.ts";
 import { readRequest } from "../evaluations/read-request.ts";
 import { prepareEvaluation, submitEvaluation } from "../evaluations/submit-evaluation.ts";
@@ -18,7 +12,7 @@ import { problems } from "../problem-responses.ts";
 import type { Services } from "../services.ts";
 import { writeOnce } from "../writes.ts";
 
-const EvaluationParams = z.object({ evaluationId: z.string().max(128) });
+export const EvaluationParams = z.object({ evaluationId: z.string().max(128) });
 
 const EvaluationQuery = PageQuery.extend({
   runId: z.string().max(64).optional(),
@@ -138,9 +132,8 @@ export const evaluationRoutes: FastifyPluginAsyncZod<{ services: Services }> = a
       const { evaluationId, index } = request.params;
       const { resultsKey } = await evaluations.get(evaluationId);
       const sample = resultsKey === null ? undefined : (await readSamplesPage(storage, resultsKey, index, 1)).items[0];
-      // Results are written by workers: only pictures of data sets may be shown through them.
-      const key = sample?.imageKey ?? null;
-      if (key === null || !/^datasets\/[\w-]+\/images\/[\w.-]+$/.test(key))
+      const key = sample === undefined ? null : pictureKeyOf(sample);
+      if (key === null)
         throw new NotFoundError("image_not_found", `sample ${index} of evaluation ${evaluationId} has no picture`);
       return await sendObject(request, reply, storage, { key, isImmutable: true });
     },
