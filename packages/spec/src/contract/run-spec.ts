@@ -98,6 +98,8 @@ export const EvaluationSettings = z
     before: z.boolean().default(true),
     /** Also every so many steps; 0 = only before and after. */
     everySteps: z.int().min(0).default(0),
+    /** Also after these steps: the rungs of a sweep. */
+    atSteps: z.array(z.int().min(1)).max(100).optional(),
     /** The first is the headline; default by task: `f1@0.5` or `exact-match`. */
     metrics: z.array(z.string().min(1)).min(1).optional(),
     /** At most so many rows of the validation split are used while training (the final evaluation uses all). */

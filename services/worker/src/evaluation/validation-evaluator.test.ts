@@ -36,7 +36,13 @@ function setUp() {
     score: (asked, answers) => ({
       scores: { "exact-match": asked.length },
       results: asked.map(({ rowId }, index) => ({ rowId, answer: answers[index] }) as SampleResult),
-      details: () => ({ intervals: {}, slices: [], slicesLeftOut: 0, resamples: { "exact-match": asked.length }, seed: 42 }),
+      details: () => ({
+        intervals: {},
+        slices: [],
+        slicesLeftOut: 0,
+        resamples: { "exact-match": asked.length },
+        seed: 42,
+      }),
     }),
     nowMs: () => 0,
   });

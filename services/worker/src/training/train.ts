@@ -116,8 +116,9 @@ async function evaluateBefore(run: TrainingRun, state: TrainingState): Promise<v
 
 /** Evaluates when it is time; true when this step is the best so far. */
 async function evaluateIfDue(run: TrainingRun, state: TrainingState): Promise<boolean> {
-  const { everySteps } = run.spec.evaluation;
-  if (everySteps === 0 || state.step % everySteps !== 0 || state.step >= run.totalSteps) return false;
+  const { everySteps, atSteps } = run.spec.evaluation;
+  const isDue = (everySteps > 0 && state.step % everySteps === 0) || (atSteps?.includes(state.step) ?? false);
+  if (!isDue || state.step >= run.totalSteps) return false;
   const result = await evaluate(run, state, "during");
   run.listener.phaseChanged("training");
   if (result === null || (state.best !== null && result.headline.score <= state.best.score)) return false;
