@@ -44,6 +44,14 @@ test("a call that is refused is not tried again, and says what was answered", as
   expect(calls).toHaveLength(2);
 });
 
+test("a refusal gives the api's own sentence, and its code as a detail", async () => {
+  const { url } = await apiThat(status(422, '{"code":"stage_refused","detail":"weld@2 is archived","status":422}'));
+  await expect(new InternalApi(url, "key").call("POST", "/models/weld/rollback", {})).rejects.toMatchObject({
+    message: "POST /models/weld/rollback was answered with 422: weld@2 is archived",
+    details: [{ code: "stage_refused", message: "weld@2 is archived" }],
+  });
+});
+
 test("a hasty call is tried once: its caller tries again", async () => {
   const { url, calls } = await apiThat(cut);
   await expect(new InternalApi(url, "key").hasty().report("run_1", {})).rejects.toMatchObject({

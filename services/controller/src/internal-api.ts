@@ -2,6 +2,7 @@ import { InvalidError, NotFoundError, UnavailableError, messageOf, retryUnavaila
 import {
   ClusterReportAnswer,
   InternalRun,
+  Problem,
   type AttemptUpdate,
   type ClusterReport,
   type DatasetVersionUpdate,
@@ -101,9 +102,23 @@ export class InternalApi {
       });
     });
     if (response.ok) return text === "" ? undefined : (JSON.parse(text) as unknown);
-    const what = `${call} was answered with ${response.status}: ${text.slice(0, 500)}`;
+    const problem = problemIn(text);
+    const what = `${call} was answered with ${response.status}: ${problem?.detail ?? text.slice(0, 500)}`;
     if (response.status >= 500 || response.status === 429) throw new UnavailableError("api_unavailable", what);
     if (response.status === 404) throw new NotFoundError("api_not_found", what);
-    throw new InvalidError("api_refused", what);
+    // The sentence for people, and what code can decide by.
+    const details = problem === null ? [] : [{ path: call, code: problem.code, message: problem.detail }];
+    throw new InvalidError("api_refused", what, { details });
+  }
+}
+
+/** What a refusal says; null for an answer that is no problem document. */
+function problemIn(text: string): Pick<Problem, "code" | "detail"> | null {
+  try {
+    const parsed = Problem.pick({ code: true, detail: true }).safeParse(JSON.parse(text));
+    return parsed.success ? parsed.data : null;
+  } catch (error) {
+    if (error instanceof SyntaxError) return null;
+    throw error;
   }
 }
