@@ -1,8 +1,11 @@
-import type { Model, RetentionOutcome } from "@drydock/spec";
+import { RetentionRule, type Evaluation, type Model, type RetentionOutcome } from "@drydock/spec";
 import { eq, sql } from "drizzle-orm";
 import { expect, test } from "vitest";
 import { onEachDatabase, useApi } from "../../test/support/api.ts";
 import { registerModel } from "../../test/support/registered-model.ts";
+import { markRemoved } from "../registry/apply-retention.ts";
+import { holdModel } from "../registry/change-model.ts";
+import { EvaluationStore } from "../store/evaluation-store.ts";
 import { evaluations, models, pipelineRuns, pipelines, runs, sweeps } from "../store/schema.ts";
 
 onEachDatabase("retention", (location) => {
@@ -158,6 +161,39 @@ onEachDatabase("retention", (location) => {
     expect(await why("whole", 1)).toBe("keep: the adapter thin@1 is put on it");
     await api().services.database.update(models).set({ filesRemovedAt: new Date() }).where(eq(models.name, "thin"));
     expect(await why("whole", 1)).toMatch(/^remove/);
+  });
+
+  test("whoever writes a reference while the rule is applied is seen by it, or sees what it removed", async () => {
+    await made("raced", 3);
+    const { database } = api().services;
+    const dataset = await api().readyDataset();
+    const { spec } = await api().ok<Evaluation>("POST", "/v1/evaluations", { model: "raced@3", dataset, task: "vqa" });
+    const apply = async () =>
+      await database.transaction(
+        async (tx) =>
+          await markRemoved(tx, { name: "raced", rule: RetentionRule.parse(rule), actor: "tester", now: new Date() }),
+      );
+    const held = Promise.withResolvers<void>();
+    const goOn = Promise.withResolvers<void>();
+    const writing = database.transaction(async (tx) => {
+      await holdModel(tx, "raced@1");
+      held.resolve();
+      await goOn.promise;
+      await new EvaluationStore(tx).insert("eval_raced", { ...spec, model: "raced@1" });
+    });
+    await held.promise;
+    const applying = apply();
+    goOn.resolve();
+    await writing;
+    const { items } = await applying;
+    expect(items.map(({ version, decision }) => [version, decision])).toEqual([
+      [3, "keep"],
+      [2, "remove"],
+      [1, "keep"],
+    ]);
+    await expect(database.transaction(async (tx) => await holdModel(tx, "raced@2"))).rejects.toThrow(
+      "the files of raced@2 were removed by the retention rule of raced",
+    );
   });
 
   test("a rule that makes no sense is refused, and one for a model that is not there, too", async () => {
