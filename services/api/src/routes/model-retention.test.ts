@@ -196,6 +196,22 @@ onEachDatabase("retention", (location) => {
     );
   });
 
+  test("setting and applying a rule needs the scope admin, trying it does not", async () => {
+    await made("scoped", 1);
+    const { secret } = await api().ok<{ secret: string }>("POST", "/v1/keys", { name: "trainer", scopes: ["submit"] });
+    const url = "/v1/models/scoped/retention";
+    for (const [method, path, body] of [
+      ["PUT", url, rule],
+      ["POST", `${url}/apply`, {}],
+      ["POST", "/v1/models/scoped/versions/1/manifest", {}],
+    ] as const)
+      expect(await api().refused(method, path, { body, key: secret })).toMatchObject({
+        status: 403,
+        detail: 'this API key lacks the scope "admin" (it has submit): use another key',
+      });
+    expect((await api().send("POST", `${url}/preview`, { body: rule, key: secret })).statusCode).toBe(200);
+  });
+
   test("a rule that makes no sense is refused, and one for a model that is not there, too", async () => {
     await made("rules", 1);
     expect(await api().refused("PUT", "/v1/models/rules/retention", { body: { keepLast: 0 } })).toMatchObject({
