@@ -40,11 +40,22 @@ async function recordEvaluation(): Promise<void> {
     maxSamples: 2,
     maxNewTokens: 2,
   };
-  const { id } = await drydock.call<{ id: string }>("POST", "/v1/evaluations", asked);
-  await until("the evaluation is over", async () =>
-    (await drydock.call<EvaluationView>("GET", `/v1/evaluations/${id}`)).state === "succeeded" ? true : null,
+  await record("evaluationRun", "succeeded", await evaluateUntil("succeeded", asked));
+  await record("evaluationRun", "sharded", await evaluateUntil("succeeded", { ...asked, shards: 2 }));
+  const damaged = await damagedModel();
+  await record(
+    "evaluationRun",
+    "shard-failed",
+    await evaluateUntil("failed", { ...asked, model: { uri: damaged }, shards: 2 }),
   );
-  await record("evaluationRun", "succeeded", id);
+}
+
+async function evaluateUntil(state: EvaluationView["state"], asked: object): Promise<string> {
+  const { id } = await drydock.call<{ id: string }>("POST", "/v1/evaluations", asked);
+  await until(`the evaluation has ${state}`, async () =>
+    (await drydock.call<EvaluationView>("GET", `/v1/evaluations/${id}`)).state === state ? true : null,
+  );
+  return id;
 }
 
 async function recordRuns(): Promise<void> {
@@ -78,12 +89,16 @@ async function recordRuns(): Promise<void> {
   await drydock.runIn(cancelled, ["cancelled"]);
   await record("fineTuneRun", "cancelled", cancelled);
 
+  const refused = await submit("bad-config", await damagedModel());
+  await drydock.runIn(refused, ["failed"]);
+  await record("fineTuneRun", "bad-config", refused);
+}
+
+async function damagedModel(): Promise<string> {
   const damaged = join(scratch, "damaged");
   await cp(join(scratch, "model"), damaged, { recursive: true });
   await writeFile(join(damaged, "model.safetensors"), "not a safetensors file");
-  const refused = await submit("bad-config", damaged);
-  await drydock.runIn(refused, ["failed"]);
-  await record("fineTuneRun", "bad-config", refused);
+  return damaged;
 }
 
 async function submit(name: string, model = join(scratch, "model")): Promise<string> {

@@ -1,4 +1,4 @@
-import type { DatasetInput, EvaluationInput, Layout, RunReason, RunState } from "@drydock/spec";
+import type { DatasetInput, EvaluationInput, EvaluationShard, Layout, RunReason, RunState } from "@drydock/spec";
 
 /** How a layout differs from others of the same plan. */
 export type LayoutFacts = Pick<
@@ -79,6 +79,28 @@ export interface DatasetActivities {
   importDataset(input: DatasetInput): Promise<void>;
 }
 
+export interface EvaluationShardInput extends EvaluationInput {
+  readonly shard: EvaluationShard;
+}
+
+export interface ShardOutcome {
+  /** Why there are no answers; null when there are. */
+  readonly failure: string | null;
+  /** Seconds that answering took; null when the controller that heard it is gone. */
+  readonly seconds: number | null;
+}
+
+export interface JoinInput extends EvaluationInput {
+  /** As of a shard that could not be answered; null when all were. */
+  readonly failure: string | null;
+  /** Of the slowest shard. */
+  readonly seconds: number | null;
+}
+
 export interface EvaluationActivities {
   runEvaluation(input: EvaluationInput): Promise<void>;
+  /** Answers a part of the rows and tells nobody how it ended. Cancelled = stop its worker. */
+  runEvaluationShard(input: EvaluationShardInput): Promise<ShardOutcome>;
+  /** Puts the rows of all shards together, scores them as one, and writes down how the evaluation ended. */
+  joinEvaluation(input: JoinInput): Promise<void>;
 }

@@ -23,6 +23,16 @@ export const EvaluationSpec = z
 export type EvaluationSpec = z.output<typeof EvaluationSpec>;
 export type EvaluationSpecInput = z.input<typeof EvaluationSpec>;
 
+/** Which rows a worker answers: those whose place in the validation split is `index` more than a multiple of `count`. */
+export const EvaluationShard = z.object({ index: z.int().nonnegative(), count: z.int().min(2) });
+export type EvaluationShard = z.infer<typeof EvaluationShard>;
+
+/** Where the rows of an evaluation of its own lie, or those of one of its shards until they are joined. */
+export function resultsKeyOf(evaluationId: string, shard?: EvaluationShard): string {
+  const name = shard === undefined ? "results" : `shards/${shard.index}-of-${shard.count}`;
+  return `evaluations/${evaluationId}/${name}.jsonl`;
+}
+
 /** One row of an evaluation: what was asked, what was right, what the model said, and how it scored. */
 export const SampleResult = z
   .object({

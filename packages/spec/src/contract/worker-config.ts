@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { EvaluationSpec } from "./evaluation.ts";
+import { EvaluationShard, EvaluationSpec } from "./evaluation.ts";
 import { Layout } from "./plan.ts";
 import { RunSpec } from "./run-spec.ts";
 
@@ -35,6 +35,8 @@ export type WorkerConfig = z.infer<typeof WorkerConfig>;
 export const EvaluationWorkerConfig = z.object({
   kind: z.literal("evaluate"),
   evaluationId: z.string(),
+  /** The part of the rows that this worker answers; absent = all. */
+  shard: EvaluationShard.optional(),
   spec: EvaluationSpec,
   modelDirectory: z.string(),
   modelKey: z.string().optional(),

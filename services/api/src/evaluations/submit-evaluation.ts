@@ -20,7 +20,7 @@ export interface PreparedEvaluation {
  * @throws InvalidError `unknown_metric`
  * @throws NotFoundError for a model or a data set that is not there
  * @throws ConflictError `dataset_not_ready`
- * @throws UnprocessableError `no_validation_rows`
+ * @throws UnprocessableError `no_validation_rows`, `too_many_shards`
  */
 export async function prepareEvaluation(
   { modelDirectory, datasets }: Pick<Services, "modelDirectory" | "datasets">,
@@ -30,17 +30,28 @@ export async function prepareEvaluation(
   const model = await modelDirectory.requireModel(spec.model);
   const { datasetId, versionId, version } = await datasets.resolve(spec.dataset);
   const dataset = `${spec.dataset.split("@")[0]}@${version}`;
-  if ((await datasets.statisticsOf(versionId))?.validationRows === 0) {
+  const rows = (await datasets.statisticsOf(versionId))?.validationRows;
+  if (rows === 0) {
     const message = `${dataset} has no rows in its validation split, so there is nothing to score: import it again with a larger validationShare`;
     throw new UnprocessableError("no_validation_rows", message, {
       details: [{ path: "dataset", code: "no_validation_rows", message }],
     });
   }
+  if (rows !== undefined) refuseEmptyShards(spec, dataset, rows);
   return {
     spec: { ...spec, model, dataset },
     datasetId,
     datasetVersion: version,
   };
+}
+
+function refuseEmptyShards({ shards = 1, maxSamples }: EvaluationSpec, dataset: string, rows: number): void {
+  const most = Math.min(rows, maxSamples ?? rows);
+  if (shards <= most) return;
+  const message = `${shards} shards are more than the ${most} rows of ${dataset} that are scored: use at most ${most}`;
+  throw new UnprocessableError("too_many_shards", message, {
+    details: [{ path: "shards", code: "too_many_shards", message }],
+  });
 }
 
 /** Writes an evaluation and the call that starts its workflow, in the caller's transaction. The workflow's id is the evaluation's. */

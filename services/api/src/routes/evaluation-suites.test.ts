@@ -31,6 +31,7 @@ onEachDatabase("evaluation suites", (location) => {
       expect(suite.cells.every(({ evaluationId }) => started.includes(evaluationId))).toBe(true);
     });
 
+    const half: EvaluationSuite[] = [];
     for (const [index, { evaluationId }] of suite.cells.entries()) {
       const evaluation = await api().ok<Evaluation>("GET", `/v1/evaluations/${evaluationId}`);
       expect(evaluation.suiteId).toBe(suite.id);
@@ -38,10 +39,10 @@ onEachDatabase("evaluation suites", (location) => {
       const right = index === 0 ? 1 : 3;
       const rows = [0, 1, 2, 3].map((row) => answered(`r${row}`, row < right ? "two" : "three"));
       await finish(api(), evaluation, rows);
-      const half = await api().ok<EvaluationSuite>("GET", `/v1/evaluation-suites/${suite.id}`);
-      if (index === 0) expect(half).toMatchObject({ state: "running", ranking: [] });
-      if (index === 1) expect(half.ranking).toEqual([{ rank: 1, model: "qwen3-vl-2b", score: 50, datasets: 2 }]);
+      half.push(await api().ok<EvaluationSuite>("GET", `/v1/evaluation-suites/${suite.id}`));
     }
+    expect(half[0]).toMatchObject({ state: "running", ranking: [] });
+    expect(half[1]?.ranking).toEqual([{ rank: 1, model: "qwen3-vl-2b", score: 50, datasets: 2 }]);
     const done = await api().ok<EvaluationSuite>("GET", `/v1/evaluation-suites/${suite.id}`);
     expect(done).toMatchObject({ state: "succeeded", message: "4 of 4 evaluations are over" });
     expect(done.cells[0]).toMatchObject({
@@ -188,6 +189,11 @@ test("what cannot be evaluated says why", async () => {
   expect(await refused({ models, dataset, task: "vqa", metrics: ["iou"] })).toMatchObject({
     code: "unknown_metric",
     detail: expect.stringContaining('metric "iou" is not one of task "vqa"; use exact-match') as unknown,
+  });
+  expect(await refused({ models, dataset, task: "vqa", maxSamples: 8, shards: 9 })).toEqual({
+    status: 422,
+    code: "too_many_shards",
+    detail: `9 shards are more than the 8 rows of ${dataset}@1 that are scored: use at most 8`,
   });
   expect(await refused({ models: [...models, "nothing"], dataset, task: "vqa" })).toMatchObject({
     status: 404,

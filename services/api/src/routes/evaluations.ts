@@ -31,7 +31,7 @@ const Samples = z
 
 /** `/v1/evaluations`: scores of models on the validation split of a data-set version, row by row. */
 export const evaluationRoutes: FastifyPluginAsyncZod<{ services: Services }> = async (app, { services }) => {
-  const { evaluations, datasets, storage, writes, outbox } = services;
+  const { evaluations, storage, writes, outbox } = services;
 
   app.post(
     "/evaluations",

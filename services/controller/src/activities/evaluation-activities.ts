@@ -1,16 +1,18 @@
 import { datasetKeys, effectiveSystemPrompt, readManifest } from "@drydock/data";
 import { isDrydockError, messageOf } from "@drydock/kit";
-import type { EvaluationInput, EvaluationUpdate, EvaluationWorkerConfig } from "@drydock/spec";
-import type { EvaluationActivities } from "@drydock/workflows";
+import { resultsKeyOf, type EvaluationInput, type EvaluationShard, type EvaluationUpdate } from "@drydock/spec";
+import type { EvaluationWorkerConfig } from "@drydock/spec";
+import type { EvaluationActivities, JoinInput } from "@drydock/workflows";
 import type { AttemptEnd } from "../attempts/attempt-end.ts";
 import type { HostedAttempt } from "../attempts/attempt-host.ts";
 import type { WatchSignals } from "../attempts/watch-gang.ts";
 import type { ReportRequest } from "@drydock/proto";
 import { failForGood, whileWatching } from "./activity-signals.ts";
+import { joinShards } from "./join-shards.ts";
 import type { RunAttemptDependencies } from "./run-attempt.ts";
 import { storedDetails } from "./stored-details.ts";
 
-/** Workers of one evaluation at most; a worker that was lost is no fault of the evaluation, but three are. */
+/** Workers of one evaluation (or shard) at most; a worker that was lost is no fault of the evaluation, but three are. */
 const maxAttempts = 3;
 
 export function createEvaluationActivities(dependencies: RunAttemptDependencies): EvaluationActivities {
@@ -18,93 +20,140 @@ export function createEvaluationActivities(dependencies: RunAttemptDependencies)
     /** Safe to retry: a worker that runs is taken over, one that is gone is started again, and the api keeps one row. */
     runEvaluation: async (input) =>
       await failForGood(
-        async () => await whileWatching(async (signals) => await evaluate(dependencies, input, signals)),
+        async () => await whileWatching(async (signals) => await evaluateWhole(dependencies, input, signals)),
       ),
+    /** Safe to retry in the same way. */
+    runEvaluationShard: async ({ shard, ...input }) => {
+      let seconds: number | null = null;
+      const work: EvaluationWork = {
+        input,
+        shard,
+        startMessage: `${shard.count} workers answer the validation split, a part each`,
+        onReport: async ({ evaluations }) => void (seconds = evaluations.at(-1)?.seconds ?? seconds),
+      };
+      const failure = await failForGood(
+        async () => await whileWatching(async (signals) => await evaluate(dependencies, work, signals)),
+      );
+      return { failure, seconds };
+    },
+    /** Safe to retry: the same rows give the same scores. */
+    joinEvaluation: async (input) => await failForGood(async () => await conclude(dependencies, input)),
   };
 }
 
-async function evaluate(
+/** What a worker is to answer, and who hears of it. */
+interface EvaluationWork {
+  readonly input: EvaluationInput;
+  readonly shard?: EvaluationShard;
+  /** Told when the worker starts. */
+  readonly startMessage: string;
+  readonly onReport: (report: ReportRequest) => Promise<void>;
+}
+
+/** One worker for all rows; its scores are told when it reports them. */
+async function evaluateWhole(
   dependencies: RunAttemptDependencies,
   input: EvaluationInput,
   signals: WatchSignals,
 ): Promise<void> {
-  const { api, host, capacity, storage, logger } = dependencies;
-  const { evaluationId } = input;
-  const tell = async (update: Partial<EvaluationUpdate>): Promise<void> =>
-    await api.putEvaluation(evaluationId, updateOf(input, update));
+  const { api, storage, logger } = dependencies;
   const onReport = async ({ evaluations }: ReportRequest): Promise<void> => {
     const result = evaluations.at(-1);
     if (!result) return;
-    const { scores, samples, seconds, resultsKey } = result;
-    await api.hasty().putEvaluation(
-      evaluationId,
-      updateOf(input, {
-        state: "succeeded",
-        message: "done",
-        scores,
-        samples,
-        seconds,
-        resultsKey: resultsKey || null,
-        details: await storedDetails(storage, resultsKey, logger),
-      }),
-    );
+    const { scores, samples, seconds } = result;
+    const resultsKey = result.resultsKey || null;
+    const details = await storedDetails(storage, resultsKey, logger);
+    const update = { state: "succeeded", message: "done", scores, samples, seconds, resultsKey, details } as const;
+    await api.hasty().putEvaluation(input.evaluationId, updateOf(input, update));
   };
-  const epoch = await host.newestEpoch(evaluationId);
-  const adopted = epoch === 0 ? null : await host.adopt(evaluationId, epoch, onReport);
+  const startMessage = "a worker answers the validation split";
+  const failure = await evaluate(dependencies, { input, startMessage, onReport }, signals);
+  if (failure !== null)
+    await api.putEvaluation(input.evaluationId, updateOf(input, { state: "failed", message: failure }));
+}
+
+/** Starts a worker, or takes over the one that runs, and watches it to its end. Answers why there are no answers, or null. */
+async function evaluate(
+  dependencies: RunAttemptDependencies,
+  work: EvaluationWork,
+  signals: WatchSignals,
+): Promise<string | null> {
+  const { host } = dependencies;
+  const { onReport } = work;
+  const id = workerIdOf(work);
+  const epoch = await host.newestEpoch(id);
+  const adopted = epoch === 0 ? null : await host.adopt(id, epoch, onReport);
   if (!adopted && epoch > 0) {
-    const end = await host.endOfUnwatched(evaluationId, epoch);
-    if (end.reason !== "worker-lost") return await conclude(end, tell);
+    const end = await host.endOfUnwatched(id, epoch);
+    if (end.reason !== "worker-lost") return failureOf(end);
   }
-  const hosted = adopted ?? (await launch());
-  if (typeof hosted === "string") return await tell({ state: "failed", message: hosted });
+  const hosted = adopted ?? (await launch(dependencies, work, epoch + 1, signals));
+  if (typeof hosted === "string") return hosted;
   const end = await host.watch(hosted, signals);
   if (end.reason === "worker-lost" && hosted.session.epoch < maxAttempts)
     throw new Error(`the worker was lost: ${end.message}`);
-  await conclude(end, tell);
-
-  async function launch(): Promise<HostedAttempt | string> {
-    const claim = {
-      id: evaluationId,
-      priority: "normal",
-      queue: "default",
-      slots: 1,
-      accelerator: null,
-      gpus: 0,
-      tell: () => undefined,
-    } as const;
-    const release = await capacity.acquire(claim, AbortSignal.any([signals.stop, signals.abandon]));
-    return await capacity.holdFor(release, async () => {
-      const config = await configOrReason(dependencies, input);
-      if (typeof config === "string") return config;
-      await tell({ state: "running", message: "a worker answers the validation split" });
-      return await start(dependencies, evaluationId, epoch + 1, config, onReport);
-    });
-  }
+  return failureOf(end);
 }
 
-async function start(
-  { host }: RunAttemptDependencies,
-  evaluationId: string,
+function failureOf(end: AttemptEnd): string | null {
+  return end.kind === "succeeded" ? null : end.message;
+}
+
+/** Under which attempts are kept: the evaluation's id, or that of its part. */
+function workerIdOf({ input: { evaluationId }, shard }: EvaluationWork): string {
+  return shard === undefined ? evaluationId : `${evaluationId}-s${shard.index}`;
+}
+
+/** A worker, once there is room for it; or the sentence that says why there can be none. */
+async function launch(
+  dependencies: RunAttemptDependencies,
+  work: EvaluationWork,
   epoch: number,
-  config: EvaluationWorkerConfig,
-  onReport: (report: ReportRequest) => Promise<void>,
-): Promise<HostedAttempt> {
-  return await host.start(
-    {
-      id: evaluationId,
-      epoch,
-      configJson: JSON.stringify(config),
-      ranks: 1,
-      placement: { accelerator: null, gpusPerRank: 0, queue: "default", priority: "normal", avoidNodes: [] },
-      logPrefix: `evaluations/${evaluationId}/attempts/${epoch}`,
-    },
-    onReport,
-  );
+  signals: WatchSignals,
+): Promise<HostedAttempt | string> {
+  const { api, capacity, host } = dependencies;
+  const { input, shard, startMessage, onReport } = work;
+  const { evaluationId } = input;
+  const id = workerIdOf(work);
+  const claim = {
+    id,
+    priority: "normal",
+    queue: "default",
+    slots: 1,
+    accelerator: null,
+    gpus: 0,
+    tell: () => undefined,
+  } as const;
+  const release = await capacity.acquire(claim, AbortSignal.any([signals.stop, signals.abandon]));
+  return await capacity.holdFor(release, async () => {
+    const config = await configOrReason(dependencies, input, shard);
+    if (typeof config === "string") return config;
+    await api.putEvaluation(evaluationId, updateOf(input, { state: "running", message: startMessage }));
+    const part = shard === undefined ? "" : `shards/${shard.index}/`;
+    return await host.start(
+      {
+        id,
+        epoch,
+        configJson: JSON.stringify(config),
+        ranks: 1,
+        placement: { accelerator: null, gpusPerRank: 0, queue: "default", priority: "normal", avoidNodes: [] },
+        logPrefix: `evaluations/${evaluationId}/${part}attempts/${epoch}`,
+      },
+      onReport,
+    );
+  });
 }
 
-/** A success was written with its scores when it was reported. */
-async function conclude(end: AttemptEnd, tell: (update: Partial<EvaluationUpdate>) => Promise<void>): Promise<void> {
-  if (end.kind !== "succeeded") await tell({ state: "failed", message: end.message });
+/** Joins the rows of all shards, or says why there are none. */
+async function conclude({ api, storage }: RunAttemptDependencies, input: JoinInput): Promise<void> {
+  const { failure, seconds, ...rest } = input;
+  const { evaluationId, spec } = rest;
+  if (failure !== null)
+    return await api.putEvaluation(evaluationId, updateOf(rest, { state: "failed", message: failure }));
+  const joined = await joinShards(storage, evaluationId, spec);
+  const resultsKey = resultsKeyOf(evaluationId);
+  const update = { state: "succeeded", message: "done", ...joined, seconds, resultsKey } as const;
+  await api.putEvaluation(evaluationId, updateOf(rest, update));
 }
 
 function updateOf({ spec }: EvaluationInput, update: Partial<EvaluationUpdate>): EvaluationUpdate {
@@ -127,6 +176,7 @@ function updateOf({ spec }: EvaluationInput, update: Partial<EvaluationUpdate>):
 async function configOrReason(
   { models, storage, threads }: RunAttemptDependencies,
   { evaluationId, spec, datasetId, datasetVersion }: EvaluationInput,
+  shard: EvaluationShard | undefined,
 ): Promise<EvaluationWorkerConfig | string> {
   try {
     const { card, ...model } = await models.locate(spec.model);
@@ -134,6 +184,7 @@ async function configOrReason(
     return {
       kind: "evaluate",
       evaluationId,
+      ...(shard && { shard }),
       spec: {
         ...spec,
         image: {

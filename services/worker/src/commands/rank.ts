@@ -15,7 +15,7 @@ import {
   type ObjectStorage,
   type RetryPolicy,
 } from "@drydock/kit";
-import { EvaluationWorkerConfig, WorkerConfig } from "@drydock/spec";
+import { EvaluationWorkerConfig, WorkerConfig, resultsKeyOf } from "@drydock/spec";
 import { z } from "zod";
 import { NodeFiles } from "../cache/node-files.ts";
 import { Reporter } from "../control/reporter.ts";
@@ -263,7 +263,7 @@ async function evaluationOutcome(
   const result = await runEvaluation({
     config: { ...local, adapterDirectory },
     storage,
-    resultsKey: `evaluations/${config.evaluationId}/results.jsonl`,
+    resultsKey: resultsKeyOf(config.evaluationId, config.shard),
     records: await files.records(config.recordsKey, config.recordsSha256),
     pathOf: async (image) => await files.pathOf(image),
     engine,

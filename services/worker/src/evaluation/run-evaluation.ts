@@ -1,5 +1,5 @@
 import type { ObjectStorage } from "@drydock/kit";
-import type { DataRecord, EvaluationWorkerConfig, RecordImage } from "@drydock/spec";
+import type { DataRecord, EvaluationShard, EvaluationWorkerConfig, RecordImage } from "@drydock/spec";
 import { BadDataError } from "../failure.ts";
 import { scorerOf } from "./score-answers.ts";
 import { refuseOtherBase } from "../publish/check-base.ts";
@@ -33,7 +33,7 @@ export async function runEvaluation(setup: EvaluationSetup): Promise<EvaluationR
   const { metrics, score } = scorerOf(spec.task, spec.metrics);
   const evaluator = new ValidationEvaluator({
     storage: setup.storage,
-    records: spec.maxSamples === undefined ? validation : evenly(validation, spec.maxSamples),
+    records: inShard(spec.maxSamples === undefined ? validation : evenly(validation, spec.maxSamples), config.shard),
     resultsKeyOf: () => setup.resultsKey,
     metrics,
     maxSamplesDuring: null,
@@ -60,6 +60,11 @@ export async function runEvaluation(setup: EvaluationSetup): Promise<EvaluationR
   } finally {
     await model.close();
   }
+}
+
+/** The rows of one shard; the controller puts those of all shards together in the order of the split. */
+export function inShard<T>(rows: readonly T[], shard: EvaluationShard | undefined): readonly T[] {
+  return shard === undefined ? rows : rows.filter((_, index) => index % shard.count === shard.index);
 }
 
 /** The picture settings that the model was trained with, where the evaluation names none; what differs is warned about. */
