@@ -3,6 +3,7 @@ import { parseModelReference, type ParsedModelReference } from "@drydock/spec";
 import type { Command } from "commander";
 import { findConnection } from "../client/connection.ts";
 import { DrydockClient } from "../client/drydock-client.ts";
+import { EvaluationClient } from "../client/evaluation-client.ts";
 import { HttpClient } from "../client/http.ts";
 import { RegistryClient } from "../client/registry-client.ts";
 import { createOutput, type Output } from "../output/output.ts";
@@ -22,6 +23,8 @@ export interface CommandContext {
   readonly client: () => DrydockClient;
   /** The server's model registry, the same way. */
   readonly registry: () => RegistryClient;
+  /** Suites, comparisons and reports of evaluations, the same way. */
+  readonly evaluation: () => EvaluationClient;
   readonly options: GlobalOptions;
   /** Fires at the first Ctrl-C. */
   readonly signal: AbortSignal;
@@ -36,6 +39,7 @@ export function contextOf(command: Command): CommandContext {
     output: createOutput(options.json === true),
     client: () => (client ??= new DrydockClient(http())),
     registry: () => new RegistryClient(http()),
+    evaluation: () => new EvaluationClient(http()),
     options,
     signal: interruption(),
   };
