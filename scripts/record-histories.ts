@@ -1,5 +1,5 @@
 // Records the workflow histories that the replay test holds, from a Drydock on this computer:
-//   node scripts/record-histories.ts [dataset | evaluationRun | fineTuneRun]
+//   node scripts/record-histories.ts [dataset | evaluationRun | fineTuneRun | sweep]
 import { execFile } from "node:child_process";
 import { cp, mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -22,6 +22,7 @@ try {
   if (only === undefined || only === "dataset") await recordDataset();
   if (only === undefined || only === "evaluationRun") await recordEvaluation();
   if (only === undefined || only === "fineTuneRun") await recordRuns();
+  if (only === undefined || only === "sweep") await recordSweeps();
 } finally {
   await drydock.down();
   await rm(scratch, { recursive: true, force: true });
@@ -99,6 +100,26 @@ async function damagedModel(): Promise<string> {
   await cp(join(scratch, "model"), damaged, { recursive: true });
   await writeFile(join(damaged, "model.safetensors"), "not a safetensors file");
   return damaged;
+}
+
+async function recordSweeps(): Promise<void> {
+  const run = {
+    name: "swept",
+    model: { uri: join(scratch, "model") },
+    dataset: "colours@1",
+    task: "vqa",
+    allowSmall: true,
+    training: { globalBatchSize: 8 },
+    evaluation: { before: false, maxNewTokens: 2 },
+  };
+  const space = { "training.learningRate": { type: "log", low: 1e-5, high: 1e-2 } };
+  const search = { kind: "asha", trials: 3, seed: 1, minSteps: 4, maxSteps: 12, reductionFactor: 2 };
+  const asked = { name: "rates", run, space, search, metric: "exact-match", maxParallel: 2 };
+  const { id } = await drydock.call<{ id: string }>("POST", "/v1/sweeps", asked);
+  await until("the sweep is over", async () =>
+    (await drydock.call<{ state: string }>("GET", `/v1/sweeps/${id}`)).state === "succeeded" ? true : null,
+  );
+  await record("sweep", "succeeded", id);
 }
 
 async function submit(name: string, model = join(scratch, "model")): Promise<string> {

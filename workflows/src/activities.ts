@@ -104,3 +104,9 @@ export interface EvaluationActivities {
   /** Puts the rows of all shards together, scores them as one, and writes down how the evaluation ended. */
   joinEvaluation(input: JoinInput): Promise<void>;
 }
+
+export interface SweepActivities {
+  /** Starts, compares, stops and pauses trials until the sweep is over. */
+  runSweep(input: { readonly sweepId: string }): Promise<void>;
+  failSweep(input: { readonly sweepId: string; readonly message: string }): Promise<void>;
+}

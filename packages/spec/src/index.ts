@@ -50,4 +50,4 @@ export * from "./planner/queue-simulation.ts";
 export { checkSweep, trialRun, type Parameters, type SweepIssue } from "./sweeps/space.ts";
 export { plannedTrials, trialParameters } from "./sweeps/trial-parameters.ts";
 export { cutOf, rungSteps } from "./sweeps/rungs.ts";
-export { bestOf, decideSweep, type SweepAction } from "./sweeps/decide-sweep.ts";
+export { bestOf, decideSweep } from "./sweeps/decide-sweep.ts";

@@ -16,6 +16,7 @@ import { evaluationSuiteRoutes } from "./routes/evaluation-suites.ts";
 import { evaluationRoutes } from "./routes/evaluations.ts";
 import { healthRoutes } from "./routes/health.ts";
 import { internalRegistryRoutes } from "./routes/internal-registry.ts";
+import { internalSweepRoutes } from "./routes/internal-sweeps.ts";
 import { internalRoutes } from "./routes/internal.ts";
 import { keyRoutes } from "./routes/keys.ts";
 import { modelAliasRoutes } from "./routes/model-aliases.ts";
@@ -28,6 +29,7 @@ import { installMetrics } from "./routes/prometheus.ts";
 import { queueRoutes } from "./routes/queues.ts";
 import { runDetailRoutes } from "./routes/run-details.ts";
 import { runRoutes } from "./routes/runs.ts";
+import { sweepRoutes } from "./routes/sweeps.ts";
 import { uploadRoutes } from "./routes/uploads.ts";
 import { createServices, type ServiceOptions, type Services } from "./services.ts";
 import { requestValidatorCompiler } from "./validation-issues.ts";
@@ -47,6 +49,7 @@ const publicRoutes = [
   planRoutes,
   runRoutes,
   runDetailRoutes,
+  sweepRoutes,
   evaluationRoutes,
   evaluationComparisonRoutes,
   evaluationSuiteRoutes,
@@ -102,6 +105,7 @@ export async function buildApp(options: ServiceOptions): Promise<App> {
       requireInternalKey(internal, services.internalKey);
       await internal.register(internalRoutes, { services });
       await internal.register(internalRegistryRoutes, { services });
+      await internal.register(internalSweepRoutes, { services });
     },
     { prefix: "/internal/v1", bodyLimit: internalBodyBytes },
   );

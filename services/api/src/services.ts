@@ -14,6 +14,7 @@ import { ModelStore } from "./store/model-store.ts";
 import { RunReportStore } from "./store/run-report-store.ts";
 import { RunStore } from "./store/run-store.ts";
 import { SuiteStore } from "./store/suite-store.ts";
+import { SweepStore } from "./store/sweep-store.ts";
 import { WriteUnit } from "./store/write-unit.ts";
 import { Outbox, type OutboxTiming } from "./workflows/outbox.ts";
 import type { Workflows } from "./workflows/workflows.ts";
@@ -61,6 +62,7 @@ export interface Services {
   readonly feed: RunFeed;
   readonly writes: WriteUnit;
   readonly runs: RunStore;
+  readonly sweeps: SweepStore;
   readonly reports: RunReportStore;
   readonly datasets: DatasetStore;
   readonly models: ModelStore;
@@ -114,6 +116,7 @@ export function createServices(options: ServiceOptions, closing: AbortSignal): S
     feed: new RunFeed(),
     writes: new WriteUnit(database),
     runs: new RunStore(database),
+    sweeps: new SweepStore(database),
     reports: new RunReportStore(database),
     evaluations: new EvaluationStore(database),
     suites: new SuiteStore(database),

@@ -20,7 +20,7 @@ beforeAll(async () => {
 });
 
 test("every workflow has recorded histories", () => {
-  expect(new Set(files.map(dirname))).toEqual(new Set(["dataset", "evaluationRun", "fineTuneRun"]));
+  expect(new Set(files.map(dirname))).toEqual(new Set(["dataset", "evaluationRun", "fineTuneRun", "sweep"]));
 });
 
 // A change of a workflow that old runs cannot follow fails here with DeterminismViolationError: guard it with a patch

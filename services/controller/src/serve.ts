@@ -8,6 +8,7 @@ import { temporalNames } from "@drydock/spec";
 import { createDatasetActivities } from "./activities/dataset-activities.ts";
 import { createEvaluationActivities } from "./activities/evaluation-activities.ts";
 import { createRunActivities } from "./activities/run-activities.ts";
+import { createSweepActivities } from "./activities/sweep-activities.ts";
 import { AttemptFiles } from "./attempts/attempt-files.ts";
 import { AttemptObjects } from "./attempts/attempt-objects.ts";
 import { AttemptHost } from "./attempts/attempt-host.ts";
@@ -26,6 +27,7 @@ import { openKubernetes, type KubernetesConfig, type OpenCluster } from "./kuber
 import { InternalApi } from "./internal-api.ts";
 import { ModelLocator } from "./models/model-locator.ts";
 import { RegistryApi } from "./registry-api.ts";
+import { SweepApi } from "./sweep-api.ts";
 import { temporalLogger } from "./temporal-logger.ts";
 import { workflowCode } from "./workflow-code.ts";
 
@@ -216,6 +218,7 @@ async function activitiesOf(
   return {
     ...createRunActivities(dependencies),
     ...createEvaluationActivities(dependencies),
+    ...createSweepActivities(new SweepApi(api)),
     ...createDatasetActivities({ api, storage, logger, workDirectory: join(stateDirectory, "uploads") }),
   };
 }

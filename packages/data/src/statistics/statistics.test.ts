@@ -111,7 +111,9 @@ const textSamples = fc
   );
 
 function words() {
-  return fc.array(fc.constantFrom("a", "red", "bus", "dog", "runs"), { minLength: 1, maxLength: 7 }).map((all) => all.join(" "));
+  return fc
+    .array(fc.constantFrom("a", "red", "bus", "dog", "runs"), { minLength: 1, maxLength: 7 })
+    .map((all) => all.join(" "));
 }
 
 test.each(["phrase-grounding", "vqa"] as const)(
@@ -285,7 +287,9 @@ test("what cannot be compared says why", () => {
   expect(() => compareEvaluations(rows, [answerRow("2", true)], { metric: "exact-match" })).toThrow(
     "the two have no row in common (1 and 1 rows): compare evaluations of the same validation split",
   );
-  expect(() => compareEvaluations(rows, rows, { metric: "accuracy" })).toThrow('there is no metric "accuracy"; use iou');
+  expect(() => compareEvaluations(rows, rows, { metric: "accuracy" })).toThrow(
+    'there is no metric "accuracy"; use iou',
+  );
   expect(() => compareEvaluations(rows, rows, { metric: "exact-match", slice: "night" })).toThrow(
     'there is no slice "night"',
   );

@@ -119,6 +119,7 @@ export const temporalNames = {
   fineTuneRun: "fineTuneRun",
   dataset: "dataset",
   evaluationRun: "evaluationRun",
+  sweep: "sweep",
   pauseSignal: "pause",
   resumeSignal: "resume",
   resizeSignal: "resize",

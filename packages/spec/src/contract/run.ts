@@ -126,6 +126,8 @@ export const Run = z
     scores: z.object({ before: Scores.nullable(), after: Scores.nullable() }),
     /** `name@version` of the model that the run made. */
     model: z.string().nullable(),
+    /** Null when a person submitted it. */
+    parent: RunParent.nullable(),
     etag: z.string(),
     createdAt: Timestamp,
     updatedAt: Timestamp,

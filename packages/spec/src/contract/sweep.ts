@@ -165,3 +165,13 @@ export const SweepFacts = z.object({
   ),
 });
 export type SweepFacts = z.infer<typeof SweepFacts>;
+
+/** What is done about a sweep. Each changes its facts, so that the same facts are never answered twice. */
+export const SweepAction = z.discriminatedUnion("kind", [
+  z.strictObject({ kind: z.literal("start"), trial: z.int().positive() }),
+  z.strictObject({ kind: z.literal("stop"), trial: z.int().positive(), message: z.string() }),
+  z.strictObject({ kind: z.literal("hold"), trial: z.int().positive() }),
+  z.strictObject({ kind: z.literal("release"), trial: z.int().positive() }),
+  z.strictObject({ kind: z.literal("end"), state: z.enum(["succeeded", "failed", "cancelled"]), message: z.string() }),
+]);
+export type SweepAction = z.infer<typeof SweepAction>;

@@ -1,14 +1,6 @@
 import { terminalRunStates } from "../contract/run.ts";
-import type { SweepFacts } from "../contract/sweep.ts";
+import type { SweepAction, SweepFacts } from "../contract/sweep.ts";
 import { cutOf } from "./rungs.ts";
-
-/** What to do about a sweep now. Each changes its facts, so that the same facts are never answered twice. */
-export type SweepAction =
-  | { readonly kind: "start"; readonly trial: number }
-  | { readonly kind: "stop"; readonly trial: number; readonly message: string }
-  | { readonly kind: "hold"; readonly trial: number }
-  | { readonly kind: "release"; readonly trial: number }
-  | { readonly kind: "end"; readonly state: "succeeded" | "failed" | "cancelled"; readonly message: string };
 
 type Trial = SweepFacts["trials"][number];
 

@@ -1,4 +1,4 @@
-import { RetentionRule, type Evaluation, type Model, type RetentionOutcome } from "@drydock/spec";
+import { RetentionRule, SweepSpec, type Evaluation, type Model, type RetentionOutcome } from "@drydock/spec";
 import { eq, sql } from "drizzle-orm";
 import { expect, test } from "vitest";
 import { onEachDatabase, useApi } from "../../test/support/api.ts";
@@ -7,6 +7,14 @@ import { markRemoved } from "../registry/apply-retention.ts";
 import { holdModel } from "../registry/change-model.ts";
 import { EvaluationStore } from "../store/evaluation-store.ts";
 import { evaluations, models, pipelineRuns, pipelines, runs, sweeps } from "../store/schema.ts";
+
+const aSweep = (model: string): SweepSpec =>
+  SweepSpec.parse({
+    name: "s",
+    run: { model },
+    space: { "training.learningRate": { type: "log", low: 1e-5, high: 1e-3 } },
+    search: { kind: "random", trials: 2 },
+  });
 
 onEachDatabase("retention", (location) => {
   const api = useApi(location);
@@ -102,7 +110,7 @@ onEachDatabase("retention", (location) => {
       name: "s",
       state: "running",
       message: "",
-      spec: { run: { model: "busy@3" } },
+      spec: aSweep("busy@3"),
       maxParallel: 1,
     });
     await database.insert(pipelines).values({ id: "pipe_1", name: "nightly", state: "enabled", spec: {} });
@@ -145,7 +153,7 @@ onEachDatabase("retention", (location) => {
       .where(eq(runs.id, trial));
     await database
       .insert(sweeps)
-      .values({ id: "sweep_2", name: "s", state: "running", message: "", spec: {}, maxParallel: 1 });
+      .values({ id: "sweep_2", name: "s", state: "running", message: "", spec: aSweep("weld"), maxParallel: 1 });
     const { id: warm } = await api().submitRun({ name: "warm" });
     await database
       .update(runs)

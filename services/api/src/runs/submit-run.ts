@@ -1,5 +1,5 @@
 import { ConflictError, UnprocessableError, newId } from "@drydock/kit";
-import { temporalNames, type Run } from "@drydock/spec";
+import { temporalNames, type Run, type RunParent } from "@drydock/spec";
 import type { PlannedRun } from "../planning/run-planner.ts";
 import { holdModel } from "../registry/change-model.ts";
 import type { Database } from "../store/database.ts";
@@ -28,7 +28,12 @@ export function checkPlan(planned: PlannedRun, expectedDigest: string | undefine
 }
 
 /** Writes a run and the call that starts its workflow, in the caller's transaction. The workflow's id is the run's. */
-export async function submitRun(tx: Database, planned: PlannedRun, actor: string): Promise<Run> {
+export async function submitRun(
+  tx: Database,
+  planned: PlannedRun,
+  actor: string,
+  parent: RunParent | null = null,
+): Promise<Run> {
   const { spec, plan, dataset } = planned;
   const id = newId("run");
   await holdModel(tx, spec.model);
@@ -39,6 +44,7 @@ export async function submitRun(tx: Database, planned: PlannedRun, actor: string
     datasetId: dataset.datasetId,
     datasetVersion: dataset.version,
     actor,
+    parent,
   });
   await enqueue(tx, { kind: "start", workflowId: id, name: temporalNames.fineTuneRun, input: { runId: id } });
   return run;

@@ -29,7 +29,11 @@ export class EvaluationStore {
   }
 
   async list(
-    page: ListPage & { readonly runId?: string | undefined; readonly suiteId?: string | undefined; readonly state?: Evaluation["state"] | undefined },
+    page: ListPage & {
+      readonly runId?: string | undefined;
+      readonly suiteId?: string | undefined;
+      readonly state?: Evaluation["state"] | undefined;
+    },
   ): Promise<Page<Evaluation>> {
     const before = decodeCursor(page.cursor);
     const rows = await this.#database

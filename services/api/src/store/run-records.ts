@@ -27,6 +27,7 @@ function sharedFields(row: RunRow) {
     waiting: null,
     scores: { before: row.scoresBefore, after: row.scoresAfter },
     model: row.model,
+    parent: row.parent,
     etag: etagOfRun(row),
     createdAt: row.createdAt.toISOString(),
     updatedAt: row.updatedAt.toISOString(),

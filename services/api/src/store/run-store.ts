@@ -5,6 +5,7 @@ import {
   type InternalRun,
   type Plan,
   type Run,
+  type RunParent,
   type RunSpec,
   type RunState,
   type RunSummary,
@@ -32,6 +33,7 @@ export interface NewRun {
   readonly datasetId: string;
   readonly datasetVersion: number;
   readonly actor: string;
+  readonly parent: RunParent | null;
 }
 
 /** What a transition did: whether it took effect, and where the run is now. */
@@ -118,6 +120,7 @@ export class RunStore {
         progress,
         datasetId,
         datasetVersion,
+        parent: run.parent,
         lastEvent: 1,
       })
       .returning();

@@ -20,6 +20,8 @@ import type {
   Scores,
   SignedManifest,
   ValidationReport,
+  SweepSpec,
+  SweepState,
 } from "@drydock/spec";
 import { sql } from "drizzle-orm";
 import {
@@ -300,9 +302,9 @@ export const observations = pgTable(
 export const sweeps = pgTable("sweeps", {
   id: text("id").primaryKey(),
   name: text("name").notNull(),
-  state: text("state").notNull(),
+  state: text("state").$type<SweepState>().notNull(),
   message: text("message").notNull(),
-  spec: jsonb("spec").$type<unknown>().notNull(),
+  spec: jsonb("spec").$type<SweepSpec>().notNull(),
   /** Changed while it runs: parallel trials. */
   maxParallel: integer("max_parallel").notNull(),
   parent: jsonb("parent").$type<RunParent>(),
