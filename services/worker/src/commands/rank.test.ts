@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { FolderStorage, S3Storage, UnavailableError } from "@drydock/kit";
-import { CheckpointManifest, ModelCard, RunSpec, type DataRecord } from "@drydock/spec";
+import { CheckpointManifest, EvaluationDetails, ModelCard, RunSpec, type DataRecord } from "@drydock/spec";
 import { FaultProxy } from "@drydock/kit/fault-proxy";
 import { Versitygw } from "@drydock/kit/versitygw";
 import { toyEngine, ToyTrainer } from "../../test/toy-engine.ts";
@@ -307,6 +307,38 @@ test("an evaluation of its own is scored and stored", async () => {
     { phase: "standalone", samples: 1, scores: { "exact-match": 100 }, resultsKey: "evaluations/eval_1/results.jsonl" },
   ]);
   expect(await storage.head("evaluations/eval_1/results.jsonl")).not.toBeNull();
+  const details: unknown = JSON.parse(
+    Buffer.from(await storage.get("evaluations/eval_1/results.details.json")).toString(),
+  );
+  expect(EvaluationDetails.parse(details)).toMatchObject({ slices: [], seed: 42 });
+});
+
+test("a shard answers its part of the rows and stores them beside those of the others", async () => {
+  const content = Buffer.from(await storage.get("datasets/d/records.jsonl")).toString();
+  const row = JSON.parse(content.split("\n")[3] ?? "") as DataRecord;
+  const records = [0, 1, 2, 3, 4].map((index) => ({ ...row, rowId: `r${index}`, tags: ["night"] }));
+  await storage.put("datasets/d/more.jsonl", records.map((record) => `${JSON.stringify(record)}\n`).join(""));
+  const controller = new FakeController({
+    kind: "evaluate",
+    evaluationId: "eval_3",
+    shard: { index: 1, count: 2 },
+    spec: { model: "base", dataset: "weld@1", task: "vqa", maxNewTokens: 8, image: {}, shards: 2 },
+    modelDirectory: root,
+    adapterDirectory: null,
+    recordsKey: "datasets/d/more.jsonl",
+    systemPrompt: "",
+  });
+  expect(await runRank(settings(), controller, toyEngine())).toBe(0);
+  const resultsKey = "evaluations/eval_3/shards/1-of-2.jsonl";
+  expect(controller.reports.flatMap(({ evaluations }) => evaluations)).toMatchObject([{ samples: 2, resultsKey }]);
+  const rows = Buffer.from(await storage.get(resultsKey))
+    .toString()
+    .trimEnd()
+    .split("\n");
+  expect(rows.map((text) => JSON.parse(text) as object)).toMatchObject([
+    { rowId: "r1", tags: ["night"] },
+    { rowId: "r3", tags: ["night"] },
+  ]);
 });
 
 test("an evaluation uses the picture settings that the model was trained with, and warns about another prompt", async () => {
