@@ -9,6 +9,7 @@ import { addModelCommands } from "./commands/model.ts";
 import { addPlanCommand } from "./commands/plan.ts";
 import { addPredictCommand } from "./commands/predict.ts";
 import { addRunCommands } from "./commands/run.ts";
+import { addSweepCommands } from "./commands/sweep.ts";
 import { addUpCommand } from "./commands/up.ts";
 import { cliExitCodes, exitCodeTable } from "./exit-codes.ts";
 import { reportError } from "./output/report-error.ts";
@@ -30,6 +31,7 @@ export function createProgram(): Command {
   addDatasetCommands(program);
   addPlanCommand(program);
   addRunCommands(program);
+  addSweepCommands(program);
   addEvaluateCommands(program);
   addModelCommands(program);
   addPredictCommand(program);

@@ -145,7 +145,7 @@ function touches(
   issue: { readonly path: readonly PropertyKey[]; readonly keys?: readonly string[] },
   field: readonly string[],
 ): boolean {
-  const at = [...issue.path.map(String)];
+  const at = issue.path.map(String);
   const isAt = (parts: readonly string[]): boolean => field.every((part, index) => parts[index] === part);
   if (isAt(at)) return true;
   if (issue.keys?.some((key) => isAt([...at, key]) || field.join(".").startsWith([...at, key].join(".")))) return true;

@@ -207,7 +207,7 @@ export class SweepStore {
                 sql`${stepMetrics.step} > ${step - lossSteps} and ${stepMetrics.step} <= ${step}`,
               ),
             );
-          return row?.loss == null ? [] : [{ step, score: Number(row.loss) }];
+          return typeof row?.loss === "string" ? [{ step, score: Number(row.loss) }] : [];
         }),
     );
     return losses.flat();

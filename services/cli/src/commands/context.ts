@@ -6,6 +6,7 @@ import { DrydockClient } from "../client/drydock-client.ts";
 import { EvaluationClient } from "../client/evaluation-client.ts";
 import { HttpClient } from "../client/http.ts";
 import { RegistryClient } from "../client/registry-client.ts";
+import { SweepClient } from "../client/sweep-client.ts";
 import { createOutput, type Output } from "../output/output.ts";
 
 /** Options that every command takes. */
@@ -25,6 +26,8 @@ export interface CommandContext {
   readonly registry: () => RegistryClient;
   /** Suites, comparisons and reports of evaluations, the same way. */
   readonly evaluation: () => EvaluationClient;
+  /** Sweeps, the same way. */
+  readonly sweeps: () => SweepClient;
   readonly options: GlobalOptions;
   /** Fires at the first Ctrl-C. */
   readonly signal: AbortSignal;
@@ -40,6 +43,7 @@ export function contextOf(command: Command): CommandContext {
     client: () => (client ??= new DrydockClient(http())),
     registry: () => new RegistryClient(http()),
     evaluation: () => new EvaluationClient(http()),
+    sweeps: () => new SweepClient(http()),
     options,
     signal: interruption(),
   };
