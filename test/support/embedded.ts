@@ -114,6 +114,14 @@ export class Embedded {
     return answer.body as T;
   }
 
+  /** The text of a file that must be there. */
+  async text(path: string): Promise<string> {
+    const response = await fetch(`${this.url}${path}`, { headers: { authorization: `Bearer ${this.#key}` } });
+    const text = await response.text();
+    if (!response.ok) throw new Error(`GET ${path}: ${response.status} ${text}`);
+    return text;
+  }
+
   /** Uploads the files of a folder as a data set's next version and waits until it is checked. */
   async importFolder(name: string, folder: string, options: object): Promise<void> {
     await this.call("POST", "/v1/datasets", { name });

@@ -18,6 +18,9 @@ import { readAllSamples } from "./read-all-samples.ts";
 /** Rows shown of those that changed, of each kind. */
 const mostChanged = 100;
 
+/** Points by which two scores of a row must differ to count as changed. */
+const smallestChange = 1e-6;
+
 export interface ComparisonQuestion {
   /** Default: the headline of `a`. */
   readonly metric?: string | undefined;
@@ -105,7 +108,9 @@ function changedRows(
     scoreA: scoresA[index] ?? 0,
     scoreB: scoresB[index] ?? 0,
   }));
-  const change = ({ scoreA, scoreB }: ChangedRow): number => scoreA - scoreB;
+  // BLEU keeps a part of 10⁻¹³ for words that do not match: what is that near counts as equal.
+  const change = ({ scoreA, scoreB }: ChangedRow): number =>
+    Math.abs(scoreA - scoreB) < smallestChange ? 0 : scoreA - scoreB;
   return {
     won: rows.filter((row) => change(row) > 0).sort((first, second) => change(second) - change(first)),
     lost: rows.filter((row) => change(row) < 0).sort((first, second) => change(first) - change(second)),
