@@ -11,6 +11,7 @@ import {
   type SweepIssue,
   type SweepSpec,
 } from "@drydock/spec";
+import { holdModel } from "../registry/change-model.ts";
 import type { Services } from "../services.ts";
 import type { Database } from "../store/database.ts";
 import { SweepStore, type SweepRow } from "../store/sweep-store.ts";
@@ -44,6 +45,7 @@ export async function submitSweep(
   const sweeps = new SweepStore(tx);
   const known = parent === null ? null : await sweeps.findByParent(parent);
   if (known) return known;
+  await holdModel(tx, spec.run.model);
   const id = newId("sweep");
   const message = `${plannedTrials(spec)} trials, ${spec.maxParallel} at a time`;
   const row = await sweeps.insert({ id, spec, parent, message });
