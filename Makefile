@@ -4,7 +4,7 @@ export PATH := $(CURDIR)/node_modules/.bin:$(PATH)
 export ONNXRUNTIME_NODE_INSTALL := skip
 INSTALLED := node_modules/.package-lock.json
 
-.PHONY: bench-memory help install demo up test check fix golden fidelity quantization tiny-base bench bench-train bench-api bench-plan bench-ranks bench-storage bench-cluster bench-gpu bench-delta bench-families chaos clean
+.PHONY: bench-memory help install demo up test check fix golden fidelity quantization tiny-base bench bench-train bench-api bench-plan bench-ranks bench-storage bench-cluster bench-gpu bench-delta bench-families bench-sweep chaos clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  %-12s %s\n", $$1, $$2 }'
@@ -51,6 +51,9 @@ bench-train: install ## Training tokens/s and memory against PyTorch + transform
 
 bench-families: install ## Every model family: training and decoding tokens/s and memory against transformers, as ratios
 	bash scripts/bench-families.sh
+
+bench-sweep: install ## A grid and a successive halving over the demo's learning rates: what each finds, in how many steps
+	npx node test/bench/sweep.ts
 
 bench-delta: install ## One gated DeltaNet layer over 8,192 tokens: time and memory
 	node test/bench/delta-net.ts

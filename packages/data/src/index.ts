@@ -3,6 +3,8 @@ export * from "./archive/unpack-archive.ts";
 export * from "./conventions/box-text.ts";
 export * from "./conventions/parse-groundings.ts";
 export * from "./importers/dataset-folder.ts";
+export * from "./gates/evaluate-gate.ts";
+export * from "./gates/gate-rule.ts";
 export * from "./importers/detect-format.ts";
 export { readMessagesRow } from "./importers/openai-jsonl.ts";
 export * from "./metrics/answer-metrics.ts";
