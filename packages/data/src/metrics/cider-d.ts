@@ -49,29 +49,34 @@ export function prepareCiderD(samples: readonly TokenisedSample[]): PreparedMetr
   const numbers = new Map<string, number>();
   const rows = samples.map((sample) => prepareRow(sample, numbers));
   const frequency = new Float64Array(numbers.size);
+  const rarity = new Float64Array(numbers.size);
+  // log max(1, count): there are far more n-grams than counts.
+  const logs = Float64Array.from({ length: samples.length + 1 }, (_, count) => Math.log(Math.max(1, count)));
   const countDocuments = (chosen: Int32Array): void => {
     frequency.fill(0);
     for (const row of chosen)
       for (const ngram of rows[row]?.documents ?? []) frequency[ngram] = (frequency[ngram] ?? 0) + 1;
   };
-  const rarityOf = (chosen: Int32Array): Float64Array => {
+  const countRarity = (chosen: Int32Array): void => {
     countDocuments(chosen);
     const logOfSamples = Math.log(chosen.length);
-    return frequency.map((count) => logOfSamples - Math.log(Math.max(1, count)));
+    for (let ngram = 0; ngram < rarity.length; ngram++)
+      rarity[ngram] = logOfSamples - (logs[frequency[ngram] ?? 0] ?? Math.log(frequency[ngram] ?? 1));
   };
-  const rarityOfAll = rarityOf(everyRow(samples.length));
+  const known = new Float64Array(samples.length);
+  countRarity(everyRow(samples.length));
   return {
-    perSample: rows.map((row) => scoreRow(row, rarityOfAll)),
+    perSample: rows.map((row) => scoreRow(row, rarity)),
     scoreOf: (chosen) => {
-      const rarity = rarityOf(chosen);
+      countRarity(chosen);
       // A row that was drawn several times scores the same each time.
-      const known = new Map<number, number>();
+      known.fill(Number.NaN);
       let sum = 0;
       for (const index of chosen) {
         const row = rows[index];
         if (!row) continue;
-        const score = known.get(index) ?? scoreRow(row, rarity);
-        known.set(index, score);
+        let score = known[index] ?? Number.NaN;
+        if (Number.isNaN(score)) known[index] = score = scoreRow(row, rarity);
         sum += score;
       }
       return sum / Math.max(1, chosen.length);
@@ -109,37 +114,47 @@ function toText(counts: ReadonlyMap<string, number>, numbers: Map<string, number
   return { ngrams, counts: values, orders, length };
 }
 
+/** Sums per n-gram length, one set for all calls: millions of rows are scored for one interval. */
+const sums = {
+  answer: new Float64Array(longest),
+  reference: new Float64Array(longest),
+  both: new Float64Array(longest),
+};
+
 function scoreRow({ answer, pairs }: Row, rarity: Float64Array): number {
   if (pairs.length === 0) return 0;
-  const answerNorms = normsOf(answer, rarity);
+  sumSquares(answer, rarity, sums.answer);
   let sum = 0;
-  for (const pair of pairs) sum += similarity(answer, answerNorms, pair, rarity);
+  for (const pair of pairs) sum += similarity(answer, pair, rarity);
   return (10 * sum) / pairs.length;
 }
 
-/** Per n-gram length. */
-function normsOf({ ngrams, counts, orders }: Text, rarity: Float64Array): Float64Array {
-  const squares = new Float64Array(longest);
+/** Squares of the weights, summed per n-gram length. */
+function sumSquares({ ngrams, counts, orders }: Text, rarity: Float64Array, squares: Float64Array): void {
+  squares.fill(0);
   for (let index = 0; index < ngrams.length; index++) {
     const order = (orders[index] ?? 1) - 1;
-    squares[order] = (squares[order] ?? 0) + ((counts[index] ?? 0) * (rarity[ngrams[index] ?? 0] ?? 0)) ** 2;
+    const weight = (counts[index] ?? 0) * (rarity[ngrams[index] ?? 0] ?? 0);
+    squares[order] = (squares[order] ?? 0) + weight * weight;
   }
-  return squares.map(Math.sqrt);
 }
 
-/** Mean over n-gram lengths. */
-function similarity(answer: Text, answerNorms: Float64Array, pair: Pair, rarity: Float64Array): number {
-  const values = new Float64Array(longest);
+/** Mean over n-gram lengths; `sums.answer` holds the answer's squares. */
+function similarity(answer: Text, pair: Pair, rarity: Float64Array): number {
+  sums.both.fill(0);
   for (let index = 0; index < answer.ngrams.length; index++) {
+    const inReference = pair.countsInReference[index] ?? 0;
+    if (inReference === 0) continue;
     const weight = rarity[answer.ngrams[index] ?? 0] ?? 0;
     const order = (answer.orders[index] ?? 1) - 1;
-    const other = (pair.countsInReference[index] ?? 0) * weight;
-    values[order] = (values[order] ?? 0) + Math.min((answer.counts[index] ?? 0) * weight, other) * other;
+    const other = inReference * weight;
+    sums.both[order] = (sums.both[order] ?? 0) + Math.min((answer.counts[index] ?? 0) * weight, other) * other;
   }
-  const referenceNorms = normsOf(pair.reference, rarity);
+  sumSquares(pair.reference, rarity, sums.reference);
   let sum = 0;
-  for (const [order, value] of values.entries()) {
-    const norm = (answerNorms[order] ?? 0) * (referenceNorms[order] ?? 0);
+  for (let order = 0; order < longest; order++) {
+    const value = sums.both[order] ?? 0;
+    const norm = Math.sqrt(sums.answer[order] ?? 0) * Math.sqrt(sums.reference[order] ?? 0);
     sum += (norm === 0 ? value : value / norm) * pair.penalty;
   }
   return sum / longest;

@@ -9,9 +9,10 @@ import {
   type DetectionCounts,
   type DetectionRates,
 } from "./grounding-scores.ts";
-import { prepareAveragePrecision, type DetectedBox, type ExpectedBox } from "./mean-average-precision.ts";
+import type { ExpectedBox } from "./mean-average-precision.ts";
 import { inPercent, meanAt, type PreparedMetric } from "./prepared-metric.ts";
 import type { Metric, ScoredSample } from "./scored-sample.ts";
+import { prepareUnrankedPrecision } from "./unranked-precision.ts";
 
 /** Metrics of boxes, by name. */
 export const groundingMetrics: Readonly<Record<string, Metric>> = {
@@ -93,21 +94,27 @@ function macroAt(
   pick: (rates: DetectionRates) => number,
 ): PreparedMetric {
   const pairs = samples.map(pairOf);
-  const counts = pairs.map((pair) => [...countDetections(pair, threshold)]);
+  const phrases = new Map<string, number>();
+  const counts = pairs.map((pair) =>
+    [...countDetections(pair, threshold)].map(([phrase, own]) => {
+      const number = phrases.get(phrase) ?? phrases.size;
+      phrases.set(phrase, number);
+      return { number, own };
+    }),
+  );
   return {
     perSample: pairs.map((pair) => pick(macroRates([pair], threshold))),
     scoreOf: (rows) => {
-      const byPhrase = new Map<string, DetectionCounts>();
+      const totals: (DetectionCounts | undefined)[] = Array.from({ length: phrases.size });
       for (const row of rows)
-        for (const [phrase, own] of counts[row] ?? []) {
-          const total = byPhrase.get(phrase);
+        for (const { number, own } of counts[row] ?? []) {
+          const total = totals[number];
           if (total) add(total, own);
-          else byPhrase.set(phrase, { ...own });
+          else totals[number] = { ...own };
         }
-      if (byPhrase.size === 0) return pick(ratesOf(addCounts([])));
-      let sum = 0;
-      for (const total of byPhrase.values()) sum += pick(ratesOf(total));
-      return sum / byPhrase.size;
+      const rates = totals.flatMap((total) => (total ? [pick(ratesOf(total))] : []));
+      if (rates.length === 0) return pick(ratesOf(addCounts([])));
+      return rates.reduce((sum, rate) => sum + rate, 0) / rates.length;
     },
   };
 }
@@ -115,9 +122,9 @@ function macroAt(
 function averagePrecision(samples: readonly ScoredSample[], statistic: "ap" | "ap50"): PreparedMetric {
   const pictures = samples.map((sample, image) => ({
     expected: toBoxes(sample.expectedGroundings, image),
-    detected: toBoxes(sample.answeredGroundings, image).map((box): DetectedBox => ({ ...box, score: 1 })),
+    detected: toBoxes(sample.answeredGroundings, image),
   }));
-  const measure = prepareAveragePrecision(pictures);
+  const measure = prepareUnrankedPrecision(pictures);
   const scoreOf = (rows: Int32Array): number => {
     const value = measure(rows)[statistic];
     if (value >= 0) return value;

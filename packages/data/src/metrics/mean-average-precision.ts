@@ -28,12 +28,12 @@ export interface CocoStatistics {
   readonly arLarge: number;
 }
 
-const thresholds = Array.from({ length: 10 }, (_, index) => 0.5 + (index * 0.45) / 9);
-const recallPoints = Array.from({ length: 101 }, (_, index) => index * 0.01);
+export const thresholds = Array.from({ length: 10 }, (_, index) => 0.5 + (index * 0.45) / 9);
+export const recallPoints = Array.from({ length: 101 }, (_, index) => index * 0.01);
 const areas = { all: [0, 1e10], small: [0, 32 ** 2], medium: [32 ** 2, 96 ** 2], large: [96 ** 2, 1e10] } as const;
 type Area = keyof typeof areas;
 
-interface Evaluated {
+export interface Evaluated {
   readonly scores: readonly number[];
   /** Per threshold: for each detection 1 = matched, 0 = not, null = ignored. */
   readonly outcomes: readonly (readonly (0 | 1 | null)[])[];
@@ -88,47 +88,6 @@ export function meanAveragePrecision(
   };
 }
 
-/** Boxes of one picture. */
-export interface PictureBoxes {
-  readonly expected: readonly ExpectedBox[];
-  readonly detected: readonly DetectedBox[];
-}
-
-/**
- * `ap` and `ap50` of any choice of these pictures, as {@link meanAveragePrecision} gives them: boxes are matched once, and a
- * choice only ranks the detections again. A picture chosen twice counts as two pictures.
- */
-export function prepareAveragePrecision(
-  pictures: readonly PictureBoxes[],
-): (rows: Int32Array) => Pick<CocoStatistics, "ap" | "ap50"> {
-  const evaluated = pictures.map(({ expected, detected }) => {
-    const categories = new Set([...expected, ...detected].map(({ category }) => category));
-    return [...categories].map((category) => ({
-      category,
-      ...evaluatePicture(
-        expected.filter((box) => box.category === category),
-        detected.filter((box) => box.category === category),
-        "all",
-        100,
-      ),
-    }));
-  });
-  return (rows) => {
-    const chosen = new Map<string | number, Evaluated[]>();
-    for (const row of rows)
-      for (const { category, ...picture } of evaluated[row] ?? []) {
-        const known = chosen.get(category);
-        if (known) known.push(picture);
-        else chosen.set(category, [picture]);
-      }
-    const measured = [...chosen.values()].map(measureEvaluated).filter((category) => category !== null);
-    return {
-      ap: mean(measured.flatMap(({ precisions }) => precisions)),
-      ap50: mean(measured.map(({ precisions }) => precisions[0] ?? 0)),
-    };
-  };
-}
-
 function mean(values: readonly number[]): number {
   return values.length === 0 ? -1 : values.reduce((sum, value) => sum + value, 0) / values.length;
 }
@@ -150,10 +109,6 @@ function measureCategory(
   const evaluated = [...pictures.values()].map((picture) =>
     evaluatePicture(picture.expected, picture.detected, area, maximum),
   );
-  return measureEvaluated(evaluated);
-}
-
-function measureEvaluated(evaluated: readonly Evaluated[]): Measured | null {
   const counted = evaluated.reduce((sum, picture) => sum + picture.counted, 0);
   if (counted === 0) return null;
   const measured = thresholds.map((_, threshold) => {
@@ -170,7 +125,7 @@ function measureEvaluated(evaluated: readonly Evaluated[]): Measured | null {
   return { precisions: measured.map(({ precision }) => precision), recalls: measured.map(({ recall }) => recall) };
 }
 
-function evaluatePicture(
+export function evaluatePicture(
   expected: readonly ExpectedBox[],
   detected: readonly DetectedBox[],
   area: Area,
