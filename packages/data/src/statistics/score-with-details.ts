@@ -1,3 +1,4 @@
+import { setImmediate as nextTurn } from "node:timers/promises";
 import type { EvaluationDetails, EvaluationSlice, ScoreIntervals, Scores, Task } from "@drydock/spec";
 import { everyRow } from "../metrics/prepared-metric.ts";
 import { metricOf, scoreSamples, type Scored } from "../metrics/score-samples.ts";
@@ -42,17 +43,46 @@ export function detailsOf(
   samples: readonly SlicedSample[],
   options: DetailOptions = {},
 ): EvaluationDetails {
+  const steps = detailSteps(metrics, samples, options);
+  for (;;) {
+    const step = steps.next();
+    if (step.done) return step.value;
+  }
+}
+
+/**
+ * As {@link detailsOf}, for a process that has others to answer meanwhile: ten thousand rows take seconds, and they get their turn after
+ * each metric of each slice.
+ */
+export async function detailsInTurns(
+  metrics: readonly string[],
+  samples: readonly SlicedSample[],
+  options: DetailOptions = {},
+): Promise<EvaluationDetails> {
+  const steps = detailSteps(metrics, samples, options);
+  for (;;) {
+    const step = steps.next();
+    if (step.done) return step.value;
+    await nextTurn();
+  }
+}
+
+function* detailSteps(
+  metrics: readonly string[],
+  samples: readonly SlicedSample[],
+  options: DetailOptions,
+): Generator<void, EvaluationDetails> {
   const { seed = defaultSeed } = options;
   const { names, leftOut } = sliceNamesOf(samples);
-  const slices = names.map((name): EvaluationSlice => {
+  const { intervals } = yield* score(metrics, samples, options);
+  const slices: EvaluationSlice[] = [];
+  for (const name of names) {
     const own = samples.filter((sample) => isInSlice(sample, name)).map((sample) => asCountedIn(sample, name));
-    const { scores, intervals } = score(metrics, own, options);
-    return { name, count: own.length, scores, intervals };
-  });
+    slices.push({ name, count: own.length, ...(yield* score(metrics, own, options)) });
+  }
   const resamples = Object.fromEntries(
     metrics.map((name) => [name, resamplesFor(name, samples.length, options.resamples)]),
   );
-  const { intervals } = score(metrics, samples, options);
   return { intervals, slices, slicesLeftOut: leftOut, resamples, seed };
 }
 
@@ -61,10 +91,15 @@ interface Part {
   readonly intervals: ScoreIntervals;
 }
 
-function score(metrics: readonly string[], samples: readonly ScoredSample[], options: DetailOptions): Part {
+function* score(
+  metrics: readonly string[],
+  samples: readonly ScoredSample[],
+  options: DetailOptions,
+): Generator<void, Part> {
   const scores: Record<string, number> = {};
   const intervals: ScoreIntervals = {};
   for (const name of metrics) {
+    yield;
     const metric = metricOf(name)(samples);
     scores[name] = samples.length === 0 ? 0 : metric.scoreOf(everyRow(samples.length));
     if (samples.length < 2) continue;

@@ -158,6 +158,17 @@ test("two evaluations are compared on all rows and on slices, and rows that chan
   expect(night).toMatchObject({ wonCount: 10, lostCount: 0 });
 });
 
+test("a trace of a score, as BLEU leaves one for words that do not match, is no change", async () => {
+  const dataset = await api().readyDataset();
+  const spec = { model: "qwen3-vl-2b", dataset, task: "vqa" as const, metrics: ["bleu-1"] };
+  const [a, b] = [
+    await evaluated(api(), spec, [answered("r1", "red"), answered("r2", "red")]),
+    await evaluated(api(), spec, [answered("r1", ""), answered("r2", "")]),
+  ];
+  const compared = await api().ok<EvaluationComparison>("GET", `/v1/evaluations/compare?a=${a.id}&b=${b.id}`);
+  expect(compared).toMatchObject({ wonCount: 0, lostCount: 0, overall: { pValue: 1 } });
+});
+
 test("what cannot be evaluated says why", async () => {
   const dataset = await api().readyDataset();
   const refused = async (body: unknown) => {

@@ -1,4 +1,4 @@
-import { defaultMetrics, scoreWithDetails } from "@drydock/data";
+import { defaultMetrics, detailsInTurns, scoreSamples } from "@drydock/data";
 import type { ObjectStorage } from "@drydock/kit";
 import {
   SampleResult,
@@ -32,7 +32,8 @@ export async function joinShards(
     parts.push(parseRows(await storage.get(resultsKeyOf(evaluationId, { index, count }))));
   const samples = interleave(parts);
   const metrics = spec.metrics ?? defaultMetrics[spec.task];
-  const { scores, perSample, details } = scoreWithDetails(spec.task, metrics, samples);
+  const { scores, perSample } = scoreSamples(spec.task, metrics, samples);
+  const details = await detailsInTurns(metrics, samples);
   const rows = samples.map((sample, index) => ({ ...sample, scores: perSample[index] ?? {} }));
   const key = resultsKeyOf(evaluationId);
   await storage.put(detailsKeyOf(key), JSON.stringify(details));
