@@ -117,28 +117,23 @@ function sliceTable(scores: Scores, details: EvaluationDetails | null): Html {
 function drawRow({ sample, picture }: ShownRow, headline: string, isGrounding: boolean): Html {
   const score = sample.scores[headline] ?? 0;
   const isRight = score >= scaleOf(headline) / 2;
+  const tags = (sample.tags ?? []).length === 0 ? "" : ` (${(sample.tags ?? []).join(", ")})`;
+  const unread = isGrounding && !sample.isParsable ? " (no boxes could be read from it)" : "";
+  const scores = Object.entries(sample.scores).map(([metric, value]) => `${metric} ${value.toFixed(1)}`);
   return html`<section class="sample">
     ${figure(sample, picture, isGrounding)}
     <div>
       <dl>
         <dt>row</dt>
-        <dd>
-          ${sample.fileName ?? sample.rowId}${(sample.tags ?? []).length === 0 ? "" : ` (${(sample.tags ?? []).join(", ")})`}
-        </dd>
+        <dd><span>${sample.fileName ?? sample.rowId}${tags}</span></dd>
         <dt>question</dt>
-        <dd>${sample.prompt}</dd>
+        <dd><span>${sample.prompt}</span></dd>
         <dt>right</dt>
-        <dd>${sample.expected}</dd>
+        <dd><span>${sample.expected}</span></dd>
         <dt>answer</dt>
-        <dd class="${isRight ? "right" : "wrong"}">
-          ${sample.answer}${isGrounding && !sample.isParsable ? " (no boxes could be read from it)" : ""}
-        </dd>
+        <dd><span class="${isRight ? "right" : "wrong"}">${sample.answer}</span>${unread}</dd>
         <dt>scores</dt>
-        <dd>
-          ${Object.entries(sample.scores)
-            .map(([metric, value]) => `${metric} ${value.toFixed(1)}`)
-            .join(", ")}
-        </dd>
+        <dd>${scores.join(", ")}</dd>
       </dl>
     </div>
   </section>`;
