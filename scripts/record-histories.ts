@@ -1,5 +1,5 @@
 // Records the workflow histories that the replay test holds, from a Drydock on this computer:
-//   node scripts/record-histories.ts [dataset | evaluationRun | fineTuneRun | sweep]
+//   node scripts/record-histories.ts [dataset | evaluationRun | fineTuneRun | sweep | pipeline]
 import { execFile } from "node:child_process";
 import { cp, mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -23,6 +23,7 @@ try {
   if (only === undefined || only === "evaluationRun") await recordEvaluation();
   if (only === undefined || only === "fineTuneRun") await recordRuns();
   if (only === undefined || only === "sweep") await recordSweeps();
+  if (only === undefined || only === "pipeline") await recordPipelines();
 } finally {
   await drydock.down();
   await rm(scratch, { recursive: true, force: true });
@@ -120,6 +121,25 @@ async function recordSweeps(): Promise<void> {
     (await drydock.call<{ state: string }>("GET", `/v1/sweeps/${id}`)).state === "succeeded" ? true : null,
   );
   await record("sweep", "succeeded", id);
+}
+
+async function recordPipelines(): Promise<void> {
+  const run = {
+    name: "piped",
+    model: { uri: join(scratch, "model") },
+    task: "vqa",
+    allowSmall: true,
+    training: { globalBatchSize: 8, maxSteps: 4 },
+    evaluation: { before: false, maxNewTokens: 2 },
+  };
+  const gate = { type: "gate", rules: ["candidate.exact-match >= production.exact-match"], withoutProduction: "pass" };
+  const steps = [{ type: "validate" }, { type: "train", run }, { type: "evaluate" }, gate, { type: "promote" }];
+  await drydock.call("POST", "/v1/pipelines", { name: "nightly", dataset: "colours", steps });
+  const { id } = await drydock.call<{ id: string }>("POST", "/v1/pipelines/nightly/trigger", {});
+  await until("the pipeline's run is over", async () =>
+    (await drydock.call<{ state: string }>("GET", `/v1/pipeline-runs/${id}`)).state === "succeeded" ? true : null,
+  );
+  await record("pipeline", "succeeded", id);
 }
 
 async function submit(name: string, model = join(scratch, "model")): Promise<string> {

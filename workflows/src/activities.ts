@@ -110,3 +110,9 @@ export interface SweepActivities {
   runSweep(input: { readonly sweepId: string }): Promise<void>;
   failSweep(input: { readonly sweepId: string; readonly message: string }): Promise<void>;
 }
+
+export interface PipelineActivities {
+  /** Does one step after the other until the run is over. */
+  runPipeline(input: { readonly pipelineRunId: string }): Promise<void>;
+  failPipeline(input: { readonly pipelineRunId: string; readonly message: string }): Promise<void>;
+}

@@ -9,6 +9,7 @@ export * from "./contract/internal.ts";
 export * from "./contract/model-alias.ts";
 export * from "./contract/model-stages.ts";
 export * from "./contract/model.ts";
+export * from "./contract/pipeline.ts";
 export * from "./contract/plan.ts";
 export * from "./contract/record.ts";
 export * from "./contract/registry.ts";
@@ -51,3 +52,5 @@ export { checkSweep, trialRun, type Parameters, type SweepIssue } from "./sweeps
 export { plannedTrials, trialParameters } from "./sweeps/trial-parameters.ts";
 export { cutOf, rungSteps } from "./sweeps/rungs.ts";
 export { bestOf, decideSweep } from "./sweeps/decide-sweep.ts";
+export { checkCycle, checkPipeline, runOf } from "./pipelines/check-pipeline.ts";
+export { dueTimes, nextScheduled } from "./pipelines/schedule.ts";

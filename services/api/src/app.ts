@@ -15,6 +15,7 @@ import { evaluationReportRoutes } from "./routes/evaluation-reports.ts";
 import { evaluationSuiteRoutes } from "./routes/evaluation-suites.ts";
 import { evaluationRoutes } from "./routes/evaluations.ts";
 import { healthRoutes } from "./routes/health.ts";
+import { internalPipelineRoutes } from "./routes/internal-pipelines.ts";
 import { internalRegistryRoutes } from "./routes/internal-registry.ts";
 import { internalSweepRoutes } from "./routes/internal-sweeps.ts";
 import { internalRoutes } from "./routes/internal.ts";
@@ -24,6 +25,8 @@ import { modelManifestRoutes } from "./routes/model-manifests.ts";
 import { modelRegistryRoutes } from "./routes/model-registry.ts";
 import { modelRetentionRoutes } from "./routes/model-retention.ts";
 import { modelRoutes } from "./routes/models.ts";
+import { pipelineRunRoutes } from "./routes/pipeline-runs.ts";
+import { pipelineRoutes } from "./routes/pipelines.ts";
 import { planRoutes } from "./routes/plans.ts";
 import { installMetrics } from "./routes/prometheus.ts";
 import { queueRoutes } from "./routes/queues.ts";
@@ -50,6 +53,8 @@ const publicRoutes = [
   runRoutes,
   runDetailRoutes,
   sweepRoutes,
+  pipelineRoutes,
+  pipelineRunRoutes,
   evaluationRoutes,
   evaluationComparisonRoutes,
   evaluationSuiteRoutes,
@@ -87,7 +92,10 @@ export async function buildApp(options: ServiceOptions): Promise<App> {
   installConditionalRequests(server);
   server.addHook("onSend", async (request, reply) => void reply.header("x-request-id", request.id));
   server.addHook("preClose", async () => closing.abort());
-  server.addHook("onClose", async () => await services.outbox.close());
+  server.addHook("onClose", async () => {
+    await services.schedules.close();
+    await services.outbox.close();
+  });
 
   await documentRoutes(server);
   await installMetrics(server as unknown as FastifyInstance, services);
@@ -106,6 +114,7 @@ export async function buildApp(options: ServiceOptions): Promise<App> {
       await internal.register(internalRoutes, { services });
       await internal.register(internalRegistryRoutes, { services });
       await internal.register(internalSweepRoutes, { services });
+      await internal.register(internalPipelineRoutes, { services });
     },
     { prefix: "/internal/v1", bodyLimit: internalBodyBytes },
   );

@@ -82,6 +82,7 @@ async function run(config: ApiConfig, log: Logger, ending: AbortSignal): Promise
 
   const url = await server.listen({ host: config.host, port: config.port });
   services.outbox.start();
+  services.schedules.start();
   process.stdout.write(
     `${JSON.stringify({ ready: true, url, ...(generated === null ? {} : { apiKey: generated }) })}\n`,
   );

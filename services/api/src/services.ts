@@ -1,5 +1,6 @@
 import { Ed25519Signer, type Logger, type ObjectStorage } from "@drydock/kit";
 import type { AcceleratorSupply } from "@drydock/spec";
+import { ScheduleLoop } from "./pipelines/schedule-loop.ts";
 import { ModelDirectory } from "./planning/model-directory.ts";
 import { RunPlanner } from "./planning/run-planner.ts";
 import { ModelVerifier } from "./registry/model-verifier.ts";
@@ -11,6 +12,7 @@ import { DatasetStore } from "./store/dataset-store.ts";
 import { EvaluationStore } from "./store/evaluation-store.ts";
 import { KeyStore } from "./store/key-store.ts";
 import { ModelStore } from "./store/model-store.ts";
+import { PipelineStore } from "./store/pipeline-store.ts";
 import { RunReportStore } from "./store/run-report-store.ts";
 import { RunStore } from "./store/run-store.ts";
 import { SuiteStore } from "./store/suite-store.ts";
@@ -59,10 +61,12 @@ export interface Services {
   readonly workflows: Workflows;
   readonly logger: Logger;
   readonly outbox: Outbox;
+  readonly schedules: ScheduleLoop;
   readonly feed: RunFeed;
   readonly writes: WriteUnit;
   readonly runs: RunStore;
   readonly sweeps: SweepStore;
+  readonly pipelines: PipelineStore;
   readonly reports: RunReportStore;
   readonly datasets: DatasetStore;
   readonly models: ModelStore;
@@ -86,6 +90,7 @@ export interface Services {
 export function createServices(options: ServiceOptions, closing: AbortSignal): Services {
   const { storage, workflows, logger, supply, internalKey } = options;
   const { database, ping } = options.database;
+  const outbox = new Outbox(database, workflows, logger, options.outboxTiming);
   const models = new ModelStore(database);
   const datasets = new DatasetStore(database);
   const cluster = new ClusterStore(database);
@@ -112,11 +117,13 @@ export function createServices(options: ServiceOptions, closing: AbortSignal): S
     signer,
     verifier: new ModelVerifier({ database, storage, signer }),
     pingDatabase: ping,
-    outbox: new Outbox(database, workflows, logger, options.outboxTiming),
+    outbox,
+    schedules: new ScheduleLoop({ database, logger, started: () => outbox.kick() }),
     feed: new RunFeed(),
     writes: new WriteUnit(database),
     runs: new RunStore(database),
     sweeps: new SweepStore(database),
+    pipelines: new PipelineStore(database),
     reports: new RunReportStore(database),
     evaluations: new EvaluationStore(database),
     suites: new SuiteStore(database),

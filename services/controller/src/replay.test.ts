@@ -20,7 +20,9 @@ beforeAll(async () => {
 });
 
 test("every workflow has recorded histories", () => {
-  expect(new Set(files.map(dirname))).toEqual(new Set(["dataset", "evaluationRun", "fineTuneRun", "sweep"]));
+  expect(new Set(files.map(dirname))).toEqual(
+    new Set(["dataset", "evaluationRun", "fineTuneRun", "pipeline", "sweep"]),
+  );
 });
 
 // A change of a workflow that old runs cannot follow fails here with DeterminismViolationError: guard it with a patch

@@ -7,6 +7,7 @@ import { checkStorage, createLogger, isDrydockError, messageOf, openStorage, Ret
 import { temporalNames } from "@drydock/spec";
 import { createDatasetActivities } from "./activities/dataset-activities.ts";
 import { createEvaluationActivities } from "./activities/evaluation-activities.ts";
+import { createPipelineActivities } from "./activities/pipeline-activities.ts";
 import { createRunActivities } from "./activities/run-activities.ts";
 import { createSweepActivities } from "./activities/sweep-activities.ts";
 import { AttemptFiles } from "./attempts/attempt-files.ts";
@@ -27,6 +28,7 @@ import { openKubernetes, type KubernetesConfig, type OpenCluster } from "./kuber
 import { InternalApi } from "./internal-api.ts";
 import { ModelLocator } from "./models/model-locator.ts";
 import { RegistryApi } from "./registry-api.ts";
+import { PipelineApi } from "./pipeline-api.ts";
 import { SweepApi } from "./sweep-api.ts";
 import { temporalLogger } from "./temporal-logger.ts";
 import { workflowCode } from "./workflow-code.ts";
@@ -219,6 +221,7 @@ async function activitiesOf(
     ...createRunActivities(dependencies),
     ...createEvaluationActivities(dependencies),
     ...createSweepActivities(new SweepApi(api)),
+    ...createPipelineActivities({ pipelines: new PipelineApi(api), registry: new RegistryApi(api), storage }),
     ...createDatasetActivities({ api, storage, logger, workDirectory: join(stateDirectory, "uploads") }),
   };
 }

@@ -120,6 +120,7 @@ export const temporalNames = {
   dataset: "dataset",
   evaluationRun: "evaluationRun",
   sweep: "sweep",
+  pipeline: "pipeline",
   pauseSignal: "pause",
   resumeSignal: "resume",
   resizeSignal: "resize",

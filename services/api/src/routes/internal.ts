@@ -15,10 +15,12 @@ import {
 import { InvalidError } from "@drydock/kit";
 import type { FastifyPluginAsyncZod } from "fastify-type-provider-zod";
 import { z } from "zod";
+import { startPipelinesOf } from "../pipelines/triggers.ts";
 import { problems } from "../problem-responses.ts";
 import { registerModel } from "../registry/register-model.ts";
 import { isWaiting } from "../scheduling/open-work.ts";
 import type { Services } from "../services.ts";
+import { DatasetStore } from "../store/dataset-store.ts";
 import { RunParams } from "./runs.ts";
 
 const Nothing = z.object({});
@@ -135,7 +137,12 @@ export const internalRoutes: FastifyPluginAsyncZod<{ services: Services }> = asy
       },
     },
     async (request) => {
-      await datasets.updateVersion(request.params.name, request.params.version, request.body);
+      const { name, version } = request.params;
+      await services.database.transaction(async (tx) => {
+        await new DatasetStore(tx).updateVersion(name, version, request.body);
+        if (request.body.state === "ready") await startPipelinesOf(tx, name, version);
+      });
+      services.outbox.kick();
       return {};
     },
   );

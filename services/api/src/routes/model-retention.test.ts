@@ -113,7 +113,7 @@ onEachDatabase("retention", (location) => {
       spec: aSweep("busy@3"),
       maxParallel: 1,
     });
-    await database.insert(pipelines).values({ id: "pipe_1", name: "nightly", state: "enabled", spec: {} });
+    await database.insert(pipelines).values({ id: "pipe_1", name: "nightly", state: "enabled", spec: {} as never });
     await database.insert(pipelineRuns).values({
       id: "prun_1",
       pipelineId: "pipe_1",
@@ -121,9 +121,9 @@ onEachDatabase("retention", (location) => {
       state: "running",
       message: "",
       triggerKey: "t",
-      trigger: {},
-      spec: {},
-      results: { evaluate: { model: "busy@4" } },
+      trigger: { type: "manual", detail: "" },
+      spec: {} as never,
+      results: { done: [], startedAt: {}, candidate: "busy@4" },
     });
     expect(await why("busy", 1)).toBe(`keep: run ${runId}, which is not over, uses it`);
     expect(await why("busy", 2)).toBe(`keep: evaluation ${evaluation.id}, which is not over, scores it`);
@@ -136,7 +136,7 @@ onEachDatabase("retention", (location) => {
     await database.update(sweeps).set({ endedAt: new Date() });
     await database.update(pipelineRuns).set({ endedAt: new Date() });
     for (const version of [1, 2, 3, 4]) expect(await why("busy", version)).toMatch(/^remove/);
-    await database.update(pipelines).set({ spec: { model: "busy@4" } });
+    await database.update(pipelines).set({ spec: { model: "busy@4" } as never });
     expect(await why("busy", 4)).toBe('keep: pipeline "nightly" names it');
   });
 

@@ -5,7 +5,7 @@ import type { SweepApi } from "../sweep-api.ts";
 import { failForGood, whileWatching } from "./activity-signals.ts";
 
 /** How soon a trial that reached a rung or ended is noticed. */
-const lookMs = 1000;
+const lookMs = 500;
 
 export function createSweepActivities(api: SweepApi): SweepActivities {
   return {

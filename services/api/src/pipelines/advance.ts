@@ -1,0 +1,167 @@
+import { isDrydockError, messageOf } from "@drydock/kit";
+import { openPipelineRunStates, type PipelineAdvance, type PipelineResults, type PipelineStep } from "@drydock/spec";
+import type { Services } from "../services.ts";
+import type { Database } from "../store/database.ts";
+import { PipelineStore, type PipelineRunRow } from "../store/pipeline-store.ts";
+import { startNext } from "./fire-trigger.ts";
+import { startPipelinesAfter } from "./triggers.ts";
+import { cancelWork } from "./cancel-work.ts";
+import { steps } from "./steps/steps.ts";
+
+/** What a step comes to when it is looked at. */
+export type StepOutcome =
+  /** Its work goes on. */
+  | { readonly kind: "wait" }
+  /** Its work is to be written and started, in the transaction that notes it. */
+  | { readonly kind: "start"; readonly write: (tx: Database) => Promise<Partial<PipelineResults>> }
+  | { readonly kind: "done"; readonly message: string; readonly results?: Partial<PipelineResults> }
+  | {
+      readonly kind: "end";
+      readonly state: "refused" | "failed";
+      readonly message: string;
+      readonly results?: Partial<PipelineResults>;
+    }
+  /** Only the controller can do it: the answer of `POST …/promoted` says that it did. */
+  | Extract<PipelineAdvance, { kind: "promote" }>;
+
+/** Looks at the step that a run is at and does the next thing about it. Whoever calls it, and however often: each thing is done once. */
+export async function advancePipelineRun(services: Services, id: string): Promise<PipelineAdvance> {
+  const run = await services.pipelines.getRun(id);
+  if (run.state === "queued") return { kind: "wait" };
+  if (!openPipelineRunStates.includes(run.state)) return await over(services, run);
+  if (run.state === "cancelling") return await cancelRun(services, run);
+  const step = stepOf(run);
+  if (!step) return await endRun(services, run, "succeeded", messageOfSuccess(run.results));
+  if (run.results.startedAt[step.type] === undefined) return await beginStep(services, run, step);
+  return await carryOut(services, run, step, await lookAt(services, run, step));
+}
+
+async function carryOut(
+  services: Services,
+  run: PipelineRunRow,
+  step: PipelineStep,
+  outcome: StepOutcome,
+): Promise<PipelineAdvance> {
+  switch (outcome.kind) {
+    case "wait":
+    case "promote":
+      return outcome;
+    case "end":
+      return await endRun(services, run, outcome.state, outcome.message, outcome.results);
+    case "start":
+      await change(services, run, async (store, row, tx) => {
+        await store.changeRun(row, { results: { ...row.results, ...(await outcome.write(tx)) } });
+      });
+      services.outbox.kick();
+      return { kind: "again" };
+    case "done":
+      await finishStep(services, run, step.type, outcome.message, outcome.results);
+      return { kind: "again" };
+  }
+}
+
+/** Notes that a step is done. */
+export async function finishStep(
+  services: Pick<Services, "database">,
+  run: PipelineRunRow,
+  step: PipelineStep["type"],
+  message: string,
+  results: Partial<PipelineResults> = {},
+): Promise<void> {
+  await change(services, run, async (store, row) => {
+    const done = [...row.results.done, step];
+    await store.append(row.id, { key: `${step}-done`, actor: "drydock", step, type: "step.done", message });
+    await store.changeRun(row, { message, results: { ...row.results, ...results, done } });
+  });
+}
+
+/** A step's fault that no waiting mends ends the run with its sentence. */
+async function lookAt(services: Services, run: PipelineRunRow, step: PipelineStep): Promise<StepOutcome> {
+  try {
+    return await steps(services, run, step);
+  } catch (error) {
+    if (!isDrydockError(error) || error.isRetryable) throw error;
+    return { kind: "end", state: "failed", message: `step ${step.type}: ${messageOf(error)}` };
+  }
+}
+
+async function beginStep(services: Services, run: PipelineRunRow, step: PipelineStep): Promise<PipelineAdvance> {
+  const message = started[step.type];
+  await change(services, run, async (store, row) => {
+    const startedAt = { ...row.results.startedAt, [step.type]: new Date().toISOString() };
+    await store.append(row.id, {
+      key: `${step.type}-started`,
+      actor: "drydock",
+      step: step.type,
+      type: "step.started",
+      message,
+    });
+    await store.changeRun(row, { message, results: { ...row.results, startedAt } });
+  });
+  return { kind: "again" };
+}
+
+const started: Readonly<Record<PipelineStep["type"], string>> = {
+  validate: "waiting until the data set is checked",
+  train: "training",
+  sweep: "trying settings",
+  evaluate: "scoring the candidate and what is in production",
+  gate: "holding the candidate against the rules",
+  approve: "waiting for a person's approval",
+  promote: "verifying the candidate's files and putting it into production",
+  deploy: "moving the alias that deployments follow",
+};
+
+async function cancelRun(services: Services, run: PipelineRunRow): Promise<PipelineAdvance> {
+  const isOver = await cancelWork(services, run);
+  return isOver ? await endRun(services, run, "cancelled", `cancelled: ${run.message}`) : { kind: "wait" };
+}
+
+async function endRun(
+  services: Services,
+  run: PipelineRunRow,
+  state: "succeeded" | "refused" | "failed" | "cancelled",
+  message: string,
+  results: Partial<PipelineResults> = {},
+): Promise<PipelineAdvance> {
+  await change(services, run, async (store, row) => {
+    await store.append(row.id, { key: "ended", actor: "drydock", step: null, type: "ended", message });
+    await store.changeRun(row, { state, message, results: { ...row.results, ...results } });
+  });
+  return await over(services, await services.pipelines.getRun(run.id));
+}
+
+/** Whoever waits for this run's end is started; also when the one that ended it died before that. */
+async function over({ database, outbox }: Services, run: PipelineRunRow): Promise<PipelineAdvance> {
+  await database.transaction(async (tx) => await startNext(tx, run.spec.name));
+  if (run.state === "succeeded") await startPipelinesAfter(database, run);
+  outbox.kick();
+  return { kind: "over" };
+}
+
+/** Does something to a run that is still as it was when the step was looked at; nothing when it has changed meanwhile. */
+async function change(
+  { database }: Pick<Services, "database">,
+  seen: PipelineRunRow,
+  write: (store: PipelineStore, row: PipelineRunRow, tx: Database) => Promise<void>,
+): Promise<void> {
+  await database.transaction(async (tx) => {
+    const store = new PipelineStore(tx);
+    const row = await store.lockRun(seen.id);
+    if (row.revision === seen.revision) await write(store, row, tx);
+  });
+}
+
+function stepOf({ spec, results }: PipelineRunRow): PipelineStep | undefined {
+  return spec.steps.find(({ type }) => !results.done.includes(type));
+}
+
+function messageOfSuccess({ candidate, promoted }: PipelineResults): string {
+  return promoted ? `${candidate} is in production` : `${candidate} was made`;
+}
+
+/** Ends a run for what only the controller has seen: damaged files, or a fault that no retry mends. */
+export async function failPipelineRun(services: Services, id: string, message: string): Promise<void> {
+  const run = await services.pipelines.getRun(id);
+  if (openPipelineRunStates.includes(run.state)) await endRun(services, run, "failed", message);
+}

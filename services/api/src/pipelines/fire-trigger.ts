@@ -1,0 +1,94 @@
+import { temporalNames, type FiredTrigger } from "@drydock/spec";
+import type { Database } from "../store/database.ts";
+import { PipelineStore, type PipelineRow, type PipelineRunRow } from "../store/pipeline-store.ts";
+import { enqueue } from "../workflows/outbox.ts";
+
+const dayMs = 86_400_000;
+
+/** What starts a run. The same key starts one, however often it is fired. */
+export interface Firing {
+  readonly key: string;
+  readonly trigger: FiredTrigger;
+  readonly actor: string;
+  readonly now: Date;
+}
+
+/**
+ * Starts a run of a pipeline, or writes down why not, in the caller's transaction. Takes the pipeline's lock, so that two triggers at
+ * a time keep to the overlap rule and the budget.
+ *
+ * @throws NotFoundError `pipeline_not_found`
+ */
+export async function firePipelineTrigger(tx: Database, name: string, firing: Firing): Promise<PipelineRunRow> {
+  const store = new PipelineStore(tx);
+  const pipeline = await store.lock(name);
+  const known = await store.findRunByTrigger(pipeline.id, firing.key);
+  if (known) return known;
+  const { state, message } = await placeOf(store, pipeline, firing);
+  const { key: triggerKey, trigger, actor } = firing;
+  const run = await store.insertRun(pipeline, { state, message, triggerKey, trigger });
+  await store.append(run.id, {
+    key: "triggered",
+    actor,
+    step: null,
+    type: "triggered",
+    message: `${trigger.detail}${state === "running" ? "" : `; ${message}`}`,
+  });
+  if (state === "running") await startWorkflow(tx, run.id);
+  return run;
+}
+
+async function placeOf(
+  store: PipelineStore,
+  pipeline: PipelineRow,
+  { actor, now }: Firing,
+): Promise<{ readonly state: "running" | "queued" | "skipped"; readonly message: string }> {
+  const { overlap, budget } = pipeline.spec;
+  if (budget.runsPerDay !== undefined) {
+    const runs = await store.runsSince(pipeline.id, new Date(now.getTime() - dayMs));
+    if (runs >= budget.runsPerDay)
+      return {
+        state: "skipped",
+        message: `left out: ${runs} runs in the last 24 hours are the budget of ${budget.runsPerDay}`,
+      };
+  }
+  const open = await store.openRuns(pipeline.id);
+  const [first] = open;
+  if (!first) return { state: "running", message: "started" };
+  if (overlap === "skip") return { state: "skipped", message: `left out: run ${first.number} is still open` };
+  if (overlap === "cancel-running")
+    for (const run of open) await requestCancel(store, run.id, actor, "a newer run takes its place");
+  return { state: "queued", message: `waits until run ${first.number} has ended` };
+}
+
+/** Asks a run to end; its step's run, sweep or evaluation is ended by its workflow. A queued one ends at once. */
+export async function requestCancel(store: PipelineStore, runId: string, actor: string, why: string): Promise<boolean> {
+  const run = await store.lockRun(runId);
+  if (run.state !== "queued" && run.state !== "running") return false;
+  const isQueued = run.state === "queued";
+  await store.append(run.id, { key: "cancel-requested", actor, step: null, type: "cancel-requested", message: why });
+  if (isQueued)
+    await store.append(run.id, { key: "ended", actor, step: null, type: "ended", message: `cancelled: ${why}` });
+  await store.changeRun(run, { state: isQueued ? "cancelled" : "cancelling", message: why });
+  return true;
+}
+
+/** Starts the oldest run that waits, once no other is open. Called when a run ends. */
+export async function startNext(tx: Database, name: string): Promise<void> {
+  const store = new PipelineStore(tx);
+  const pipeline = await store.lock(name);
+  const open = await store.openRuns(pipeline.id);
+  const next = open.find(({ state }) => state === "queued");
+  if (!next || open.some(({ state }) => state !== "queued")) return;
+  await store.changeRun(next, { state: "running", message: "started" });
+  await startWorkflow(tx, next.id);
+}
+
+async function startWorkflow(tx: Database, pipelineRunId: string): Promise<void> {
+  await enqueue(tx, {
+    kind: "start",
+    workflowId: pipelineRunId,
+    name: temporalNames.pipeline,
+    input: { pipelineRunId },
+  });
+}

@@ -1,0 +1,47 @@
+import { evaluateGate, parseGateRule } from "@drydock/data";
+import type { PipelineSpec, PipelineStep } from "@drydock/spec";
+import { readAllSamples } from "../../evaluations/read-all-samples.ts";
+import type { Services } from "../../services.ts";
+import type { PipelineRunRow } from "../../store/pipeline-store.ts";
+import type { StepOutcome } from "../advance.ts";
+
+/** The metrics that the rules of a pipeline's gate name; undefined without a gate. */
+export function metricsOfRules({ steps }: Pick<PipelineSpec, "steps">): string[] | undefined {
+  const step = steps.find(({ type }) => type === "gate");
+  if (step?.type !== "gate") return undefined;
+  const named = step.rules
+    .map(parseGateRule)
+    .flatMap(({ metric, bound }) => [metric, ...(bound.kind === "production" ? [bound.metric] : [])]);
+  return [...new Set(named)];
+}
+
+/** Holds the candidate against every rule, on the rows that both models answered. */
+export async function gate(
+  { evaluations, storage }: Pick<Services, "evaluations" | "storage">,
+  { results }: PipelineRunRow,
+  step: Extract<PipelineStep, { type: "gate" }>,
+): Promise<StepOutcome> {
+  const asked = results.evaluations;
+  if (asked === undefined) return { kind: "end", state: "failed", message: "nothing was evaluated" };
+  const answersOf = async (id: string) => {
+    const evaluation = await evaluations.get(id);
+    return { task: evaluation.spec.task, samples: await readAllSamples(storage, evaluation) };
+  };
+  const outcome = evaluateGate(step.rules.map(parseGateRule), {
+    candidate: await answersOf(asked.candidate),
+    production: asked.production === null ? null : await answersOf(asked.production),
+    withoutProduction: step.withoutProduction,
+    significance: step.significance ?? null,
+  });
+  const kept = { passed: outcome.passed, results: [...outcome.results] };
+  const failed = outcome.results.filter(({ passed }) => !passed);
+  if (failed.length > 0)
+    return {
+      kind: "end",
+      state: "refused",
+      message: `the gate refused ${results.candidate}: ${failed.map(({ reason }) => reason).join("; ")}`,
+      results: { gate: kept },
+    };
+  const message = `the gate passed ${results.candidate}: ${outcome.results.map(({ reason }) => reason).join("; ")}`;
+  return { kind: "done", message, results: { gate: kept } };
+}

@@ -1,0 +1,55 @@
+import { setTimeout as delay } from "node:timers/promises";
+import { isDrydockError, messageOf } from "@drydock/kit";
+import type { PipelineAdvance } from "@drydock/spec";
+import type { PipelineActivities } from "@drydock/workflows";
+import { promoteVerified, type PromotionDependencies } from "../models/promote-model.ts";
+import type { PipelineApi } from "../pipeline-api.ts";
+import { failForGood, whileWatching } from "./activity-signals.ts";
+
+const lookMs = 1000;
+
+export interface PipelineDependencies extends PromotionDependencies {
+  readonly pipelines: PipelineApi;
+}
+
+export function createPipelineActivities(dependencies: PipelineDependencies): PipelineActivities {
+  const { pipelines } = dependencies;
+  return {
+    /** Safe to retry: each step's work is written once, in the transaction that notes it. */
+    runPipeline: async ({ pipelineRunId }) =>
+      await failForGood(
+        async () =>
+          await whileWatching(
+            async ({ stop, abandon }) => await carryOn(dependencies, pipelineRunId, AbortSignal.any([stop, abandon])),
+          ),
+      ),
+
+    /** Safe to retry: a run that is over stays as it is. */
+    failPipeline: async ({ pipelineRunId, message }) => await pipelines.failed(pipelineRunId, message),
+  };
+}
+
+async function carryOn(dependencies: PipelineDependencies, id: string, signal: AbortSignal): Promise<void> {
+  for (;;) {
+    signal.throwIfAborted();
+    const next = await dependencies.pipelines.advance(id);
+    if (next.kind === "over") return;
+    if (next.kind === "promote") await promote(dependencies, id, next);
+    if (next.kind === "wait") await delay(lookMs, undefined, { signal });
+  }
+}
+
+/** A candidate whose files are damaged ends the run with their names. */
+async function promote(
+  { pipelines, ...promotion }: PipelineDependencies,
+  id: string,
+  { name, version, key, message }: Extract<PipelineAdvance, { kind: "promote" }>,
+): Promise<void> {
+  try {
+    const { previous } = await promoteVerified(promotion, { name, version, key, actor: id, message });
+    await pipelines.promoted(id, previous);
+  } catch (error) {
+    if (!isDrydockError(error) || error.isRetryable) throw error;
+    await pipelines.failed(id, messageOf(error));
+  }
+}
