@@ -122,9 +122,14 @@ export class Embedded {
     return text;
   }
 
-  /** Uploads the files of a folder as a data set's next version and waits until it is checked. */
+  /** Makes a data set of the files of a folder and waits until it is checked. */
   async importFolder(name: string, folder: string, options: object): Promise<void> {
     await this.call("POST", "/v1/datasets", { name });
+    await this.importVersion(name, folder, options);
+  }
+
+  /** Uploads the files of a folder as a data set's next version and waits until it is checked. */
+  async importVersion(name: string, folder: string, options: object): Promise<void> {
     const form = new FormData();
     for (const file of await readdir(folder))
       form.append("files", new Blob([await readFile(join(folder, file))]), basename(file));

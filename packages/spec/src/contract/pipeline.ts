@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { Name, Timestamp } from "./common.ts";
+import { DatasetReference, Name, Timestamp } from "./common.ts";
 import { SweepSpec } from "./sweep.ts";
 
 const seconds = z.int().min(1).max(31_536_000);
@@ -13,9 +13,11 @@ export const PipelineStep = z
     z.strictObject({ type: z.literal("train"), run: z.record(z.string(), z.unknown()) }),
     /** A sweep spec; the data set of its run is the pipeline's. */
     z.strictObject({ type: z.literal("sweep"), sweep: z.record(z.string(), z.unknown()) }),
-    /** Scores the candidate and what is in production, on the validation split of the pipeline's data-set version. */
+    /** Scores the candidate and what is in production, on the same validation split. */
     z.strictObject({
       type: z.literal("evaluate"),
+      /** A data set that is trusted, whatever new data says; default: the pipeline's own version. */
+      dataset: DatasetReference.optional(),
       metrics: z.array(z.string().min(1)).min(1).optional(),
       maxSamples: z.int().min(1).optional(),
       maxNewTokens: z.int().min(1).max(8192).optional(),

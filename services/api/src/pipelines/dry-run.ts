@@ -73,7 +73,7 @@ function whatOf(step: PipelineStep, spec: PipelineSpec, production: string | nul
       return `${trials}, each up to about ${hours.toFixed(2)} hours; the best becomes the candidate`;
     }
     case "evaluate":
-      return `score the candidate and ${production ?? "nothing else, as nothing is in production"} on the validation split of ${spec.dataset}`;
+      return `score the candidate and ${production ?? "nothing else, as nothing is in production"} on the validation split of ${step.dataset ?? spec.dataset}`;
     case "gate":
       return `go on if ${step.rules.map((rule) => explainGateRule(parseGateRule(rule))).join("; and ")}`;
     case "approve":

@@ -15,6 +15,7 @@ export async function checkNewPipeline({ datasets }: Pick<Services, "datasets">,
   const { task } = checkPipeline(spec);
   for (const [index, step] of spec.steps.entries())
     if (step.type === "gate") checkRules(step.rules, task, `steps.${index}.rules`);
+    else if (step.type === "evaluate" && step.dataset !== undefined) await datasets.resolve(step.dataset);
   await datasets.get(spec.dataset);
 }
 

@@ -28,7 +28,7 @@ export async function evaluate(
   if (failed) return { kind: "end", state: "failed", message: `evaluation ${failed.id} failed: ${failed.message}` };
   if (found.some(({ state }) => state !== "succeeded")) return { kind: "wait" };
   const scores = found.map((each) => `${String(each.spec.model)} ${describe(each.scores ?? {})}`);
-  return { kind: "done", message: `on ${datasetOf(run)}: ${scores.join("; ")}` };
+  return { kind: "done", message: `on ${step.dataset ?? datasetOf(run)}: ${scores.join("; ")}` };
 }
 
 async function startEvaluations(
@@ -47,7 +47,7 @@ async function startEvaluations(
         maxNewTokens: template.evaluation.maxNewTokens,
         ...chosen,
         model,
-        dataset: datasetOf(run),
+        dataset: step.dataset ?? datasetOf(run),
         task: template.task,
         ...(metrics === undefined ? {} : { metrics }),
       }),
