@@ -141,6 +141,41 @@ test("poisoned data is refused by the gate with the reason, and production stays
   await checkTimeline(run.id);
 });
 
+test("reported answers of a promoted version get worse: it is rolled back by itself", async () => {
+  const before = await production();
+  const training = { globalBatchSize: 16, maxSteps: 1, learningRate: 1e-6 };
+  const watch = { type: "watch", metric: "exact-match", minimum: 50, windowSeconds: 3600, minimumSamples: 20 };
+  await drydock.call("POST", "/v1/pipelines", {
+    name: "watched",
+    dataset: "trusted",
+    steps: [{ type: "train", run: { ...template(), training } }, { type: "promote" }, watch],
+  });
+  const { id } = await drydock.call<PipelineRun>("POST", "/v1/pipelines/watched/trigger", {});
+  const runOf = async (): Promise<PipelineRun | null> =>
+    await drydock.call<PipelineRun>("GET", `/v1/pipeline-runs/${id}`).catch(() => null);
+  await until("it is watched", async () => ((await runOf())?.step === "watch" ? true : null));
+  expect(await production()).not.toBe(before);
+  kill((await drydock.processes())["controller"] as number);
+  await drydock.call("POST", "/v1/models/painter/observations", {
+    observations: Array.from({ length: 30 }, (_, index) => ({
+      key: `camera-${index}`,
+      time: new Date().toISOString(),
+      answer: index < 10 ? "red" : "?",
+      truth: "red",
+    })),
+  });
+  const run = await until("it is rolled back", async () => {
+    const found = await runOf();
+    return found && found.endedAt !== null ? found : null;
+  });
+  expect(run).toMatchObject({ state: "rolled-back" });
+  expect(run.message).toMatch(
+    /^live exact-match of painter@\d+ fell to 33\.33 on 30 answers, below 50: painter@\d+ is in production again$/,
+  );
+  expect(await production()).toBe(before);
+  await checkTimeline(id);
+});
+
 test("a run is rolled back in one call", async () => {
   const { items } = await drydock.call<{ items: PipelineRun[] }>("GET", "/v1/pipelines/colours/runs");
   const first = items.find(({ number }) => number === 1)!;

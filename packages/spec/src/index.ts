@@ -9,6 +9,7 @@ export * from "./contract/internal.ts";
 export * from "./contract/model-alias.ts";
 export * from "./contract/model-stages.ts";
 export * from "./contract/model.ts";
+export * from "./contract/observation.ts";
 export * from "./contract/pipeline.ts";
 export * from "./contract/plan.ts";
 export * from "./contract/record.ts";

@@ -25,6 +25,7 @@ import { modelManifestRoutes } from "./routes/model-manifests.ts";
 import { modelRegistryRoutes } from "./routes/model-registry.ts";
 import { modelRetentionRoutes } from "./routes/model-retention.ts";
 import { modelRoutes } from "./routes/models.ts";
+import { observationRoutes } from "./routes/observations.ts";
 import { pipelineRunRoutes } from "./routes/pipeline-runs.ts";
 import { pipelineRoutes } from "./routes/pipelines.ts";
 import { planRoutes } from "./routes/plans.ts";
@@ -64,6 +65,7 @@ const publicRoutes = [
   modelAliasRoutes,
   modelManifestRoutes,
   modelRetentionRoutes,
+  observationRoutes,
   catalogueRoutes,
   queueRoutes,
   clusterRoutes,

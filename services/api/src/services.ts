@@ -12,6 +12,7 @@ import { DatasetStore } from "./store/dataset-store.ts";
 import { EvaluationStore } from "./store/evaluation-store.ts";
 import { KeyStore } from "./store/key-store.ts";
 import { ModelStore } from "./store/model-store.ts";
+import { ObservationStore } from "./store/observation-store.ts";
 import { PipelineStore } from "./store/pipeline-store.ts";
 import { RunReportStore } from "./store/run-report-store.ts";
 import { RunStore } from "./store/run-store.ts";
@@ -67,6 +68,7 @@ export interface Services {
   readonly runs: RunStore;
   readonly sweeps: SweepStore;
   readonly pipelines: PipelineStore;
+  readonly observations: ObservationStore;
   readonly reports: RunReportStore;
   readonly datasets: DatasetStore;
   readonly models: ModelStore;
@@ -124,6 +126,7 @@ export function createServices(options: ServiceOptions, closing: AbortSignal): S
     runs: new RunStore(database),
     sweeps: new SweepStore(database),
     pipelines: new PipelineStore(database),
+    observations: new ObservationStore(database),
     reports: new RunReportStore(database),
     evaluations: new EvaluationStore(database),
     suites: new SuiteStore(database),

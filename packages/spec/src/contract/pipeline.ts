@@ -39,6 +39,18 @@ export const PipelineStep = z
     z.strictObject({ type: z.literal("promote") }),
     /** Moves the alias of the model in use; deployments follow it. */
     z.strictObject({ type: z.literal("deploy"), alias: Name.default("live") }),
+    /**
+     * Looks at reported answers for a while: when their score is below `minimum`, or further than `maximumDrop` below that of the
+     * evaluation, the version before is put into production again.
+     */
+    z.strictObject({
+      type: z.literal("watch"),
+      metric: z.string().min(1),
+      minimum: z.number().optional(),
+      maximumDrop: z.number().min(0).optional(),
+      windowSeconds: seconds.default(86_400),
+      minimumSamples: z.int().min(1).max(5000).default(50),
+    }),
   ])
   .meta({ id: "PipelineStep" });
 export type PipelineStep = z.output<typeof PipelineStep>;
@@ -77,7 +89,7 @@ export const PipelineSpec = z
 export type PipelineSpec = z.output<typeof PipelineSpec>;
 
 export const PipelineRunState = z
-  .enum(["queued", "running", "cancelling", "succeeded", "refused", "failed", "cancelled", "skipped"])
+  .enum(["queued", "running", "cancelling", "succeeded", "refused", "failed", "cancelled", "rolled-back", "skipped"])
   .meta({ id: "PipelineRunState" });
 export type PipelineRunState = z.infer<typeof PipelineRunState>;
 

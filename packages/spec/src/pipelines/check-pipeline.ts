@@ -17,9 +17,10 @@ const ranks: Readonly<Record<StepType, number>> = {
   approve: 4,
   promote: 5,
   deploy: 6,
+  watch: 7,
 };
 /** What a step needs before it. */
-const needs: Readonly<Partial<Record<StepType, StepType>>> = { gate: "evaluate", deploy: "promote" };
+const needs: Readonly<Partial<Record<StepType, StepType>>> = { gate: "evaluate", deploy: "promote", watch: "promote" };
 
 /**
  * @returns the run spec that the candidates come from; its name is the model's
@@ -27,6 +28,7 @@ const needs: Readonly<Partial<Record<StepType, StepType>>> = { gate: "evaluate",
  */
 export function checkPipeline(spec: PipelineSpec): RunSpec {
   checkOrder(spec.steps);
+  checkWatch(spec.steps);
   spec.triggers.forEach((trigger, index) => {
     if (trigger.type === "cron") checkCron(trigger, `triggers.${index}.expression`);
     if (trigger.type === "pipeline" && trigger.pipeline === spec.name)
@@ -53,6 +55,17 @@ export function runOf({ steps, dataset }: Pick<PipelineSpec, "steps" | "dataset"
   return RunSpec.parse(trialRun(sweep.data, trialParameters(sweep.data, 1)));
 }
 
+function checkWatch(steps: readonly PipelineStep[]): void {
+  for (const [index, step] of steps.entries()) {
+    if (step.type !== "watch") continue;
+    const isRelative = step.maximumDrop !== undefined;
+    if (isRelative === (step.minimum !== undefined))
+      refuse("invalid_step", `steps.${index}`, 'step "watch" needs either "minimum" or "maximumDrop"');
+    if (isRelative && !steps.some(({ type }) => type === "evaluate"))
+      refuse("missing_step", `steps.${index}`, 'step "watch" with "maximumDrop" needs a step "evaluate" to fall from');
+  }
+}
+
 function checkOrder(steps: readonly PipelineStep[]): void {
   for (const [index, { type }] of steps.entries()) {
     const before = steps.slice(0, index);
@@ -61,7 +74,7 @@ function checkOrder(steps: readonly PipelineStep[]): void {
       refuse(
         "steps_out_of_order",
         `steps.${index}`,
-        `step "${type}" cannot come after "${later.type}": the order is validate, train or sweep, evaluate, gate, approve, promote, deploy, each at most once`,
+        `step "${type}" cannot come after "${later.type}": the order is validate, train or sweep, evaluate, gate, approve, promote, deploy, watch, each at most once`,
       );
     const needed = needs[type];
     if (needed && !before.some((step) => step.type === needed))

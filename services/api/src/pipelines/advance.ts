@@ -17,7 +17,7 @@ export type StepOutcome =
   | { readonly kind: "done"; readonly message: string; readonly results?: Partial<PipelineResults> }
   | {
       readonly kind: "end";
-      readonly state: "refused" | "failed";
+      readonly state: "refused" | "failed" | "rolled-back";
       readonly message: string;
       readonly results?: Partial<PipelineResults>;
     }
@@ -110,6 +110,7 @@ const started: Readonly<Record<PipelineStep["type"], string>> = {
   approve: "waiting for a person's approval",
   promote: "verifying the candidate's files and putting it into production",
   deploy: "moving the alias that deployments follow",
+  watch: "watching what it answers in use",
 };
 
 async function cancelRun(services: Services, run: PipelineRunRow): Promise<PipelineAdvance> {
@@ -120,7 +121,7 @@ async function cancelRun(services: Services, run: PipelineRunRow): Promise<Pipel
 async function endRun(
   services: Services,
   run: PipelineRunRow,
-  state: "succeeded" | "refused" | "failed" | "cancelled",
+  state: "succeeded" | "refused" | "failed" | "cancelled" | "rolled-back",
   message: string,
   results: Partial<PipelineResults> = {},
 ): Promise<PipelineAdvance> {

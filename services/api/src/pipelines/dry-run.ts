@@ -82,6 +82,8 @@ function whatOf(step: PipelineStep, spec: PipelineSpec, production: string | nul
       return `verify the candidate's files and put it into production${production === null ? "" : ` in place of ${production}`}`;
     case "deploy":
       return `point ${run.name}@${step.alias} at it`;
+    case "watch":
+      return `watch reported answers for ${step.windowSeconds} s and roll back when ${step.metric} is ${step.minimum === undefined ? `more than ${step.maximumDrop} below the evaluation's` : `below ${step.minimum}`}`;
   }
 }
 

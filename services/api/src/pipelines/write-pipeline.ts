@@ -1,4 +1,4 @@
-import { checkGateRules, parseGateRule } from "@drydock/data";
+import { checkGateRules, checkMetrics, parseGateRule } from "@drydock/data";
 import { InvalidError } from "@drydock/kit";
 import { checkCycle, checkPipeline, type PipelineSpec } from "@drydock/spec";
 import type { Services } from "../services.ts";
@@ -15,6 +15,7 @@ export async function checkNewPipeline({ datasets }: Pick<Services, "datasets">,
   const { task } = checkPipeline(spec);
   for (const [index, step] of spec.steps.entries())
     if (step.type === "gate") checkRules(step.rules, task, `steps.${index}.rules`);
+    else if (step.type === "watch") checkMetrics(task, [step.metric], `steps.${index}.metric`);
     else if (step.type === "evaluate" && step.dataset !== undefined) await datasets.resolve(step.dataset);
   await datasets.get(spec.dataset);
 }

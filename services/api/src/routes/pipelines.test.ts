@@ -288,6 +288,75 @@ onEachDatabase("pipelines", (location) => {
     expect(items).toMatchObject([{ trigger: { detail: `run 1 of pipeline ${first.name} succeeded` } }]);
   });
 
+  test("live answers that get worse put the version before into production again, by itself and once", async () => {
+    const watch = { type: "watch", metric: "exact-match", maximumDrop: 10, windowSeconds: 3600, minimumSamples: 4 };
+    const { name } = await create(
+      gated(runTemplate("weld-w"), { withoutProduction: "pass" }, [{ type: "promote" }, watch]),
+    );
+    const promoted = async (version: number): Promise<string> => {
+      const { id } = await trigger(name);
+      await settle(id);
+      await finishTraining(id, "weld-w", version);
+      await settle(id);
+      await finishEvaluations(id, { candidate: 40, production: 40 });
+      await settle(id);
+      await api().services.database.transaction(async (tx) => {
+        const { promoteModel } = await import("../registry/promote-model.ts");
+        await promoteModel(tx, {
+          name: "weld-w",
+          version,
+          to: "production",
+          actor: id,
+          key: `${id}/promote`,
+          message: "test",
+        });
+      });
+      await api().ok("POST", `/internal/v1/pipeline-runs/${id}/promoted`, { previous: null });
+      expect(await settle(id)).toEqual({ kind: "wait" });
+      return id;
+    };
+    const first = await promoted(1);
+    await api().ok("POST", `/v1/pipeline-runs/${first}/cancel`, {});
+    await settle(first);
+    const id = await promoted(2);
+    const report = async (from: number, to: number, right: number): Promise<object> =>
+      await api().ok("POST", "/v1/models/weld-w/observations", {
+        observations: Array.from({ length: to - from }, (_, index) => ({
+          key: `camera-${from + index}`,
+          time: new Date().toISOString(),
+          answer: from + index < right ? "a" : "b",
+          truth: "a",
+        })),
+      });
+    expect(await report(0, 3, 0)).toEqual({ model: "weld-w", version: 2, received: 3, repeated: 0 });
+    expect(await settle(id)).toEqual({ kind: "wait" });
+    expect(await report(0, 10, 0)).toMatchObject({ received: 7, repeated: 3 });
+    expect(await api().ok("GET", "/v1/models/weld-w/observations/summary")).toMatchObject({
+      version: 2,
+      observations: 10,
+      withTruth: 10,
+      scores: { "exact-match": 0 },
+    });
+    expect(await settle(id)).toEqual({ kind: "over" });
+    expect(await read(id)).toMatchObject({
+      state: "rolled-back",
+      message: "live exact-match of weld-w@2 fell to 0 on 10 answers, below 70: weld-w@1 is in production again",
+    });
+    expect(await api().ok("GET", "/v1/models/weld-w/versions/production")).toMatchObject({ version: 1 });
+  });
+
+  test("observations of a time to come, or of a model that is not there, are refused", async () => {
+    const observations = [{ key: "1", time: "2999-01-01T00:00:00.000Z", answer: "a" }];
+    expect(await api().refused("POST", "/v1/models/weld-w/observations", { body: { observations } })).toMatchObject({
+      code: "observation_in_future",
+      detail: "observation 0 is of 2999-01-01T00:00:00.000Z, which is still to come: check the clock of the reporter",
+    });
+    const now = [{ key: "1", time: new Date().toISOString(), answer: "a" }];
+    expect(
+      (await api().refused("POST", "/v1/models/nobody/observations", { body: { observations: now } })).status,
+    ).toBe(404);
+  });
+
   test("a dry run says what would happen and what is missing, and starts nothing", async () => {
     const { name, spec } = await create({
       ...gated(runTemplate("weld-e")),

@@ -10,6 +10,7 @@ import type {
   ModelRegistration,
   ModelEventType,
   ModelStage,
+  Observation,
   PipelineEvent,
   PipelineResults,
   PipelineRunState,
@@ -293,7 +294,7 @@ export const observations = pgTable(
     key: text("key").notNull(),
     time: time("time").notNull(),
     task: text("task").notNull(),
-    body: jsonb("body").$type<unknown>().notNull(),
+    body: jsonb("body").$type<Observation>().notNull(),
     /** Null without truth. */
     scores: jsonb("scores").$type<Scores>(),
     createdAt: createdAt(),

@@ -1,3 +1,4 @@
+import { defaultMetrics } from "@drydock/data";
 import { EvaluationSpec, parseModelReference, runOf, type PipelineStep } from "@drydock/spec";
 import { prepareEvaluation, submitEvaluation } from "../../evaluations/submit-evaluation.ts";
 import type { Services } from "../../services.ts";
@@ -39,7 +40,11 @@ async function startEvaluations(
 ): Promise<StepOutcome> {
   const template = runOf(run.spec);
   const { type: _type, ...chosen } = step;
-  const metrics = chosen.metrics ?? metricsOfRules(run.spec) ?? template.evaluation.metrics;
+  const named =
+    chosen.metrics ?? metricsOfRules(run.spec) ?? template.evaluation.metrics ?? defaultMetrics[template.task];
+  // What is watched later falls from what it was here.
+  const watched = run.spec.steps.flatMap((each) => (each.type === "watch" ? [each.metric] : []));
+  const metrics = [...new Set([...named, ...watched])];
   const ask = async (model: string) =>
     await prepareEvaluation(
       services,
@@ -49,7 +54,7 @@ async function startEvaluations(
         model,
         dataset: step.dataset ?? datasetOf(run),
         task: template.task,
-        ...(metrics === undefined ? {} : { metrics }),
+        metrics,
       }),
     );
   const production = await productionOf(services, parseModelReference(candidate)?.name ?? "");

@@ -8,6 +8,7 @@ import { gate } from "./gate.ts";
 import { deploy, promote } from "./promote.ts";
 import { sweep, train } from "./train.ts";
 import { validate } from "./validate.ts";
+import { watch } from "./watch.ts";
 
 /** What a step comes to now. */
 export async function steps(services: Services, run: PipelineRunRow, step: PipelineStep): Promise<StepOutcome> {
@@ -28,5 +29,7 @@ export async function steps(services: Services, run: PipelineRunRow, step: Pipel
       return await promote(services, run);
     case "deploy":
       return await deploy(services, run, step);
+    case "watch":
+      return await watch(services, run, step);
   }
 }

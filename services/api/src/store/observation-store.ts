@@ -1,0 +1,56 @@
+import { newId } from "@drydock/kit";
+import type { Observation, Task } from "@drydock/spec";
+import { and, desc, eq, gte } from "drizzle-orm";
+import type { Database } from "./database.ts";
+import { observations } from "./schema.ts";
+
+/** So many of a window count, the newest: what is live needs no more to be judged. */
+const mostRead = 5000;
+
+export interface ObservedModel {
+  readonly name: string;
+  readonly version: number;
+  readonly task: Task;
+}
+
+/** Answers of models in use, as applications reported them. */
+export class ObservationStore {
+  readonly #database: Database;
+
+  constructor(database: Database) {
+    this.#database = database;
+  }
+
+  /** @returns how many were new */
+  async insert({ name, version, task }: ObservedModel, batch: readonly Observation[]): Promise<number> {
+    const rows = await this.#database
+      .insert(observations)
+      .values(
+        batch.map((body) => ({
+          id: newId("observation"),
+          modelName: name,
+          modelVersion: version,
+          key: body.key,
+          time: new Date(body.time),
+          task,
+          body,
+        })),
+      )
+      .onConflictDoNothing({ target: [observations.modelName, observations.modelVersion, observations.key] })
+      .returning({ id: observations.id });
+    return rows.length;
+  }
+
+  /** Newest first. */
+  async since({ name, version }: Pick<ObservedModel, "name" | "version">, since: Date): Promise<Observation[]> {
+    const rows = await this.#database
+      .select({ body: observations.body })
+      .from(observations)
+      .where(
+        and(eq(observations.modelName, name), eq(observations.modelVersion, version), gte(observations.time, since)),
+      )
+      .orderBy(desc(observations.time))
+      .limit(mostRead);
+    return rows.map(({ body }) => body);
+  }
+}
