@@ -10,8 +10,7 @@ import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { parseArgs } from "node:util";
 import { DrydockClient, HttpClient } from "@drydock/cli";
-import { Run, Sweep, SweepTrial } from "@drydock/spec";
-import { z } from "zod";
+import { pageOf, Run, Sweep, SweepTrial } from "@drydock/spec";
 import { importDataset } from "../../demo/journey.ts";
 import { makePantry, pantryGroundingPrompt } from "../../demo/pantry/make-pantry.ts";
 import { namesDataset, runSpecOf } from "../../demo/recipe.ts";
@@ -27,6 +26,7 @@ const { values: flags } = parseArgs({
 });
 const maxSteps = Number(flags.steps);
 const reductionFactor = 3;
+const Trials = pageOf(SweepTrial).omit({ nextCursor: true });
 const searches = {
   grid: { kind: "grid", points: Number(flags.points) },
   asha: {
@@ -93,7 +93,7 @@ async function ended(http: HttpClient, spec: object): Promise<Sweep> {
 }
 
 async function rowOf(http: HttpClient, name: string, { id, best, steps, trials }: Sweep) {
-  const { items } = await http.getJson(`/v1/sweeps/${id}/trials`, z.object({ items: z.array(SweepTrial) }));
+  const { items } = await http.getJson(`/v1/sweeps/${id}/trials`, Trials);
   const run = await http.getJson(`/v1/runs/${best?.runId}`, Run);
   return {
     search: name,

@@ -6,6 +6,7 @@ import { addDoctorCommand } from "./commands/doctor.ts";
 import { addTrainCommand } from "./commands/engine.ts";
 import { addEvaluateCommands } from "./commands/evaluate.ts";
 import { addModelCommands } from "./commands/model.ts";
+import { addPipelineCommands } from "./commands/pipeline.ts";
 import { addPlanCommand } from "./commands/plan.ts";
 import { addPredictCommand } from "./commands/predict.ts";
 import { addRunCommands } from "./commands/run.ts";
@@ -32,6 +33,7 @@ export function createProgram(): Command {
   addPlanCommand(program);
   addRunCommands(program);
   addSweepCommands(program);
+  addPipelineCommands(program);
   addEvaluateCommands(program);
   addModelCommands(program);
   addPredictCommand(program);

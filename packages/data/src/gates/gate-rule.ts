@@ -197,7 +197,7 @@ function nearest(name: string, known: readonly string[]): string[] {
 /** Levenshtein distance. */
 function changesBetween(a: string, b: string): number {
   let row = Array.from({ length: b.length + 1 }, (_, index) => index);
-  for (const [i, letter] of [...a].entries())
+  for (const [i, letter] of Array.from(a).entries())
     row = row.reduce<number[]>((next, above, j) => {
       if (j === 0) return [i + 1];
       const swap = (row[j - 1] as number) + Number(b[j - 1] !== letter);

@@ -9,6 +9,7 @@ import {
   type PipelineSpec,
   type PipelineStep,
 } from "@drydock/spec";
+import { modelText } from "../evaluations/model-text.ts";
 import type { Services } from "../services.ts";
 import { productionOf } from "./steps/evaluate.ts";
 
@@ -64,7 +65,7 @@ function whatOf(step: PipelineStep, spec: PipelineSpec, production: string | nul
     case "validate":
       return `wait until the newest version of ${spec.dataset} is checked`;
     case "train":
-      return `train ${String(run.model)} (${run.mode}) on ${spec.dataset}, about ${hours.toFixed(2)} hours, into a new version of ${run.name}`;
+      return `train ${modelText(run.model)} (${run.mode}) on ${spec.dataset}, about ${hours.toFixed(2)} hours, into a new version of ${run.name}`;
     case "sweep": {
       const sweep = sweepOfStep(step, spec.dataset);
       const trials = sweep.success

@@ -27,7 +27,7 @@ const Nothing = z.object({});
 
 /** `/internal/v1`: what the controller tells the api. Every call may be repeated. Not part of the public document. */
 export const internalRoutes: FastifyPluginAsyncZod<{ services: Services }> = async (app, { services }) => {
-  const { runs, reports, evaluations, datasets, feed, logger } = services;
+  const { runs, reports, evaluations, feed, logger } = services;
 
   app.get(
     "/runs/:runId",

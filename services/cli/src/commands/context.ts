@@ -5,6 +5,7 @@ import { findConnection } from "../client/connection.ts";
 import { DrydockClient } from "../client/drydock-client.ts";
 import { EvaluationClient } from "../client/evaluation-client.ts";
 import { HttpClient } from "../client/http.ts";
+import { PipelineClient } from "../client/pipeline-client.ts";
 import { RegistryClient } from "../client/registry-client.ts";
 import { SweepClient } from "../client/sweep-client.ts";
 import { createOutput, type Output } from "../output/output.ts";
@@ -28,6 +29,8 @@ export interface CommandContext {
   readonly evaluation: () => EvaluationClient;
   /** Sweeps, the same way. */
   readonly sweeps: () => SweepClient;
+  /** Pipelines, the same way. */
+  readonly pipelines: () => PipelineClient;
   readonly options: GlobalOptions;
   /** Fires at the first Ctrl-C. */
   readonly signal: AbortSignal;
@@ -44,6 +47,7 @@ export function contextOf(command: Command): CommandContext {
     registry: () => new RegistryClient(http()),
     evaluation: () => new EvaluationClient(http()),
     sweeps: () => new SweepClient(http()),
+    pipelines: () => new PipelineClient(http()),
     options,
     signal: interruption(),
   };

@@ -6,6 +6,7 @@ import { contextOf, splitModelReference } from "./context.ts";
 import { addLogitsCommand } from "./engine.ts";
 import { addExportCommand } from "./export.ts";
 import { addMergeCommand } from "./merge.ts";
+import { addLiveCommands } from "./model-live.ts";
 import { addModelRegistryCommands } from "./model-registry.ts";
 import { addRetentionCommands } from "./model-retention.ts";
 import { addVerifyCommand } from "./model-verify.ts";
@@ -80,6 +81,7 @@ export function addModelCommands(program: Command): void {
   addModelRegistryCommands(model);
   addVerifyCommand(model);
   addRetentionCommands(model);
+  addLiveCommands(model);
 }
 
 function addLineage(model: Command): void {

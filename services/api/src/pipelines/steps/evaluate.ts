@@ -1,5 +1,6 @@
 import { defaultMetrics } from "@drydock/data";
 import { EvaluationSpec, parseModelReference, runOf, type PipelineStep } from "@drydock/spec";
+import { modelText } from "../../evaluations/model-text.ts";
 import { prepareEvaluation, submitEvaluation } from "../../evaluations/submit-evaluation.ts";
 import type { Services } from "../../services.ts";
 import type { PipelineRunRow } from "../../store/pipeline-store.ts";
@@ -28,7 +29,7 @@ export async function evaluate(
   const failed = found.find(({ state }) => state === "failed");
   if (failed) return { kind: "end", state: "failed", message: `evaluation ${failed.id} failed: ${failed.message}` };
   if (found.some(({ state }) => state !== "succeeded")) return { kind: "wait" };
-  const scores = found.map((each) => `${String(each.spec.model)} ${describe(each.scores ?? {})}`);
+  const scores = found.map((each) => `${modelText(each.spec.model)} ${describe(each.scores ?? {})}`);
   return { kind: "done", message: `on ${step.dataset ?? datasetOf(run)}: ${scores.join("; ")}` };
 }
 
