@@ -16,8 +16,6 @@ export const idPrefixes = {
   pipeline: "pipe",
   pipelineRun: "prun",
   observation: "obs",
-  webhook: "hook",
-  delivery: "dlv",
   event: "evt",
   key: "key",
   request: "req",

@@ -37,7 +37,6 @@ CREATE TABLE "observations" (
 	"time" timestamp (3) with time zone NOT NULL,
 	"task" text NOT NULL,
 	"body" jsonb NOT NULL,
-	"scores" jsonb,
 	"created_at" timestamp (3) with time zone DEFAULT now() NOT NULL,
 	CONSTRAINT "observations_key" UNIQUE("model_name","model_version","key")
 );
@@ -100,12 +99,8 @@ CREATE TABLE "sweep_trials" (
 	"state" text NOT NULL,
 	"message" text NOT NULL,
 	"parameters" jsonb NOT NULL,
-	"rungs" jsonb NOT NULL,
-	"score" double precision,
-	"steps" integer DEFAULT 0 NOT NULL,
 	"created_at" timestamp (3) with time zone DEFAULT now() NOT NULL,
 	"updated_at" timestamp (3) with time zone DEFAULT now() NOT NULL,
-	"ended_at" timestamp (3) with time zone,
 	CONSTRAINT "sweep_trials_sweep_id_number_pk" PRIMARY KEY("sweep_id","number")
 );
 --> statement-breakpoint
@@ -117,36 +112,10 @@ CREATE TABLE "sweeps" (
 	"spec" jsonb NOT NULL,
 	"max_parallel" integer NOT NULL,
 	"parent" jsonb,
-	"best_trial" integer,
-	"gpu_seconds" double precision DEFAULT 0 NOT NULL,
 	"revision" integer DEFAULT 1 NOT NULL,
 	"created_at" timestamp (3) with time zone DEFAULT now() NOT NULL,
 	"updated_at" timestamp (3) with time zone DEFAULT now() NOT NULL,
 	"ended_at" timestamp (3) with time zone
-);
---> statement-breakpoint
-CREATE TABLE "webhook_deliveries" (
-	"id" text PRIMARY KEY NOT NULL,
-	"webhook_id" text NOT NULL,
-	"event" text NOT NULL,
-	"body" jsonb NOT NULL,
-	"state" text NOT NULL,
-	"tries" integer DEFAULT 0 NOT NULL,
-	"due_at" timestamp (3) with time zone DEFAULT now() NOT NULL,
-	"last_error" text,
-	"created_at" timestamp (3) with time zone DEFAULT now() NOT NULL,
-	"updated_at" timestamp (3) with time zone DEFAULT now() NOT NULL
-);
---> statement-breakpoint
-CREATE TABLE "webhooks" (
-	"id" text PRIMARY KEY NOT NULL,
-	"url" text NOT NULL,
-	"secret" text NOT NULL,
-	"events" jsonb NOT NULL,
-	"state" text NOT NULL,
-	"message" text DEFAULT '' NOT NULL,
-	"created_at" timestamp (3) with time zone DEFAULT now() NOT NULL,
-	"updated_at" timestamp (3) with time zone DEFAULT now() NOT NULL
 );
 --> statement-breakpoint
 ALTER TABLE "evaluations" ADD COLUMN "suite_id" text;--> statement-breakpoint
@@ -161,12 +130,9 @@ ALTER TABLE "pipeline_events" ADD CONSTRAINT "pipeline_events_pipeline_run_id_pi
 ALTER TABLE "pipeline_runs" ADD CONSTRAINT "pipeline_runs_pipeline_id_pipelines_id_fk" FOREIGN KEY ("pipeline_id") REFERENCES "public"."pipelines"("id") ON DELETE no action ON UPDATE no action;--> statement-breakpoint
 ALTER TABLE "sweep_trials" ADD CONSTRAINT "sweep_trials_sweep_id_sweeps_id_fk" FOREIGN KEY ("sweep_id") REFERENCES "public"."sweeps"("id") ON DELETE no action ON UPDATE no action;--> statement-breakpoint
 ALTER TABLE "sweep_trials" ADD CONSTRAINT "sweep_trials_run_id_runs_id_fk" FOREIGN KEY ("run_id") REFERENCES "public"."runs"("id") ON DELETE no action ON UPDATE no action;--> statement-breakpoint
-ALTER TABLE "webhook_deliveries" ADD CONSTRAINT "webhook_deliveries_webhook_id_webhooks_id_fk" FOREIGN KEY ("webhook_id") REFERENCES "public"."webhooks"("id") ON DELETE cascade ON UPDATE no action;--> statement-breakpoint
 CREATE INDEX "model_events_model" ON "model_events" USING btree ("name","version","id");--> statement-breakpoint
 CREATE INDEX "observations_model" ON "observations" USING btree ("model_name","model_version","time");--> statement-breakpoint
 CREATE INDEX "pipeline_runs_state" ON "pipeline_runs" USING btree ("state");--> statement-breakpoint
 CREATE INDEX "sweep_trials_run" ON "sweep_trials" USING btree ("run_id");--> statement-breakpoint
-CREATE INDEX "webhook_deliveries_due" ON "webhook_deliveries" USING btree ("state","due_at");--> statement-breakpoint
-CREATE INDEX "webhook_deliveries_webhook" ON "webhook_deliveries" USING btree ("webhook_id","id");--> statement-breakpoint
 ALTER TABLE "evaluations" ADD CONSTRAINT "evaluations_suite_id_evaluation_suites_id_fk" FOREIGN KEY ("suite_id") REFERENCES "public"."evaluation_suites"("id") ON DELETE no action ON UPDATE no action;--> statement-breakpoint
 CREATE INDEX "evaluations_suite" ON "evaluations" USING btree ("suite_id");

@@ -295,8 +295,6 @@ export const observations = pgTable(
     time: time("time").notNull(),
     task: text("task").notNull(),
     body: jsonb("body").$type<Observation>().notNull(),
-    /** Null without truth. */
-    scores: jsonb("scores").$type<Scores>(),
     createdAt: createdAt(),
   },
   (table) => [
@@ -314,8 +312,6 @@ export const sweeps = pgTable("sweeps", {
   /** Changed while it runs: parallel trials. */
   maxParallel: integer("max_parallel").notNull(),
   parent: jsonb("parent").$type<RunParent>(),
-  bestTrial: integer("best_trial"),
-  gpuSeconds: doublePrecision("gpu_seconds").notNull().default(0),
   revision: integer("revision").notNull().default(1),
   createdAt: createdAt(),
   updatedAt: updatedAt(),
@@ -330,16 +326,12 @@ export const sweepTrials = pgTable(
       .references(() => sweeps.id),
     number: integer("number").notNull(),
     runId: text("run_id").references(() => runs.id),
-    state: text("state").notNull(),
+    /** What the sweep decided of it; how far it is, its run says. */
+    state: text("state").$type<"open" | "held" | "stopped">().notNull(),
     message: text("message").notNull(),
     parameters: jsonb("parameters").$type<Record<string, unknown>>().notNull(),
-    /** Score at each rung that it reached, by step. */
-    rungs: jsonb("rungs").$type<{ step: number; score: number }[]>().notNull(),
-    score: doublePrecision("score"),
-    steps: integer("steps").notNull().default(0),
     createdAt: createdAt(),
     updatedAt: updatedAt(),
-    endedAt: time("ended_at"),
   },
   (table) => [primaryKey({ columns: [table.sweepId, table.number] }), index("sweep_trials_run").on(table.runId)],
 );
@@ -414,41 +406,6 @@ export const pipelineEvents = pgTable(
   (table) => [
     primaryKey({ columns: [table.pipelineRunId, table.sequence] }),
     unique("pipeline_events_key").on(table.pipelineRunId, table.key),
-  ],
-);
-
-/** Where events are sent to. */
-export const webhooks = pgTable("webhooks", {
-  id: text("id").primaryKey(),
-  url: text("url").notNull(),
-  /** Signs what is sent: it must be kept readable, and is shown once. */
-  secret: text("secret").notNull(),
-  events: jsonb("events").$type<string[]>().notNull(),
-  state: text("state").$type<"enabled" | "disabled">().notNull(),
-  message: text("message").notNull().default(""),
-  createdAt: createdAt(),
-  updatedAt: updatedAt(),
-});
-
-export const webhookDeliveries = pgTable(
-  "webhook_deliveries",
-  {
-    id: text("id").primaryKey(),
-    webhookId: text("webhook_id")
-      .notNull()
-      .references(() => webhooks.id, { onDelete: "cascade" }),
-    event: text("event").notNull(),
-    body: jsonb("body").$type<unknown>().notNull(),
-    state: text("state").$type<"waiting" | "delivered" | "failed">().notNull(),
-    tries: integer("tries").notNull().default(0),
-    dueAt: time("due_at").notNull().defaultNow(),
-    lastError: text("last_error"),
-    createdAt: createdAt(),
-    updatedAt: updatedAt(),
-  },
-  (table) => [
-    index("webhook_deliveries_due").on(table.state, table.dueAt),
-    index("webhook_deliveries_webhook").on(table.webhookId, table.id),
   ],
 );
 

@@ -1,5 +1,5 @@
 import { ConflictError, NotFoundError, PreconditionFailedError } from "@drydock/kit";
-import type { Attempt, RunParent, Scores, SweepBest, SweepRung, SweepSpec, SweepState } from "@drydock/spec";
+import type { Attempt, RunParent, Scores, SweepRung, SweepSpec, SweepState } from "@drydock/spec";
 import { and, asc, avg, desc, eq, inArray, lt, sql } from "drizzle-orm";
 import { decodeCursor } from "../pages.ts";
 import type { Database } from "./database.ts";
@@ -97,16 +97,14 @@ export class SweepStore {
 
   async change(
     row: SweepRow,
-    change: Partial<{ state: SweepState; message: string; maxParallel: number; best: SweepBest; gpuSeconds: number }>,
+    change: Partial<{ state: SweepState; message: string; maxParallel: number }>,
   ): Promise<void> {
-    const { best, ...values } = change;
     const isOver = change.state !== undefined && isTerminalSweep(change.state);
     const now = new Date();
     await this.#database
       .update(sweeps)
       .set({
-        ...values,
-        ...(best === undefined ? {} : { bestTrial: best.trial }),
+        ...change,
         ...(isOver ? { endedAt: now } : {}),
         revision: row.revision + 1,
         updatedAt: now,
@@ -115,7 +113,7 @@ export class SweepStore {
   }
 
   async insertTrial(trial: Pick<TrialRow, "sweepId" | "number" | "runId" | "parameters" | "message">): Promise<void> {
-    await this.#database.insert(sweepTrials).values({ ...trial, state: "open", rungs: [] });
+    await this.#database.insert(sweepTrials).values({ ...trial, state: "open" });
   }
 
   async findTrial(sweepId: string, number: number): Promise<TrialRow | null> {
@@ -126,7 +124,7 @@ export class SweepStore {
     return row ?? null;
   }
 
-  async decideTrial(sweepId: string, number: number, state: string, message: string): Promise<void> {
+  async decideTrial(sweepId: string, number: number, state: TrialRow["state"], message: string): Promise<void> {
     await this.#database
       .update(sweepTrials)
       .set({ state, message, updatedAt: new Date() })

@@ -96,7 +96,7 @@ export function factsOf(row: SweepRow, records: readonly TrialRecord[]): SweepFa
     trials: records.map((record) => ({
       number: record.trial.number,
       runId: record.trial.runId,
-      decision: record.trial.state === "held" || record.trial.state === "stopped" ? record.trial.state : "open",
+      decision: record.trial.state,
       runState: record.run?.state ?? null,
       message: record.trial.message === "" ? (record.run?.message ?? "") : record.trial.message,
       rungs: rungsOf(record, metric),
