@@ -17,7 +17,8 @@ export default defineConfig({
           maxWorkers: 2,
           include: [...unitTests, "test/*.test.ts", "test/golden/**/*.test.ts"],
           exclude: [...exclude, ...clusterTests],
-          testTimeout: 60_000,
+          // Tests that start six worker processes one after the other take more than a minute on a busy computer.
+          testTimeout: 240_000,
           hookTimeout: 120_000,
         },
       },

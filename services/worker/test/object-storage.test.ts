@@ -234,8 +234,7 @@ test("two ranks of one node share its cache; one killed, the next attempt ends w
   await using again = await TestController.start(configOf("pair-hurt", 2));
   expect(await attemptOfTwo(again, "pair-hurt", 2)).toEqual([0, 0]);
   expect(await weightsOf(storage, "pair-hurt")).toBe(await weightsOf(storage, "pair"));
-  // Six processes one after the other, which a busy computer takes more than a minute for.
-}, 240_000);
+});
 
 test("a model that storage lacks ends the rank with 64 and names the file", async () => {
   const config = { ...configOf("lost"), modelKey: `models-base/${"0".repeat(64)}` };
