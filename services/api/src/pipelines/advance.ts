@@ -129,7 +129,9 @@ async function endRun(
     await store.append(row.id, { key: "ended", actor: "drydock", step: null, type: "ended", message });
     await store.changeRun(row, { state, message, results: { ...row.results, ...results } });
   });
-  return await over(services, await services.pipelines.getRun(run.id));
+  const now = await services.pipelines.getRun(run.id);
+  // Cancelled or approved since it was looked at: it is looked at again.
+  return openPipelineRunStates.includes(now.state) ? { kind: "again" } : await over(services, now);
 }
 
 /** Whoever waits for this run's end is started; also when the one that ended it died before that. */
@@ -163,6 +165,9 @@ function messageOfSuccess({ candidate, promoted }: PipelineResults): string {
 
 /** Ends a run for what only the controller has seen: damaged files, or a fault that no retry mends. */
 export async function failPipelineRun(services: Services, id: string, message: string): Promise<void> {
-  const run = await services.pipelines.getRun(id);
-  if (openPipelineRunStates.includes(run.state)) await endRun(services, run, "failed", message);
+  for (;;) {
+    const run = await services.pipelines.getRun(id);
+    if (!openPipelineRunStates.includes(run.state)) return;
+    await endRun(services, run, "failed", message);
+  }
 }

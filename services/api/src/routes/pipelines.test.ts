@@ -187,6 +187,24 @@ onEachDatabase("pipelines", (location) => {
     });
   });
 
+  test("a run that is cancelled while its gate refuses it is carried on to its end", async () => {
+    const { name } = await create(gated(runTemplate("weld-x")));
+    const { id } = await trigger(name);
+    await settle(id);
+    await finishTraining(id, "weld-x", 1);
+    await settle(id);
+    await finishEvaluations(id, { candidate: 40 });
+    const { storage } = api();
+    const read_ = storage.read.bind(storage);
+    storage.read = async (...asked) => {
+      storage.read = read_;
+      await api().ok("POST", `/v1/pipeline-runs/${id}/cancel`, {});
+      return await read_(...asked);
+    };
+    expect(await settle(id)).toEqual({ kind: "over" });
+    expect(await read(id)).toMatchObject({ state: "cancelled" });
+  });
+
   test("while a run is open another trigger is left out, waits, or takes its place, as the pipeline says", async () => {
     const skip = await create();
     await trigger(skip.name);
