@@ -47,6 +47,11 @@ function optionsOf(lora: LoraOptions, adapterDirectory: string | null, maxGradie
   };
 }
 
+test.each(Object.keys(kinds))("%s names its base as the repository does, not as a computer", async (kind) => {
+  const config = JSON.parse(await readFile(join(here, kind, "adapter", "adapter_config.json"), "utf8")) as object;
+  expect(config).toMatchObject({ base_model_name_or_path: "test/golden/parity/qwen3-vl/untied/model" });
+});
+
 /** Largest absolute difference where there is a token. */
 function largestDifference(actual: Float32Array, expected: Float32Array): number {
   const width = expected.length / batch.attentionMask.length;

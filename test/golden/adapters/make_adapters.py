@@ -21,6 +21,7 @@ sys.path.insert(0, str(PARITY))
 import case  # noqa: E402
 
 FOLDER = Path(__file__).parent
+BASE = "test/golden/parity/qwen3-vl/untied/model"
 STEPS, RATE = 20, 5e-3
 TEXT = r".*language_model.*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
 LAST = r"model\.language_model\.layers\.3\..*_proj"
@@ -55,6 +56,16 @@ def base_model() -> torch.nn.Module:
     return model.eval()
 
 
+def settle_config(path: Path) -> None:
+    """PEFT writes the base's path on this computer, and sets of names in an order of chance: neither belongs into a golden file."""
+    config = json.loads(path.read_text())
+    config["base_model_name_or_path"] = BASE
+    for key, value in config.items():
+        if isinstance(value, list) and all(isinstance(each, str) for each in value):
+            config[key] = sorted(value)
+    path.write_text(json.dumps(config, indent=2, sort_keys=True))
+
+
 def family() -> case.Family:
     captured = []
     case.run = captured.append
@@ -81,6 +92,7 @@ def make(kind: str, told: dict, inputs: dict, labels: torch.Tensor, rows: list[c
     folder.mkdir()
     model.save_pretrained(folder / "adapter")
     (folder / "adapter" / "README.md").unlink(missing_ok=True)
+    settle_config(folder / "adapter" / "adapter_config.json")
     model.eval()
     with torch.no_grad():
         tensors = {"logits": case.on_the_right(model(**inputs).logits, rows).contiguous().clone()}
