@@ -26,15 +26,16 @@ afterAll(async () => {
   await rm(scratch, { recursive: true, force: true });
 });
 
-async function train(seed: number): Promise<string | null> {
+async function train(seed: number, warmStart?: { run: string }): Promise<string | null> {
   const { id } = await drydock.call<{ id: string }>("POST", "/v1/runs", {
     name: "colours",
     model: { uri: join(scratch, "model") },
     dataset: "colours@1",
     task: "vqa",
     allowSmall: true,
+    warmStart,
     training: { maxSteps: 4, globalBatchSize: 8, learningRate: 1e-3, seed },
-    evaluation: { before: false, maxNewTokens: 4, maxSamples: 2 },
+    evaluation: { before: warmStart !== undefined, maxNewTokens: 4 },
   });
   return (await drydock.runIn(id, ["succeeded", "failed"])).model;
 }
@@ -104,4 +105,12 @@ test("the key, the stages and the history outlive a restart", async () => {
     "stage.changed",
     "stage.changed",
   ]);
+});
+
+test("a run begins where another ended: the scores before it are those, and its lineage says so", async () => {
+  const { runId, scores } = (await version(1)).lineage;
+  expect(await train(1, { run: runId })).toBe("colours@3");
+  const { lineage } = await version(3);
+  expect(lineage.warmStart).toEqual({ runId, step: 4, manifestSha256: expect.stringMatching(/^[0-9a-f]{64}$/) });
+  expect(lineage.scores.before).toEqual(scores.after);
 });

@@ -46,6 +46,7 @@ export { drydockCpuRecipe } from "./planner/recipe.ts";
 export * from "./planner/plan-digest.ts";
 export * from "./planner/plan-input.ts";
 export * from "./planner/plan.ts";
+export { warmStartMismatch } from "./planner/warm-start.ts";
 export * from "./planner/pace.ts";
 export * from "./planner/queue-wait.ts";
 export * from "./planner/queue-simulation.ts";

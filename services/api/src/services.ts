@@ -3,6 +3,7 @@ import type { AcceleratorSupply } from "@drydock/spec";
 import { ScheduleLoop } from "./pipelines/schedule-loop.ts";
 import { ModelDirectory } from "./planning/model-directory.ts";
 import { RunPlanner } from "./planning/run-planner.ts";
+import { WarmStarts } from "./planning/warm-starts.ts";
 import { ModelVerifier } from "./registry/model-verifier.ts";
 import { RunFeed } from "./runs/run-feed.ts";
 import { QueueForecasts } from "./scheduling/queue-forecasts.ts";
@@ -95,6 +96,8 @@ export function createServices(options: ServiceOptions, closing: AbortSignal): S
   const outbox = new Outbox(database, workflows, logger, options.outboxTiming);
   const models = new ModelStore(database);
   const datasets = new DatasetStore(database);
+  const runs = new RunStore(database);
+  const reports = new RunReportStore(database);
   const cluster = new ClusterStore(database);
   const forecasts = new QueueForecasts(cluster);
   const signer =
@@ -123,17 +126,18 @@ export function createServices(options: ServiceOptions, closing: AbortSignal): S
     schedules: new ScheduleLoop({ database, logger, started: () => outbox.kick() }),
     feed: new RunFeed(),
     writes: new WriteUnit(database),
-    runs: new RunStore(database),
+    runs,
     sweeps: new SweepStore(database),
     pipelines: new PipelineStore(database),
     observations: new ObservationStore(database),
-    reports: new RunReportStore(database),
+    reports,
     evaluations: new EvaluationStore(database),
     suites: new SuiteStore(database),
     keys: new KeyStore(database),
     planner: new RunPlanner({
       datasets,
       models: modelDirectory,
+      warmStarts: new WarmStarts({ runs, reports, storage }),
       supply,
       queueOf: async (plan, spec) => await forecasts.queueOfPlan(plan, spec),
     }),

@@ -39,6 +39,10 @@ export class ToyTrainer implements Trainer {
     this.momentum = (await readFile(join(directory, "optimizer-0.safetensors"))).readDoubleLE(0);
   }
 
+  async startFrom(directory: string): Promise<void> {
+    this.weight = (await readFile(join(directory, "adapter_model.safetensors"))).readDoubleLE(0);
+  }
+
   needsToRestore(): boolean {
     return true;
   }

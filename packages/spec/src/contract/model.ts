@@ -22,7 +22,7 @@ export const Lineage = z
     /** Drydock that trained it: its version, and its commit where that is known. Absent in models of before this was kept. */
     codeVersion: z.string().nullable().optional(),
     /** The checkpoint that training began from in place of the base's weights alone. */
-    warmStart: z.record(z.string(), z.unknown()).nullable().optional(),
+    warmStart: z.object({ runId: z.string(), step: z.int(), manifestSha256: z.string() }).nullable().optional(),
   })
   .meta({ id: "Lineage" });
 export type Lineage = z.infer<typeof Lineage>;

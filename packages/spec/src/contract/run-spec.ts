@@ -110,6 +110,20 @@ export const EvaluationSettings = z
 
 export const Priority = z.enum(["low", "normal", "high"]).meta({ id: "Priority" });
 
+/**
+ * Where training begins in place of the base's weights (or of a fresh adapter): the weights of a checkpoint. Optimizer, schedule and order of
+ * the rows start anew.
+ */
+export const WarmStart = z
+  .strictObject({
+    /** Id of a run that is over. */
+    run: z.string().min(1).max(64),
+    /** Default: its best checkpoint, or the newest when none was scored. */
+    step: z.int().min(0).optional(),
+  })
+  .meta({ id: "WarmStart" });
+export type WarmStart = z.infer<typeof WarmStart>;
+
 /** What a user posts to `/v1/plans` and `/v1/runs`. Unknown keys are refused. */
 export const RunSpec = z
   .strictObject({
@@ -121,6 +135,7 @@ export const RunSpec = z
     systemPrompt: z.string().max(20_000).optional(),
     image: z.strictObject({ minPixels: z.int().min(1).optional(), maxPixels: z.int().min(1).optional() }).prefault({}),
     training: TrainingSettings.prefault({}),
+    warmStart: WarmStart.optional(),
     resources: Resources.default("auto"),
     checkpoint: CheckpointSettings.prefault({}),
     evaluation: EvaluationSettings.prefault({}),

@@ -1,5 +1,6 @@
 import { RunSpec, type RunSpecInput } from "../contract/run-spec.ts";
 import type { SweepRange, SweepSpec } from "../contract/sweep.ts";
+import { changesWeights } from "../planner/warm-start.ts";
 import { rungSteps } from "./rungs.ts";
 
 /** What is wrong with a sweep, by the path in its body. */
@@ -41,6 +42,7 @@ export function checkSweep(spec: SweepSpec): SweepIssue[] {
     ...checkSearch(spec),
     ...paths.flatMap((path) => checkRange(path, spec.space[path] as SweepRange)),
     ...paths.flatMap((path) => checkOverlap(path, paths)),
+    ...paths.flatMap((path) => checkWarmStart(path, spec)),
   ];
   return issues.length > 0 ? issues : checkCorners(spec);
 }
@@ -113,6 +115,12 @@ function checkOverlap(path: string, paths: readonly string[]): SweepIssue[] {
           message: `${inner} lies inside ${path}, which is varied too`,
         },
       ];
+}
+
+function checkWarmStart(path: string, { run }: SweepSpec): SweepIssue[] {
+  if (run.warmStart === undefined || !changesWeights(path)) return [];
+  const message = `trials of different ${path} train different weights, so they cannot all begin from the checkpoint of run.warmStart: leave one of the two out`;
+  return [{ path: `space.${path}`, code: "warm_start_mismatch", message }];
 }
 
 /** Every value that ends a range, and every choice, must make a run spec: a type clash shows here, not in trial 37. */

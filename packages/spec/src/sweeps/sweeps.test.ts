@@ -64,6 +64,17 @@ test.each<[string, object, string]>([
     "space.training.lora.rank: training.lora.rank lies inside training.lora, which is varied too",
   ],
   [
+    "weights that a shared checkpoint does not have",
+    {
+      run: { ...run, warmStart: { run: "run_1" } },
+      space: {
+        "training.lora.dropout": { type: "linear", low: 0, high: 0.1 },
+        "training.lora.rank": { type: "int", low: 2, high: 8 },
+      },
+    },
+    "space.training.lora.rank: trials of different training.lora.rank train different weights",
+  ],
+  [
     "steps that the search decides",
     { search: asha, space: { "training.maxSteps": { type: "int", low: 2, high: 8 } } },
     "space.training.maxSteps: the steps of a trial are the search's to decide",

@@ -12,10 +12,12 @@ import {
 } from "@drydock/spec";
 import type { DatasetStore, ReadyVersion } from "../store/dataset-store.ts";
 import type { ModelDirectory } from "./model-directory.ts";
+import type { WarmStarts } from "./warm-starts.ts";
 
 export interface RunPlannerOptions {
   readonly datasets: DatasetStore;
   readonly models: ModelDirectory;
+  readonly warmStarts: WarmStarts;
   /** What the cluster has. Undefined: any accelerator of the table. */
   readonly supply: readonly AcceleratorSupply[] | undefined;
   /** What its queue makes of a run of this plan: how long it would wait there now, and what speaks against it. */
@@ -48,11 +50,13 @@ export class RunPlanner {
    * The plan of a run that may then be submitted. Refusals are in the plan.
    *
    * @throws InvalidError `unknown_metric`
-   * @throws NotFoundError, ConflictError when the data set is not there or not ready, or a model's alias or files are not there
+   * @throws NotFoundError, ConflictError when the data set is not there or not ready, or a model's alias or files are not there, or the
+   *   checkpoint to begin from
+   * @throws UnprocessableError `warm_start_mismatch`
    */
   async planToRun(spec: RunSpec): Promise<PlannedRun> {
     const dataset = await this.#options.datasets.resolve(spec.dataset);
-    const numbered = withVersion({ ...spec, model: await this.#options.models.resolve(spec.model) }, dataset);
+    const numbered = withVersion(await this.#resolved(spec), dataset);
     const planned = await this.#plan(numbered, dataset, this.#options.supply);
     return { spec: numbered, dataset, plan: await this.#queued(planned, numbered) };
   }
@@ -65,7 +69,7 @@ export class RunPlanner {
    * @throws ConflictError when the data set is there but not ready
    */
   async planAsAdvice(asked: RunSpec): Promise<Plan> {
-    const spec = { ...asked, model: await this.#options.models.resolve(asked.model) };
+    const spec = await this.#resolved(asked);
     const dataset = await this.#resolveIfThere(spec.dataset);
     const wanted = spec.resources === "auto" ? undefined : spec.resources.accelerator;
     const { supply } = this.#options;
@@ -93,6 +97,12 @@ export class RunPlanner {
     if (warnings.length === 0) return await this.#queued(advice, spec);
     const content = { ...advice, warnings: [...warnings, ...advice.warnings] };
     return await this.#queued({ ...content, digest: planDigest(content) }, spec);
+  }
+
+  /** With the number of the model's version and the step of the checkpoint to begin from. */
+  async #resolved(asked: RunSpec): Promise<RunSpec> {
+    const spec = { ...asked, model: await this.#options.models.resolve(asked.model) };
+    return asked.warmStart === undefined ? spec : { ...spec, warmStart: await this.#options.warmStarts.resolve(spec) };
   }
 
   async #plan(

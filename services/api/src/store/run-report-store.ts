@@ -104,6 +104,16 @@ export class RunReportStore {
     return pageFrom(rows, page.limit, toCheckpoint, (row) => row.step);
   }
 
+  /** All that a run has told of, in the order of their steps; their files may have been removed since. */
+  async allCheckpoints(runId: string): Promise<Checkpoint[]> {
+    const rows = await this.#database
+      .select()
+      .from(checkpoints)
+      .where(eq(checkpoints.runId, runId))
+      .orderBy(asc(checkpoints.step));
+    return rows.map(toCheckpoint);
+  }
+
   /** @throws NotFoundError `run_not_found` */
   async requireRun(runId: string): Promise<void> {
     const [row] = await this.#database.select({ id: runs.id }).from(runs).where(eq(runs.id, runId));

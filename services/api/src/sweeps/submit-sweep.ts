@@ -21,7 +21,7 @@ import { goalOf } from "./sweep-views.ts";
 /**
  * Refuses a sweep that cannot run: its space, its metric, and the plan of its first trial.
  *
- * @returns the sweep with the number of its data-set version, so that all trials see the same rows
+ * @returns the sweep with the number of its data-set version and the step of its checkpoint, so that all trials begin alike
  * @throws UnprocessableError `invalid_sweep`, `plan_refused` with each fault as a detail
  * @throws NotFoundError, ConflictError when the data set or the model is not there or not ready
  */
@@ -34,7 +34,8 @@ export async function prepareSweep({ planner }: Pick<Services, "planner">, spec:
     "plan_refused",
     plan.refusals.map(({ path, code, message }) => ({ path: `run.${path}`, code, message })),
   );
-  return { ...spec, run: { ...spec.run, dataset: numbered.dataset, model: numbered.model } };
+  const { dataset, model, warmStart } = numbered;
+  return { ...spec, run: { ...spec.run, dataset, model, ...(warmStart === undefined ? {} : { warmStart }) } };
 }
 
 /** Writes a sweep and the call that starts its workflow, in the caller's transaction. The same parent has one sweep. */

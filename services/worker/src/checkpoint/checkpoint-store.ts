@@ -3,11 +3,12 @@ import { join } from "node:path";
 import { canonicalJson, retryUnavailable, type RetryPolicy } from "@drydock/kit";
 import type { RunSpec } from "@drydock/spec";
 import { translateDiskError } from "../disk-error.ts";
+import { optimizerPartOf } from "../engine/optimizer-file.ts";
 import type { RankGroup } from "../ranks/rank-group.ts";
 import type { Trainer } from "../training/trainer.ts";
-import { readLatestCheckpoint } from "./read-checkpoint.ts";
+import { readCheckpoint, readLatestCheckpoint } from "./read-checkpoint.ts";
 import { pruneCheckpoints } from "./retention.ts";
-import { stateName, type RunFolder } from "./run-folder.ts";
+import { checkpointKey, stateName, type RunFolder } from "./run-folder.ts";
 import { readState, type TrainingState } from "./training-state.ts";
 import { writeCheckpoint, type WrittenCheckpoint } from "./write-checkpoint.ts";
 
@@ -52,6 +53,25 @@ export class CheckpointStore {
     return state;
   }
 
+  /**
+   * Puts the weights of another run's checkpoint into `trainer`, every file checked.
+   *
+   * @returns where they came from, for the lineage
+   * @throws UnusableCheckpointError when it is not there or damaged, or holds other tensors than are trained
+   */
+  async startFrom(
+    trainer: Trainer,
+    { run, step }: { readonly run: string; readonly step: number },
+  ): Promise<TrainingState["warmStart"]> {
+    const directory = join(this.#options.scratchDirectory, "warm-start");
+    const { storage } = this.#options.folder;
+    const key = checkpointKey({ prefix: `runs/${run}/` }, step);
+    const { manifestSha256 } = await readCheckpoint(storage, key, directory, isWeights);
+    await trainer.startFrom(directory);
+    await rm(directory, { recursive: true, force: true });
+    return { runId: run, step, manifestSha256 };
+  }
+
   /** Saves the trainer and the state as the checkpoint of the state's step, then removes those that need not be kept. */
   async save(trainer: Trainer, state: TrainingState): Promise<WrittenCheckpoint> {
     const { folder, spec, group } = this.#options;
@@ -89,6 +109,10 @@ export class CheckpointStore {
       bestStep: keepBest ? (best?.step ?? null) : null,
     });
   }
+}
+
+function isWeights(name: string): boolean {
+  return name !== stateName && optimizerPartOf(name) === null;
 }
 
 /** @param state  null for ranks that write only what they alone hold */

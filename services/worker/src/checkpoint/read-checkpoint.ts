@@ -13,6 +13,7 @@ import { digestOfFile } from "./write-checkpoint.ts";
 export interface LocalCheckpoint {
   readonly key: string;
   readonly manifest: CheckpointManifest;
+  readonly manifestSha256: string;
   /** Folder on this machine with the files by their names in the manifest. */
   readonly directory: string;
 }
@@ -39,7 +40,7 @@ export async function readCheckpoint(
     await rm(directory, { recursive: true, force: true });
     throw error;
   }
-  return { key, manifest: found.manifest, directory };
+  return { key, manifest: found.manifest, manifestSha256: found.sha256, directory };
 }
 
 /**

@@ -14,7 +14,7 @@ export const manifestName = "manifest.json";
 export const stateName = "state.json";
 
 /** Key prefix of the checkpoint of a step, without a slash at its end: `runs/<runId>/checkpoints/step-00000150`. */
-export function checkpointKey(folder: RunFolder, step: number): string {
+export function checkpointKey(folder: Pick<RunFolder, "prefix">, step: number): string {
   return `${folder.prefix}checkpoints/step-${String(step).padStart(8, "0")}`;
 }
 

@@ -1,6 +1,6 @@
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
-import { DataCursor, Scores } from "@drydock/spec";
+import { DataCursor, Lineage, Scores } from "@drydock/spec";
 import { z } from "zod";
 import { nothingUntold, Untold } from "../training/untold.ts";
 import { stateName } from "./run-folder.ts";
@@ -15,6 +15,8 @@ export const TrainingState = z.object({
   /** Optimizer steps taken. */
   step: z.int().nonnegative(),
   dataCursor: DataCursor,
+  /** The checkpoint of another run that this one began from. */
+  warmStart: Lineage.shape.warmStart.unwrap().default(null),
   /** Scores of the base, row 0 of the report; null until it was evaluated. */
   before: Scores.nullable(),
   /** The best evaluation while training, by the headline metric. */
@@ -38,6 +40,7 @@ export function initialState(dataCursor: DataCursor): TrainingState {
     format: "drydock-training-state/1",
     step: 0,
     dataCursor,
+    warmStart: null,
     before: null,
     best: null,
     nonFiniteLosses: 0,

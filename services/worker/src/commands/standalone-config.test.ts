@@ -43,6 +43,11 @@ test.each([
   ["LoRA of rank 0", "model: { uri: model }\ntraining: { lora: { rank: 0 } }\n", "training.lora.rank: Too small"],
   ["a model by name", "model: qwen3-vl-2b\n", 'model is "qwen3-vl-2b", but a worker alone needs a folder'],
   ["a folder that is not there", "model: { uri: nowhere }\n", 'model.uri "nowhere" is not a folder'],
+  [
+    "a warm start",
+    "model: { uri: model }\nwarmStart: { run: run_1 }\n",
+    "warmStart names a run of a Drydock, which a worker alone cannot see: give the adapter's folder with --adapter",
+  ],
   ["text that is no YAML", "model: {\n", "is neither YAML nor JSON"],
   ["a list", "- 1\n", "must hold a run spec"],
 ])("%s is refused with its field", async (_case, text, message) => {

@@ -35,6 +35,11 @@ export async function readStandaloneConfig(path: string): Promise<StandaloneConf
       .join("; ");
     throw new InvalidError("invalid_config", `${path}: ${sentence}`, { details });
   }
+  if (parsed.data.warmStart !== undefined)
+    throw new InvalidError(
+      "invalid_config",
+      `${path}: warmStart names a run of a Drydock, which a worker alone cannot see: give the adapter's folder with --adapter`,
+    );
   const modelDirectory = await modelDirectoryOf(path, parsed.data);
   // Absolute, so that the adapter and the card name a base that is found from anywhere.
   return { spec: { ...parsed.data, model: { uri: modelDirectory } }, modelDirectory };

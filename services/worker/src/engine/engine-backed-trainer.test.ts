@@ -96,6 +96,36 @@ test.each(["lora", "full"] as const)(
   },
 );
 
+test.each(["lora", "full"] as const)(
+  "%s: begun with the weights of a checkpoint, a run has them bit for bit, and an optimizer that has seen nothing",
+  async (mode) => {
+    const saved = async (trainer: Trainer): Promise<[string, Buffer[]]> => {
+      const directory = await mkdtemp(join(root, "checkpoint-"));
+      const [optimizer, weights] = [
+        ["optimizer-0.safetensors"],
+        [mode === "lora" ? "adapter_model.safetensors" : "model-00001-of-00001.safetensors"],
+      ];
+      await trainer.save(directory);
+      return [
+        directory,
+        await Promise.all([...weights, ...optimizer].map(async (name) => await readFile(join(directory, name)))),
+      ];
+    };
+    const fresh = await open(mode);
+    const [, [, nothingSeen]] = await saved(fresh);
+    const first = await open(mode);
+    await lossesOf(first, 4);
+    const [directory, [weights]] = await saved(first);
+    await rm(join(directory, "optimizer-0.safetensors"));
+    const second = await open(mode);
+    await second.startFrom(directory);
+    const [, begun] = await saved(second);
+    expect(begun[0]).toEqual(weights);
+    expect(begun[1]).toEqual(nothingSeen);
+    for (const trainer of [fresh, first, second]) await trainer.close();
+  },
+);
+
 test("a full checkpoint has the shards and the index that transformers reads", async () => {
   const directory = await mkdtemp(join(root, "checkpoint-"));
   const trainer = await open("full");

@@ -1,6 +1,6 @@
 import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import type { Collective, EngineTrainer, ModelBatch, PipelineStage } from "@drydock/engine";
+import type { Collective, EngineTrainer, ModelBatch, PipelineStage, TrainerState } from "@drydock/engine";
 import { InvalidError } from "@drydock/kit";
 import type { BoxSpace } from "@drydock/data";
 import type { DataRecord } from "@drydock/spec";
@@ -77,19 +77,13 @@ export class EngineBackedTrainer implements Trainer {
   }
 
   async restore(directory: string): Promise<void> {
-    const { tensors } = this.#engine.state();
-    const weights = await readTrainedWeights(
-      directory,
-      this.#settings.mode,
-      tensors.map(({ name }) => name),
-    );
-    const { step, moments } = await readOptimizer(directory);
-    const restored = tensors.map(({ name, shape }) => {
-      const values = weights.get(name);
-      if (!values) throw new UnusableCheckpointError(directory, `it does not hold ${name}; was the run spec changed?`);
-      return { name, shape, values };
-    });
-    this.#engine.restore({ step, tensors: restored, moments });
+    const tensors = await this.#weightsIn(directory);
+    this.#engine.restore({ ...(await readOptimizer(directory)), tensors });
+  }
+
+  async startFrom(directory: string): Promise<void> {
+    const tensors = await this.#weightsIn(directory);
+    this.#engine.restore({ step: 0, tensors, moments: this.#engine.state().moments });
   }
 
   needsToRestore(file: string, worldSize: number): boolean {
@@ -168,6 +162,18 @@ export class EngineBackedTrainer implements Trainer {
       count(batch);
       yield batch;
     }
+  }
+
+  /** The weights of a checkpoint, for each tensor that is trained. */
+  async #weightsIn(directory: string): Promise<TrainerState["tensors"]> {
+    const { tensors } = this.#engine.state();
+    const names = tensors.map(({ name }) => name);
+    const weights = await readTrainedWeights(directory, this.#settings.mode, names);
+    return tensors.map(({ name, shape }) => {
+      const values = weights.get(name);
+      if (!values) throw new UnusableCheckpointError(directory, `it does not hold ${name}; was the run spec changed?`);
+      return { name, shape, values };
+    });
   }
 
   async #writeWeights(directory: string): Promise<void> {

@@ -52,6 +52,7 @@ const publication: Publication = {
   }),
   baseDigest: "b",
   step: 10,
+  warmStart: { runId: "r0", step: 4, manifestSha256: "m" },
   scores: { before: { "exact-match": 10 }, after: { "exact-match": 60 } },
 };
 
@@ -96,6 +97,7 @@ test("a model is published with a card that names its base, prompt, picture sett
       mode: "lora",
       planDigest: "p",
       scores: { before: { "exact-match": 10 }, after: { "exact-match": 60 } },
+      warmStart: { runId: "r0", step: 4, manifestSha256: "m" },
     },
   });
 });

@@ -1,7 +1,7 @@
 import { mkdir, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { retryUnavailable, type RetryPolicy } from "@drydock/kit";
-import { ModelCard, type Scores, type WorkerConfig } from "@drydock/spec";
+import { ModelCard, type Lineage, type Scores, type WorkerConfig } from "@drydock/spec";
 import { checkFence } from "../checkpoint/fence.ts";
 import type { RunFolder } from "../checkpoint/run-folder.ts";
 import { translateDiskError } from "../disk-error.ts";
@@ -14,6 +14,8 @@ export interface Publication {
   /** SHA-256 of what identifies the base's weights; null when unknown. */
   readonly baseDigest: string | null;
   readonly step: number;
+  /** The checkpoint of another run that training began from. */
+  readonly warmStart: Lineage["warmStart"];
   readonly scores: { readonly before: Scores | null; readonly after: Scores | null };
 }
 
@@ -23,7 +25,7 @@ export function modelKey(name: string, version: number): string {
 }
 
 /** `drydock.json`: what `predict` must apply, and where the model came from. */
-export function modelCardOf({ config, baseDigest, step, scores }: Publication): ModelCard {
+export function modelCardOf({ config, baseDigest, step, warmStart, scores }: Publication): ModelCard {
   const { spec } = config;
   const base = typeof spec.model === "string" ? spec.model : spec.model.uri;
   return ModelCard.parse({
@@ -45,6 +47,7 @@ export function modelCardOf({ config, baseDigest, step, scores }: Publication): 
       mode: spec.mode,
       planDigest: config.planDigest,
       scores,
+      warmStart,
     },
   });
 }

@@ -76,6 +76,7 @@ export async function runTraining(setup: TrainingSetup): Promise<TrainingOutcome
         config,
         baseDigest: await baseDigestOf(config.modelDirectory),
         step: outcome.state.step,
+        warmStart: outcome.state.warmStart,
         scores,
       });
       listener.phaseChanged("saving");

@@ -2,10 +2,11 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
-import { FolderStorage } from "@drydock/kit";
+import { FolderStorage, sha256 } from "@drydock/kit";
 import { RunSpec } from "@drydock/spec";
 import { CountingRows, ToyTrainer } from "../../test/toy-engine.ts";
 import { CheckpointStore } from "../checkpoint/checkpoint-store.ts";
+import { readCheckpoint } from "../checkpoint/read-checkpoint.ts";
 import { checkpointSteps, type RunFolder } from "../checkpoint/run-folder.ts";
 import type { EvaluationPhase, Evaluator } from "../evaluation/evaluator.ts";
 import { RankGroup } from "../ranks/rank-group.ts";
@@ -66,6 +67,8 @@ function evaluatorOf(scoreAt: (step: number) => number): Evaluator {
 }
 
 interface Setting {
+  id?: string;
+  warmStart?: RunSpec["warmStart"];
   epoch?: number;
   checkpoint?: Partial<RunSpec["checkpoint"]>;
   evaluation?: Partial<RunSpec["evaluation"]>;
@@ -74,6 +77,8 @@ interface Setting {
 }
 
 function aRun({
+  id = "r1",
+  warmStart,
   epoch = 1,
   checkpoint = {},
   evaluation = {},
@@ -87,8 +92,9 @@ function aRun({
     task: "vqa",
     checkpoint: { everySteps: 5, ...checkpoint },
     evaluation,
+    warmStart,
   });
-  const folder: RunFolder = { storage, prefix: "runs/r1/", runId: "r1", epoch };
+  const folder: RunFolder = { storage, prefix: `runs/${id}/`, runId: id, epoch };
   const control = new RunControl();
   const listener = new Listener();
   let nowMs = 0;
@@ -276,3 +282,37 @@ test("one loss that is not finite is ridden out", async () => {
   trainer.losses = (step) => (step === 11 ? Number.POSITIVE_INFINITY : 1);
   expect(await aRun({ trainer }).finish()).toMatchObject({ kind: "finished", state: { nonFiniteLosses: 0 } });
 });
+
+test("a run begins with the weights of another's checkpoint alone, and knows it after a resume too", async () => {
+  const source = aRun();
+  await source.finish();
+  const warmStart = { run: "r1", step: 10 };
+  const fresh = new ToyTrainer();
+  await fresh.startFrom(await copyOf("runs/r1/checkpoints/step-00000010"));
+  const begun = aRun({ id: "r2", warmStart, checkpoint: { everySteps: 3 } });
+  begun.listener.afterStep = (step) => {
+    if (step === 1) begun.control.ask("stop", 143);
+  };
+  await begun.finish();
+  await fresh.step([{ rowId: "0" }, { rowId: "1" }] as never, 1);
+  expect(begun.listener.heard[0]).toBe("info: begins with the weights of run r1 after step 10");
+  expect(begun.trainer.weight).toBe(fresh.weight);
+  const outcome = await aRun({ id: "r2", epoch: 2, warmStart }).finish();
+  const manifest = await storage.get("runs/r1/checkpoints/step-00000010/manifest.json");
+  expect(outcome.state.warmStart).toEqual({ runId: "r1", step: 10, manifestSha256: sha256(manifest) });
+});
+
+test("a checkpoint to begin from that is gone or damaged ends the run, naming it", async () => {
+  await aRun().finish();
+  await expect(aRun({ id: "r2", warmStart: { run: "r1", step: 7 } }).finish()).rejects.toThrow(
+    "checkpoint runs/r1/checkpoints/step-00000007 cannot be used: it has no manifest.json",
+  );
+  await storage.put("runs/r1/checkpoints/step-00000010/adapter_model.safetensors", new Uint8Array(8));
+  await expect(aRun({ id: "r3", warmStart: { run: "r1", step: 10 } }).finish()).rejects.toThrow(
+    "file adapter_model.safetensors is damaged",
+  );
+});
+
+async function copyOf(key: string): Promise<string> {
+  return (await readCheckpoint(storage, key, join(root, "copy"))).directory;
+}

@@ -14,7 +14,7 @@ const rememberedLosses = 20;
 
 /** Everything a run consists of, ready to go. */
 export interface TrainingRun {
-  readonly spec: Pick<RunSpec, "mode" | "training" | "checkpoint" | "evaluation">;
+  readonly spec: Pick<RunSpec, "mode" | "training" | "warmStart" | "checkpoint" | "evaluation">;
   readonly totalSteps: number;
   readonly trainer: Trainer;
   readonly rows: RowSource;
@@ -66,10 +66,20 @@ export async function train(run: TrainingRun): Promise<TrainingOutcome> {
 async function resume(run: TrainingRun): Promise<TrainingState> {
   run.listener.phaseChanged("loading");
   const state = await run.checkpoints.restoreLatest(run.trainer, (message) => run.listener.log("warn", message));
-  if (state === null) return initialState(run.rows.state());
+  if (state === null) return await begin(run);
   run.rows.restore(state.dataCursor);
   run.listener.retell?.(state.untold);
   run.listener.log("info", `resumed after step ${state.step}`);
+  return state;
+}
+
+/** The state before the first step, with the weights that the spec begins from. */
+async function begin({ spec, trainer, checkpoints, rows, listener }: TrainingRun): Promise<TrainingState> {
+  const state = initialState(rows.state());
+  const { run, step } = spec.warmStart ?? {};
+  if (run === undefined || step === undefined) return state;
+  state.warmStart = await checkpoints.startFrom(trainer, { run, step });
+  listener.log("info", `begins with the weights of run ${run} after step ${step}`);
   return state;
 }
 

@@ -40,6 +40,8 @@ export interface Trainer {
   save(directory: string): Promise<string[]>;
   /** Takes weights and optimizer from a folder that `save` wrote. */
   restore(directory: string): Promise<void>;
+  /** Takes the weights alone from a folder that `save` wrote, for another run: the optimizer stays as it is before the first step. */
+  startFrom(directory: string): Promise<void>;
   /** Whether `restore` needs a file of a checkpoint that `worldSize` ranks wrote. */
   needsToRestore(file: string, worldSize: number): boolean;
   /** Brings the weights of all stages to every rank, where ranks share the model. Every rank calls it before any answers. */
