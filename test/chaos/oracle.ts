@@ -7,6 +7,8 @@ import type { Site } from "./site.ts";
 
 /** Workers of a run that is over are gone after so long. */
 const collectedMs = 20_000;
+/** The workflow of a run that is over ends after so long: a controller that was killed at the end is missed by its heartbeat first. */
+const settledMs = 60_000;
 /** Events of one workflow: a fixed part, and what each attempt may add. Measured: 40 and 12. */
 const historyBase = 60;
 const historyPerAttempt = 30;
@@ -89,12 +91,11 @@ export class Oracle {
     await askTemporal(this.#site.drydock, async (client) => {
       for (const { run } of evidence) {
         const handle = client.workflow.getHandle(run.id);
-        const description = await handle.describe();
-        findings.expect(
-          3,
-          description.status.name === "COMPLETED",
-          `run ${run.id}: workflow ${description.status.name}`,
-        );
+        let status = "";
+        const isOver = async (): Promise<true | null> =>
+          (status = (await handle.describe()).status.name) === "RUNNING" ? null : true;
+        await until(`the workflow of ${run.id} ends`, isOver, settledMs).catch(() => null);
+        findings.expect(3, status === "COMPLETED", `run ${run.id}: workflow ${status}`);
         const { events } = await handle.fetchHistory();
         const most = historyBase + historyPerAttempt * Math.max(1, run.attempts.length);
         findings.expect(10, (events ?? []).length <= most, `run ${run.id}: ${events?.length} events, at most ${most}`);
