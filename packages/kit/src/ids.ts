@@ -17,6 +17,8 @@ export const idPrefixes = {
   pipelineRun: "prun",
   observation: "obs",
   event: "evt",
+  webhook: "hook",
+  delivery: "msg",
   key: "key",
   request: "req",
 } as const;

@@ -6,6 +6,7 @@ export * from "./left-overs.ts";
 export * from "./log.ts";
 export * from "./process-mark.ts";
 export * from "./retry.ts";
+export * from "./secret-box.ts";
 export * from "./signature.ts";
 export * from "./storage/check-stored-files.ts";
 export * from "./storage/folder-storage.ts";

@@ -19,6 +19,7 @@ export * from "./contract/run.ts";
 export * from "./contract/stored-model.ts";
 export * from "./contract/sweep.ts";
 export * from "./contract/waiting.ts";
+export * from "./contract/webhook.ts";
 export * from "./contract/worker-config.ts";
 export * from "./accelerators/accelerator.ts";
 export * from "./accelerators/accelerators.ts";

@@ -15,6 +15,7 @@ import { evaluationReportRoutes } from "./routes/evaluation-reports.ts";
 import { evaluationSuiteRoutes } from "./routes/evaluation-suites.ts";
 import { evaluationRoutes } from "./routes/evaluations.ts";
 import { healthRoutes } from "./routes/health.ts";
+import { incomingWebhookRoutes } from "./routes/incoming-webhooks.ts";
 import { internalPipelineRoutes } from "./routes/internal-pipelines.ts";
 import { internalRegistryRoutes } from "./routes/internal-registry.ts";
 import { internalSweepRoutes } from "./routes/internal-sweeps.ts";
@@ -35,6 +36,7 @@ import { runDetailRoutes } from "./routes/run-details.ts";
 import { runRoutes } from "./routes/runs.ts";
 import { sweepRoutes } from "./routes/sweeps.ts";
 import { uploadRoutes } from "./routes/uploads.ts";
+import { webhookRoutes } from "./routes/webhooks.ts";
 import { createServices, type ServiceOptions, type Services } from "./services.ts";
 import { requestValidatorCompiler } from "./validation-issues.ts";
 
@@ -70,6 +72,7 @@ const publicRoutes = [
   queueRoutes,
   clusterRoutes,
   keyRoutes,
+  webhookRoutes,
 ];
 
 /** The whole api as one Fastify instance, not listening yet. Closing it ends open streams and the outbox, not the database. */
@@ -96,6 +99,7 @@ export async function buildApp(options: ServiceOptions): Promise<App> {
   server.addHook("preClose", async () => closing.abort());
   server.addHook("onClose", async () => {
     await services.schedules.close();
+    await services.webhookLoop.close();
     await services.outbox.close();
   });
 
@@ -103,6 +107,7 @@ export async function buildApp(options: ServiceOptions): Promise<App> {
   await installMetrics(server as unknown as FastifyInstance, services);
   await server.register(multipart);
   await server.register(healthRoutes, { services });
+  await server.register(incomingWebhookRoutes, { services, prefix: "/v1" });
   await server.register(
     async (v1) => {
       requireApiKey(v1, services.keys);

@@ -4,6 +4,7 @@ import { pathToFileURL } from "node:url";
 import { InvalidError, messageOf } from "@drydock/kit";
 import { z } from "zod";
 import type { DatabaseLocation } from "./store/database.ts";
+import { isAddressOrNetwork } from "./webhooks/webhook-targets.ts";
 
 const repository = join(import.meta.dirname, "..", "..", "..");
 
@@ -33,6 +34,12 @@ const Environment = z.object({
   MODELS_DIRECTORY: z.string().min(1).default(join(repository, "models")),
   /** `local`: runs are planned for this computer's processor; `any`: for every accelerator of the table. */
   DRYDOCK_ACCELERATORS: z.enum(["local", "any"]).default("local"),
+  /** Addresses and networks that are not public and that webhooks may go to all the same: `10.1.0.0/16,192.168.7.20`. */
+  DRYDOCK_WEBHOOK_ALLOW: z
+    .string()
+    .transform((text) => text.split(",").map((each) => each.trim()))
+    .refine((list) => list.every(isAddressOrNetwork), "use addresses and networks, e.g. 10.1.0.0/16,192.168.7.20")
+    .optional(),
   /** `1`: the process ends when its standard input closes, so that it never outlives the one that started it. */
   DRYDOCK_PARENT_PIPE: z.enum(["0", "1"]).default("0"),
 });
@@ -50,6 +57,7 @@ export interface ApiConfig {
   readonly signingKey: string | undefined;
   readonly modelsDirectory: string;
   readonly accelerators: "local" | "any";
+  readonly webhookAllow: readonly string[];
   readonly endsWithParent: boolean;
 }
 
@@ -87,6 +95,7 @@ export function apiConfigOf(environment: Readonly<Record<string, string | undefi
     signingKey: read.DRYDOCK_SIGNING_KEY ?? keyInFile(read.DRYDOCK_SIGNING_KEY_FILE),
     modelsDirectory: read.MODELS_DIRECTORY,
     accelerators: read.DRYDOCK_ACCELERATORS,
+    webhookAllow: read.DRYDOCK_WEBHOOK_ALLOW ?? [],
     endsWithParent: read.DRYDOCK_PARENT_PIPE === "1",
   };
 }

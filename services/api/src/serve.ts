@@ -22,6 +22,8 @@ const exitCodes = { badConfiguration: 64, portInUse: 69, failed: 70 } as const;
 
 /** How long a request waits for storage that is away, before its caller is told to come again. */
 const storageBudgetMs = 5_000;
+/** What was sent to webhooks is forgotten after 30 days. */
+const deliveriesKeptMs = 30 * 24 * 3_600_000;
 
 const logger = createLogger("api");
 
@@ -49,6 +51,7 @@ async function run(config: ApiConfig, log: Logger, ending: AbortSignal): Promise
     modelsDirectory: config.modelsDirectory,
     internalKey: config.internalKey,
     signingKey: config.signingKey,
+    webhookAllow: config.webhookAllow,
     storage: new RetryingStorage(storage, { budgetMs: storageBudgetMs }),
     downloads: config.downloads,
     supply: config.accelerators === "any" ? undefined : processorSupply(thisComputer()),
@@ -58,7 +61,8 @@ async function run(config: ApiConfig, log: Logger, ending: AbortSignal): Promise
     () =>
       void services.writes
         .forgetOldKeys()
-        .catch((error: unknown) => log.warn({ err: error }, "old idempotency keys stay")),
+        .then(async () => await services.webhooks.forgetOver(new Date(Date.now() - deliveriesKeptMs)))
+        .catch((error: unknown) => log.warn({ err: error }, "old idempotency keys and webhook deliveries stay")),
     3_600_000,
   );
   let closing: Promise<void> | null = null;
@@ -83,6 +87,7 @@ async function run(config: ApiConfig, log: Logger, ending: AbortSignal): Promise
   const url = await server.listen({ host: config.host, port: config.port });
   services.outbox.start();
   services.schedules.start();
+  services.webhookLoop.start();
   process.stdout.write(
     `${JSON.stringify({ ready: true, url, ...(generated === null ? {} : { apiKey: generated }) })}\n`,
   );

@@ -1,4 +1,4 @@
-import { Ed25519Signer, type Logger, type ObjectStorage } from "@drydock/kit";
+import { Ed25519Signer, SecretBox, type Logger, type ObjectStorage } from "@drydock/kit";
 import type { AcceleratorSupply } from "@drydock/spec";
 import { ScheduleLoop } from "./pipelines/schedule-loop.ts";
 import { ModelDirectory } from "./planning/model-directory.ts";
@@ -19,7 +19,10 @@ import { RunReportStore } from "./store/run-report-store.ts";
 import { RunStore } from "./store/run-store.ts";
 import { SuiteStore } from "./store/suite-store.ts";
 import { SweepStore } from "./store/sweep-store.ts";
+import { WebhookStore } from "./store/webhook-store.ts";
 import { WriteUnit } from "./store/write-unit.ts";
+import { WebhookLoop, type WebhookTiming } from "./webhooks/webhook-loop.ts";
+import { WebhookTargets } from "./webhooks/webhook-targets.ts";
 import { Outbox, type OutboxTiming } from "./workflows/outbox.ts";
 import type { Workflows } from "./workflows/workflows.ts";
 
@@ -37,6 +40,9 @@ export interface ServiceOptions {
   /** Where downloads come from: `redirect` = from storage by presigned URLs where it can, `stream` = always through us. Default `redirect`. */
   readonly downloads?: "redirect" | "stream";
   readonly outboxTiming?: OutboxTiming;
+  /** Addresses and networks that are not public and that webhooks may go to all the same. */
+  readonly webhookAllow?: readonly string[];
+  readonly webhookTiming?: WebhookTiming;
   readonly limits?: Partial<Limits>;
 }
 
@@ -76,6 +82,11 @@ export interface Services {
   readonly evaluations: EvaluationStore;
   readonly suites: SuiteStore;
   readonly keys: KeyStore;
+  readonly webhooks: WebhookStore;
+  readonly webhookTargets: WebhookTargets;
+  readonly webhookLoop: WebhookLoop;
+  /** Seals secrets that must be read again. */
+  readonly secrets: SecretBox;
   readonly cluster: ClusterStore;
   readonly forecasts: QueueForecasts;
   readonly planner: RunPlanner;
@@ -98,12 +109,15 @@ export function createServices(options: ServiceOptions, closing: AbortSignal): S
   const datasets = new DatasetStore(database);
   const runs = new RunStore(database);
   const reports = new RunReportStore(database);
+  const observations = new ObservationStore(database);
   const cluster = new ClusterStore(database);
   const forecasts = new QueueForecasts(cluster);
   const signer =
     options.signingKey === undefined
       ? Ed25519Signer.ofSecret(internalKey, "drydock model manifests")
       : Ed25519Signer.ofPem(options.signingKey);
+  const secrets = SecretBox.ofSecret(internalKey, "drydock webhook secrets");
+  const webhookTargets = new WebhookTargets(options.webhookAllow ?? []);
   const modelDirectory = new ModelDirectory({ modelsDirectory: options.modelsDirectory, storage, models });
   return {
     database,
@@ -123,17 +137,27 @@ export function createServices(options: ServiceOptions, closing: AbortSignal): S
     verifier: new ModelVerifier({ database, storage, signer }),
     pingDatabase: ping,
     outbox,
-    schedules: new ScheduleLoop({ database, logger, started: () => outbox.kick() }),
+    schedules: new ScheduleLoop({ database, logger, models, observations, started: () => outbox.kick() }),
     feed: new RunFeed(),
     writes: new WriteUnit(database),
     runs,
     sweeps: new SweepStore(database),
     pipelines: new PipelineStore(database),
-    observations: new ObservationStore(database),
+    observations,
     reports,
     evaluations: new EvaluationStore(database),
     suites: new SuiteStore(database),
     keys: new KeyStore(database),
+    webhooks: new WebhookStore(database),
+    webhookTargets,
+    webhookLoop: new WebhookLoop({
+      database,
+      logger,
+      targets: webhookTargets,
+      secrets,
+      timing: options.webhookTiming,
+    }),
+    secrets,
     planner: new RunPlanner({
       datasets,
       models: modelDirectory,

@@ -32,13 +32,14 @@ export const defaultMetrics: Readonly<Record<Task, readonly string[]>> = {
  * @throws InvalidError `unknown_metric` naming the metric and the known ones of the task
  */
 export function checkMetrics(task: Task, metrics: readonly string[], path = "evaluation.metrics"): void {
-  for (const [index, name] of metrics.entries()) {
-    if (metricNames[task].includes(name)) continue;
-    const message = `metric "${name}" is not one of task "${task}"; use ${metricNames[task].join(", ")}`;
-    throw new InvalidError("unknown_metric", message, {
-      details: [{ path: `${path}.${index}`, code: "unknown_metric", message }],
-    });
-  }
+  for (const [index, name] of metrics.entries()) checkMetric(task, name, `${path}.${index}`);
+}
+
+/** @throws InvalidError `unknown_metric` at `path` */
+export function checkMetric(task: Task, name: string, path: string): void {
+  if (metricNames[task].includes(name)) return;
+  const message = `metric "${name}" is not one of task "${task}"; use ${metricNames[task].join(", ")}`;
+  throw new InvalidError("unknown_metric", message, { details: [{ path, code: "unknown_metric", message }] });
 }
 
 /**

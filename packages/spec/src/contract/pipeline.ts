@@ -67,6 +67,20 @@ export const PipelineTrigger = z
     z.strictObject({ type: z.literal("dataset") }),
     /** A run of another pipeline succeeded. */
     z.strictObject({ type: z.literal("pipeline"), pipeline: Name }),
+    /** A signed `POST /v1/pipelines/{name}/webhook` from outside. */
+    z.strictObject({ type: z.literal("webhook") }),
+    /**
+     * Reported answers of the version in production score below `minimum`, or further than `maximumDrop` below what it scored after its
+     * training. Starts one run a window.
+     */
+    z.strictObject({
+      type: z.literal("metric"),
+      metric: z.string().min(1),
+      minimum: z.number().optional(),
+      maximumDrop: z.number().min(0).optional(),
+      windowSeconds: seconds.default(86_400),
+      minimumSamples: z.int().min(1).max(5000).default(50),
+    }),
   ])
   .meta({ id: "PipelineTrigger" });
 export type PipelineTrigger = z.output<typeof PipelineTrigger>;
@@ -79,11 +93,19 @@ export const PipelineSpec = z
     dataset: Name,
     steps: z.array(PipelineStep).min(1).max(20),
     triggers: z.array(PipelineTrigger).max(20).default([]),
-    /** A trigger while a run is open: leave it out, start after it, or cancel the open one first. */
+    /** Runs that may be open at a time. */
+    maxConcurrent: z.int().min(1).max(20).default(1),
+    /** A trigger while so many are open: leave it out, start when one has ended, or cancel those that are open first. */
     overlap: z.enum(["skip", "queue", "cancel-running"]).default("skip"),
     /** Times of a schedule that passed while nothing looked: none of them, the last, or each (at most 20). */
     catchUp: z.enum(["none", "latest", "all"]).default("latest"),
-    budget: z.strictObject({ runsPerDay: z.int().min(1).max(10_000).optional() }).prefault({}),
+    budget: z
+      .strictObject({
+        runsPerDay: z.int().min(1).max(10_000).optional(),
+        /** What the training or the sweep of one run may use: a sweep stops there and goes on with its best, a training ends the run. */
+        gpuHours: z.number().positive().optional(),
+      })
+      .prefault({}),
   })
   .meta({ id: "PipelineSpec" });
 export type PipelineSpec = z.output<typeof PipelineSpec>;
@@ -113,7 +135,7 @@ export type Pipeline = z.infer<typeof Pipeline>;
 
 /** What started a run. */
 export const FiredTrigger = z
-  .object({ type: z.enum(["cron", "dataset", "pipeline", "manual"]), detail: z.string() })
+  .object({ type: z.enum(["cron", "dataset", "pipeline", "webhook", "metric", "manual"]), detail: z.string() })
   .meta({ id: "FiredTrigger" });
 export type FiredTrigger = z.infer<typeof FiredTrigger>;
 
@@ -156,6 +178,8 @@ export const PipelineResults = z
     gate: GateOutcome.optional(),
     approval: Approval.optional(),
     promoted: z.boolean().optional(),
+    /** How often evaluation and gate were done again, because another version had gone into production meanwhile. */
+    repeats: z.int().nonnegative().optional(),
   })
   .meta({ id: "PipelineResults" });
 export type PipelineResults = z.output<typeof PipelineResults>;
@@ -190,6 +214,7 @@ export const PipelineEvent = z
       "triggered",
       "step.started",
       "step.done",
+      "step.repeated",
       "approved",
       "refused",
       "cancel-requested",
@@ -221,7 +246,15 @@ export const PipelineAdvance = z.discriminatedUnion("kind", [
   z.object({ kind: z.literal("over") }),
   z.object({ kind: z.literal("wait") }),
   z.object({ kind: z.literal("again") }),
-  z.object({ kind: z.literal("promote"), name: z.string(), version: z.int(), key: z.string(), message: z.string() }),
+  z.object({
+    kind: z.literal("promote"),
+    name: z.string(),
+    version: z.int(),
+    key: z.string(),
+    message: z.string(),
+    /** In production when the candidate was held against it; absent when it was not. */
+    expected: z.int().nullable().optional(),
+  }),
 ]);
 export type PipelineAdvance = z.infer<typeof PipelineAdvance>;
 

@@ -247,6 +247,8 @@ export const PromotionOrder = z.strictObject({
   actor: z.string(),
   message: Message,
   verification: ModelVerification,
+  /** What must be in production still, or null for nothing; absent: whatever is. */
+  expected: z.int().nullable().optional(),
 });
 export type PromotionOrder = z.infer<typeof PromotionOrder>;
 

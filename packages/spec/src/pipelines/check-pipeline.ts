@@ -30,6 +30,12 @@ export function checkPipeline(spec: PipelineSpec): RunSpec {
   checkOrder(spec.steps);
   checkWatch(spec.steps);
   spec.triggers.forEach((trigger, index) => {
+    if (trigger.type === "metric" && (trigger.minimum === undefined) === (trigger.maximumDrop === undefined))
+      refuse(
+        "invalid_trigger",
+        `triggers.${index}`,
+        'a trigger of type "metric" needs either "minimum" or "maximumDrop"',
+      );
     if (trigger.type === "cron") checkCron(trigger, `triggers.${index}.expression`);
     if (trigger.type === "pipeline" && trigger.pipeline === spec.name)
       refuse("pipeline_cycle", `triggers.${index}`, `pipeline ${spec.name} is started by itself: it would never end`);

@@ -3,6 +3,7 @@ import { openPipelineRunStates, type PipelineAdvance, type PipelineResults, type
 import type { Services } from "../services.ts";
 import type { Database } from "../store/database.ts";
 import { PipelineStore, type PipelineRunRow } from "../store/pipeline-store.ts";
+import { emitEvent } from "../webhooks/emit-event.ts";
 import { startNext } from "./fire-trigger.ts";
 import { startPipelinesAfter } from "./triggers.ts";
 import { cancelWork } from "./cancel-work.ts";
@@ -15,6 +16,8 @@ export type StepOutcome =
   /** Its work is to be written and started, in the transaction that notes it. */
   | { readonly kind: "start"; readonly write: (tx: Database) => Promise<Partial<PipelineResults>> }
   | { readonly kind: "done"; readonly message: string; readonly results?: Partial<PipelineResults> }
+  /** What it builds on is not true any more: that step and those after it are done again. */
+  | { readonly kind: "repeat"; readonly from: "evaluate"; readonly message: string }
   | {
       readonly kind: "end";
       readonly state: "refused" | "failed" | "rolled-back";
@@ -54,10 +57,47 @@ async function carryOut(
       });
       services.outbox.kick();
       return { kind: "again" };
+    case "repeat":
+      await repeatFrom(services, run, outcome.from, outcome.message);
+      return { kind: "again" };
     case "done":
       await finishStep(services, run, step.type, outcome.message, outcome.results);
       return { kind: "again" };
   }
+}
+
+/** Forgets what a step and those after it have come to. Gate and approval were of other numbers. */
+async function repeatFrom(services: Services, run: PipelineRunRow, from: "evaluate", message: string): Promise<void> {
+  await change(services, run, async (store, row) => {
+    const {
+      evaluations: _evaluations,
+      gate: _gate,
+      approval: _approval,
+      production: _production,
+      ...kept
+    } = row.results;
+    const repeats = (kept.repeats ?? 0) + 1;
+    const forgotten = row.spec.steps
+      .slice(row.spec.steps.findIndex(({ type }) => type === from))
+      .map(({ type }) => type);
+    const done = kept.done.filter((step) => !(forgotten as string[]).includes(step));
+    const startedAt = Object.fromEntries(
+      Object.entries(kept.startedAt).filter(([step]) => !(forgotten as string[]).includes(step)),
+    );
+    await store.append(row.id, {
+      key: `repeat-${repeats}`,
+      actor: "drydock",
+      step: from,
+      type: "step.repeated",
+      message,
+    });
+    await store.changeRun(row, { message, results: { ...kept, done, startedAt, repeats } });
+  });
+}
+
+/** Names a line of the timeline; a step that is done again has lines of its own. */
+function keyOf({ results: { repeats = 0 } }: PipelineRunRow, step: string, what: "started" | "done"): string {
+  return `${step}-${what}${repeats === 0 ? "" : `-${repeats}`}`;
 }
 
 /** Notes that a step is done. */
@@ -70,7 +110,7 @@ export async function finishStep(
 ): Promise<void> {
   await change(services, run, async (store, row) => {
     const done = [...row.results.done, step];
-    await store.append(row.id, { key: `${step}-done`, actor: "drydock", step, type: "step.done", message });
+    await store.append(row.id, { key: keyOf(row, step, "done"), actor: "drydock", step, type: "step.done", message });
     await store.changeRun(row, { message, results: { ...row.results, ...results, done } });
   });
 }
@@ -87,18 +127,26 @@ async function lookAt(services: Services, run: PipelineRunRow, step: PipelineSte
 
 async function beginStep(services: Services, run: PipelineRunRow, step: PipelineStep): Promise<PipelineAdvance> {
   const message = started[step.type];
-  await change(services, run, async (store, row) => {
+  await change(services, run, async (store, row, tx) => {
     const startedAt = { ...row.results.startedAt, [step.type]: new Date().toISOString() };
     await store.append(row.id, {
-      key: `${step.type}-started`,
+      key: keyOf(row, step.type, "started"),
       actor: "drydock",
       step: step.type,
       type: "step.started",
       message,
     });
     await store.changeRun(row, { message, results: { ...row.results, startedAt } });
+    if (step.type === "approve") await askForApproval(tx, row);
   });
   return { kind: "again" };
+}
+
+/** Somebody has to know that a run waits for a person. */
+async function askForApproval(tx: Database, { id, number, spec, results }: PipelineRunRow): Promise<void> {
+  const { candidate = null, gate = null } = results;
+  const data = { pipelineRun: id, pipeline: spec.name, number, candidate, gate };
+  await emitEvent(tx, { type: "pipeline-run.awaiting-approval", data });
 }
 
 const started: Readonly<Record<PipelineStep["type"], string>> = {

@@ -43,7 +43,7 @@ async function placeOf(
   pipeline: PipelineRow,
   { actor, now }: Firing,
 ): Promise<{ readonly state: "running" | "queued" | "skipped"; readonly message: string }> {
-  const { overlap, budget } = pipeline.spec;
+  const { overlap, budget, maxConcurrent } = pipeline.spec;
   if (budget.runsPerDay !== undefined) {
     const runs = await store.runsSince(pipeline.id, new Date(now.getTime() - dayMs));
     if (runs >= budget.runsPerDay)
@@ -54,11 +54,23 @@ async function placeOf(
   }
   const open = await store.openRuns(pipeline.id);
   const [first] = open;
-  if (!first) return { state: "running", message: "started" };
-  if (overlap === "skip") return { state: "skipped", message: `left out: run ${first.number} is still open` };
+  // Who waits already goes first.
+  if (!first || (open.length < maxConcurrent && open.every(({ state }) => state !== "queued")))
+    return { state: "running", message: "started" };
+  if (overlap === "skip")
+    return {
+      state: "skipped",
+      message: `left out: ${runsText(open, "is", "are")} still open`,
+    };
   if (overlap === "cancel-running")
     for (const run of open) await requestCancel(store, run.id, actor, "a newer run takes its place");
-  return { state: "queued", message: `waits until run ${first.number} has ended` };
+  return { state: "queued", message: `waits until ${runsText(open, "has", "have")} ended` };
+}
+
+/** `run 3 is`, `runs 3, 4 are`. */
+function runsText(open: readonly PipelineRunRow[], verb: string, verbOfMany: string): string {
+  const numbers = open.map(({ number }) => number).join(", ");
+  return open.length === 1 ? `run ${numbers} ${verb}` : `runs ${numbers} ${verbOfMany}`;
 }
 
 /** Asks a run to end; its step's run, sweep or evaluation is ended by its workflow. A queued one ends at once. */
@@ -73,15 +85,17 @@ export async function requestCancel(store: PipelineStore, runId: string, actor: 
   return true;
 }
 
-/** Starts the oldest run that waits, once no other is open. Called when a run ends. */
+/** Starts the oldest runs that wait, as many as may be open. Called when a run ends. */
 export async function startNext(tx: Database, name: string): Promise<void> {
   const store = new PipelineStore(tx);
   const pipeline = await store.lock(name);
   const open = await store.openRuns(pipeline.id);
-  const next = open.find(({ state }) => state === "queued");
-  if (!next || open.some(({ state }) => state !== "queued")) return;
-  await store.changeRun(next, { state: "running", message: "started" });
-  await startWorkflow(tx, next.id);
+  const waiting = open.filter(({ state }) => state === "queued");
+  const free = pipeline.spec.maxConcurrent - (open.length - waiting.length);
+  for (const next of waiting.slice(0, Math.max(0, free))) {
+    await store.changeRun(next, { state: "running", message: "started" });
+    await startWorkflow(tx, next.id);
+  }
 }
 
 async function startWorkflow(tx: Database, pipelineRunId: string): Promise<void> {

@@ -1,14 +1,16 @@
 import { messageOf, type Logger } from "@drydock/kit";
-import { dueTimes } from "@drydock/spec";
+import { dueTimes, runOf } from "@drydock/spec";
 import type { Database } from "../store/database.ts";
-import { PipelineStore } from "../store/pipeline-store.ts";
-import { firePipelineTrigger } from "./fire-trigger.ts";
+import { PipelineStore, type PipelineRow } from "../store/pipeline-store.ts";
+import { firePipelineTrigger, type Firing } from "./fire-trigger.ts";
+import { metricDrop, type MetricDropSources } from "./metric-drop.ts";
 
 const lookMs = 5000;
 /** A time that is no later than this counts as on time: a look may take long when the database is busy. */
 const graceMs = 60_000;
+const rereadMs = 60_000;
 
-export interface ScheduleOptions {
+export interface ScheduleOptions extends MetricDropSources {
   readonly database: Database;
   readonly logger: Logger;
   /** Called after runs were started. */
@@ -16,13 +18,15 @@ export interface ScheduleOptions {
 }
 
 /**
- * Starts what schedules ask for. Up to when each pipeline was looked at is in its row, which is locked meanwhile: of several api
+ * Starts what schedules and live scores ask for. Up to when each pipeline was looked at is in its row, which is locked meanwhile: of several api
  * servers one starts a run, and what fell due while none was there is caught up as the pipeline says.
  */
 export class ScheduleLoop {
   readonly #options: ScheduleOptions;
   #timer: NodeJS.Timeout | null = null;
   #looking: Promise<void> = Promise.resolve();
+  /** Of each pipeline, what its metric triggers were held against last. */
+  readonly #seen = new Map<string, string>();
 
   constructor(options: ScheduleOptions) {
     this.#options = options;
@@ -44,12 +48,30 @@ export class ScheduleLoop {
     const { database, logger, started } = this.#options;
     try {
       const pipelines = await new PipelineStore(database).all();
-      for (const { name, spec } of pipelines)
-        if (spec.triggers.some(({ type }) => type === "cron")) await this.#lookAt(name, now);
+      for (const pipeline of pipelines) {
+        if (pipeline.spec.triggers.some(({ type }) => type === "cron")) await this.#lookAt(pipeline.name, now);
+        if (pipeline.state === "enabled") await this.#lookAtMetrics(pipeline, now);
+      }
       if (pipelines.length > 0) started();
     } catch (error) {
       logger.warn({ error: messageOf(error) }, "schedules wait");
     }
+  }
+
+  /** Answers are read again only when there are new ones, or a minute has passed. */
+  async #lookAtMetrics({ name, spec }: PipelineRow, now: Date): Promise<void> {
+    const triggers = spec.triggers.filter((trigger) => trigger.type === "metric");
+    if (triggers.length === 0) return;
+    const newest = await this.#options.observations.newest(runOf(spec).name);
+    const mark = `${newest}/${Math.floor(now.getTime() / rereadMs)}/${JSON.stringify(triggers)}`;
+    if (this.#seen.get(name) === mark) return;
+    for (const trigger of triggers) {
+      const drop = await metricDrop(this.#options, spec, trigger, now);
+      if (drop === null) continue;
+      const firing: Firing = { key: drop.key, trigger: { type: "metric", detail: drop.detail }, actor: "drydock", now };
+      await this.#options.database.transaction(async (tx) => await firePipelineTrigger(tx, name, firing));
+    }
+    this.#seen.set(name, mark);
   }
 
   async #lookAt(name: string, now: Date): Promise<void> {

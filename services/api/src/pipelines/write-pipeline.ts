@@ -1,4 +1,4 @@
-import { checkGateRules, checkMetrics, parseGateRule } from "@drydock/data";
+import { checkGateRules, checkMetric, parseGateRule } from "@drydock/data";
 import { InvalidError } from "@drydock/kit";
 import { checkCycle, checkPipeline, type PipelineSpec } from "@drydock/spec";
 import type { Services } from "../services.ts";
@@ -15,8 +15,10 @@ export async function checkNewPipeline({ datasets }: Pick<Services, "datasets">,
   const { task } = checkPipeline(spec);
   for (const [index, step] of spec.steps.entries())
     if (step.type === "gate") checkRules(step.rules, task, `steps.${index}.rules`);
-    else if (step.type === "watch") checkMetrics(task, [step.metric], `steps.${index}.metric`);
+    else if (step.type === "watch") checkMetric(task, step.metric, `steps.${index}.metric`);
     else if (step.type === "evaluate" && step.dataset !== undefined) await datasets.resolve(step.dataset);
+  for (const [index, trigger] of spec.triggers.entries())
+    if (trigger.type === "metric") checkMetric(task, trigger.metric, `triggers.${index}.metric`);
   await datasets.get(spec.dataset);
 }
 

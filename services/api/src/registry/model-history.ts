@@ -1,8 +1,15 @@
-import type { ModelEvent, ModelEventType, ProductionEvent } from "@drydock/spec";
+import {
+  webhookEventTypes,
+  type ModelEvent,
+  type ModelEventType,
+  type ProductionEvent,
+  type WebhookEventType,
+} from "@drydock/spec";
 import { and, asc, desc, eq, inArray, lt } from "drizzle-orm";
 import { decodeNumberCursor, pageFrom, type Page } from "../pages.ts";
 import type { Database } from "../store/database.ts";
 import { modelEvents } from "../store/schema.ts";
+import { emitEvent } from "../webhooks/emit-event.ts";
 
 export interface NewModelEvent {
   readonly name: string;
@@ -18,10 +25,18 @@ export interface NewModelEvent {
 
 /** Writes an event, in the caller's transaction; one whose key is there already changes nothing. */
 export async function appendModelEvent(tx: Database, event: NewModelEvent): Promise<void> {
-  await tx
+  const written = await tx
     .insert(modelEvents)
     .values({ ...event, key: keyOf(event.name, event.key) })
-    .onConflictDoNothing({ target: modelEvents.key });
+    .onConflictDoNothing({ target: modelEvents.key })
+    .returning({ id: modelEvents.id });
+  const { type, name, version, from, to, actor, message } = event;
+  if (written.length > 0 && isTold(type))
+    await emitEvent(tx, { type, data: { model: name, version, from, to, actor, message } });
+}
+
+function isTold(type: ModelEventType): type is ModelEventType & WebhookEventType {
+  return (webhookEventTypes as readonly string[]).includes(type);
 }
 
 /** The event of a key; null when nothing was done with it yet. */

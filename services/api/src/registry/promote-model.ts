@@ -4,7 +4,7 @@ import { and, eq } from "drizzle-orm";
 import { refuseRemoved } from "../planning/model-directory.ts";
 import type { Database } from "../store/database.ts";
 import { models } from "../store/schema.ts";
-import { checkUnchanged, lockVersions, versionOf, type LockedVersion } from "./lock-versions.ts";
+import { checkUnchanged, lockVersions, versionOf, type LockedModel, type LockedVersion } from "./lock-versions.ts";
 import { findModelEvent } from "./model-history.ts";
 import { changeProduction } from "./production.ts";
 
@@ -19,6 +19,8 @@ export interface Promotion {
   readonly message: string;
   /** Digest of the manifest that the files were verified against, see `ModelVerifier`: refused when it is another by now. */
   readonly manifestDigest?: string | undefined;
+  /** What must be in production still; null: nothing. Absent: whatever is. */
+  readonly expected?: number | null | undefined;
   /** ETag of the version as the caller read it. */
   readonly ifMatch?: string | undefined;
 }
@@ -30,7 +32,7 @@ export interface Promotion {
  *
  * @throws NotFoundError `model_not_found`
  * @throws UnprocessableError `stage_refused`
- * @throws ConflictError `model_files_removed`, `manifest_changed`
+ * @throws ConflictError `model_files_removed`, `manifest_changed`, `production_changed`
  * @throws PreconditionFailedError `model_changed`
  */
 export async function promoteModel(tx: Database, promotion: Promotion): Promise<PromotionResult> {
@@ -40,6 +42,7 @@ export async function promoteModel(tx: Database, promotion: Promotion): Promise<
   if (done !== null) return replayOf(done, model.production?.version ?? version);
   const target = versionOf(model, version);
   checkUnchanged(target, promotion.ifMatch);
+  checkExpected(model, promotion.expected);
   const move = stageMove(`${name}@${version}`, target.stage, to);
   if (move.kind === "refused") throw stageRefused(move.message);
   refuseRemoved(withTime(target));
@@ -47,6 +50,13 @@ export async function promoteModel(tx: Database, promotion: Promotion): Promise<
   await changeProduction(tx, model, { type: "model.promoted", target, actor, key, message });
   const previous = model.production?.version ?? null;
   return { name, version, previous, isChanged: previous !== version, isReplay: false };
+}
+
+function checkExpected({ name, production }: LockedModel, expected: number | null | undefined): void {
+  const present = production?.version ?? null;
+  if (expected === undefined || expected === present) return;
+  const [was, is] = [expected, present].map((version) => (version === null ? "nothing" : `${name}@${version}`));
+  throw new ConflictError("production_changed", `${is} is in production by now, not ${was}: compare with that first`);
 }
 
 /** What the first call with a key answered. */

@@ -1,5 +1,14 @@
 import { ConflictError, newId } from "@drydock/kit";
-import { Name, PageQuery, Pipeline, PipelineDryRun, PipelineRun, PipelineSpec, pageOf } from "@drydock/spec";
+import {
+  IncomingWebhook,
+  Name,
+  PageQuery,
+  Pipeline,
+  PipelineDryRun,
+  PipelineRun,
+  PipelineSpec,
+  pageOf,
+} from "@drydock/spec";
 import type { FastifyPluginAsyncZod } from "fastify-type-provider-zod";
 import { z } from "zod";
 import { callerOf } from "../authentication.ts";
@@ -10,6 +19,7 @@ import { checkCircle, checkNewPipeline } from "../pipelines/write-pipeline.ts";
 import { problems } from "../problem-responses.ts";
 import type { Services } from "../services.ts";
 import { PipelineStore, toPipeline, toPipelineRun } from "../store/pipeline-store.ts";
+import { newWebhookSecret } from "../webhooks/webhook-secret.ts";
 import { writeOnce } from "../writes.ts";
 
 const PipelineParams = z.object({ name: Name });
@@ -19,7 +29,7 @@ const ChangeHeaders = z.object({
 
 /** `/v1/pipelines`: what is done by itself when data changes or time comes. */
 export const pipelineRoutes: FastifyPluginAsyncZod<{ services: Services }> = async (app, { services }) => {
-  const { pipelines, writes, outbox, database } = services;
+  const { pipelines, writes, outbox, database, secrets } = services;
 
   app.post(
     "/pipelines",
@@ -209,6 +219,38 @@ export const pipelineRoutes: FastifyPluginAsyncZod<{ services: Services }> = asy
       });
       outbox.kick();
       return await reply.code(201).header("location", `/v1/pipeline-runs/${run.id}`).send(run);
+    },
+  );
+
+  app.post(
+    "/pipelines/:name/webhook-secret",
+    {
+      config: { scope: "admin" },
+      schema: {
+        operationId: "makePipelineWebhookSecret",
+        summary:
+          "Make a secret for those who start this pipeline from outside; the one before is worth nothing from now on",
+        description: "Shown once, so it takes no `Idempotency-Key`.",
+        tags: ["pipelines"],
+        params: PipelineParams,
+        body: z.strictObject({}).nullish(),
+        response: { 201: IncomingWebhook, ...problems(404, 415) },
+      },
+    },
+    async (request, reply) => {
+      const { name } = request.params;
+      const secret = newWebhookSecret();
+      delete request.headers["idempotency-key"];
+      await writeOnce(writes, request, reply, {
+        prepare: async () => null,
+        write: async (tx) => {
+          const store = new PipelineStore(tx);
+          const row = await store.lock(name);
+          await store.change(row, { webhookSecret: secrets.seal(secret) });
+          return { answer: null, object: row.id };
+        },
+      });
+      return await reply.code(201).send({ path: `/v1/pipelines/${name}/webhook`, secret });
     },
   );
 

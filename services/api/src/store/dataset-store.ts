@@ -9,6 +9,7 @@ import type {
 } from "@drydock/spec";
 import { and, desc, eq, getTableColumns, lt, sql } from "drizzle-orm";
 import { decodeCursor, decodeNumberCursor, pageFrom, type Page } from "../pages.ts";
+import { emitEvent } from "../webhooks/emit-event.ts";
 import type { Database } from "./database.ts";
 import { isUniqueViolation } from "./database-errors.ts";
 import { datasets, datasetVersions, uploads } from "./schema.ts";
@@ -194,6 +195,9 @@ export class DatasetStore {
       .update(datasetVersions)
       .set({ ...update, updatedAt: new Date() })
       .where(eq(datasetVersions.id, row.id));
+    const { state, reason } = update;
+    if (state !== row.state && (state === "ready" || state === "failed"))
+      await emitEvent(this.#database, { type: `dataset.${state}`, data: { dataset: name, version, state, reason } });
   }
 
   /**

@@ -2,6 +2,7 @@ import { NotFoundError } from "@drydock/kit";
 import type { Evaluation, EvaluationSpec, EvaluationUpdate } from "@drydock/spec";
 import { and, desc, eq, lt } from "drizzle-orm";
 import { decodeCursor, pageFrom, type Page } from "../pages.ts";
+import { emitEvent } from "../webhooks/emit-event.ts";
 import type { Database } from "./database.ts";
 import type { ListPage } from "./dataset-store.ts";
 import { evaluations } from "./schema.ts";
@@ -77,6 +78,12 @@ export class EvaluationStore {
         .insert(evaluations)
         .values({ id, ...update })
         .onConflictDoUpdate({ target: evaluations.id, set });
+      const { state, message, phase, scores, spec } = update;
+      if (phase === "standalone" && state !== known?.state && (state === "succeeded" || state === "failed"))
+        await emitEvent(tx, {
+          type: `evaluation.${state}`,
+          data: { evaluation: id, state, message, model: spec.model, dataset: spec.dataset, scores },
+        });
     });
   }
 }

@@ -41,6 +41,17 @@ export class ObservationStore {
     return rows.length;
   }
 
+  /** The time of the newest answer of any version; null before the first. */
+  async newest(name: string): Promise<string | null> {
+    const [row] = await this.#database
+      .select({ id: observations.id })
+      .from(observations)
+      .where(eq(observations.modelName, name))
+      .orderBy(desc(observations.id))
+      .limit(1);
+    return row?.id ?? null;
+  }
+
   /** Newest first. */
   async since({ name, version }: Pick<ObservedModel, "name" | "version">, since: Date): Promise<Observation[]> {
     const rows = await this.#database

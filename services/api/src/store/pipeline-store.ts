@@ -12,6 +12,7 @@ import {
 } from "@drydock/spec";
 import { and, asc, count, desc, eq, gt, inArray, lt, ne } from "drizzle-orm";
 import { decodeCursor } from "../pages.ts";
+import { emitEvent } from "../webhooks/emit-event.ts";
 import type { Database } from "./database.ts";
 import type { ListPage } from "./dataset-store.ts";
 import { pipelineEvents, pipelineRuns, pipelines } from "./schema.ts";
@@ -60,9 +61,14 @@ export class PipelineStore {
 
   /** @throws NotFoundError `pipeline_not_found` */
   async get(name: string): Promise<PipelineRow> {
-    const [row] = await this.#database.select().from(pipelines).where(eq(pipelines.name, name));
-    if (row === undefined) throw notFound(name);
+    const row = await this.find(name);
+    if (row === null) throw notFound(name);
     return row;
+  }
+
+  async find(name: string): Promise<PipelineRow | null> {
+    const [row] = await this.#database.select().from(pipelines).where(eq(pipelines.name, name));
+    return row ?? null;
   }
 
   /** Locked until the transaction ends. @throws NotFoundError `pipeline_not_found` @throws PreconditionFailedError `pipeline_changed` */
@@ -82,7 +88,7 @@ export class PipelineStore {
 
   async change(
     row: PipelineRow,
-    change: Partial<Pick<PipelineRow, "state" | "spec" | "scheduledUntil">>,
+    change: Partial<Pick<PipelineRow, "state" | "spec" | "scheduledUntil" | "webhookSecret">>,
   ): Promise<void> {
     const isSchedule = change.state === undefined && change.spec === undefined;
     await this.#database
@@ -149,6 +155,7 @@ export class PipelineStore {
         ...(run.state === "skipped" ? { endedAt: new Date() } : {}),
       })
       .returning();
+    await this.#tell(row!, run.state);
     return row!;
   }
 
@@ -184,6 +191,14 @@ export class PipelineStore {
       .update(pipelineRuns)
       .set({ ...change, revision: row.revision + 1, updatedAt: now, ...(isOver ? { endedAt: now } : {}) })
       .where(eq(pipelineRuns.id, row.id));
+    if (change.state !== undefined && change.state !== row.state) await this.#tell({ ...row, ...change }, change.state);
+  }
+
+  /** Tells webhooks where a run has got to. */
+  async #tell({ id, number, spec, message, results }: PipelineRunRow, state: PipelineRunState): Promise<void> {
+    if (state === "queued" || state === "cancelling") return;
+    const data = { pipelineRun: id, pipeline: spec.name, number, state, message, candidate: results.candidate ?? null };
+    await emitEvent(this.#database, { type: `pipeline-run.${state}`, data });
   }
 
   /** Adds a row to a run's timeline; one with the same key is there already. The run's row must be locked. */

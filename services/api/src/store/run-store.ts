@@ -13,6 +13,7 @@ import {
 import { and, asc, count, desc, eq, inArray, isNull, lt, notInArray, sql, type SQL } from "drizzle-orm";
 import { decodeCursor, pageFrom, type Page } from "../pages.ts";
 import { canTransition, isTerminal } from "../runs/run-state-machine.ts";
+import { emitEvent } from "../webhooks/emit-event.ts";
 import type { Database } from "./database.ts";
 import { toAttempt, toRun, toRunSummary, type RunRow } from "./run-records.ts";
 import { attempts, runEvents, runs } from "./schema.ts";
@@ -187,6 +188,11 @@ export class RunStore {
           endedAt: isTerminal(to) ? now : null,
         })
         .where(eq(runs.id, id));
+      if (from !== to && isNewsForOthers(to))
+        await emitEvent(tx, {
+          type: `run.${to}`,
+          data: { run: id, name: row.name, state: to, reason, message, model: row.model },
+        });
       return { applied: true, from, state: to };
     });
   }
@@ -326,9 +332,25 @@ export class RunStore {
 
 /** The small columns of a run, its row locked until the transaction ends. @throws NotFoundError `run_not_found` */
 export async function lockRun(database: Database, id: string) {
-  const { state, reason, revision, progress, progressRevision, lastEvent, lastMetric, startedAt } = runs;
-  const columns = { state, reason, revision, progress, progressRevision, lastEvent, lastMetric, startedAt };
+  const { name, model, state, reason, revision, progress, progressRevision, lastEvent, lastMetric, startedAt } = runs;
+  const columns = {
+    name,
+    model,
+    state,
+    reason,
+    revision,
+    progress,
+    progressRevision,
+    lastEvent,
+    lastMetric,
+    startedAt,
+  };
   const [row] = await database.select(columns).from(runs).where(eq(runs.id, id)).for("update");
   if (row === undefined) throw runNotFound(id);
   return row;
+}
+
+/** States that webhooks tell of. */
+function isNewsForOthers(state: RunState): state is "running" | "paused" | "succeeded" | "failed" | "cancelled" {
+  return ["running", "paused", "succeeded", "failed", "cancelled"].includes(state);
 }

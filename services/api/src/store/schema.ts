@@ -300,6 +300,7 @@ export const observations = pgTable(
   (table) => [
     unique("observations_key").on(table.modelName, table.modelVersion, table.key),
     index("observations_model").on(table.modelName, table.modelVersion, table.time),
+    index("observations_newest").on(table.modelName, table.id),
   ],
 );
 
@@ -353,6 +354,8 @@ export const pipelines = pgTable("pipelines", {
   /** Up to when schedules were looked at: what fell due since then is caught up or skipped. */
   scheduledUntil: time("scheduled_until"),
   lastNumber: integer("last_number").notNull().default(0),
+  /** What senders of its webhook trigger sign with, sealed; null before one was made. */
+  webhookSecret: text("webhook_secret"),
   revision: integer("revision").notNull().default(1),
   createdAt: createdAt(),
   updatedAt: updatedAt(),

@@ -2,6 +2,7 @@ import { ConflictError, NotFoundError, PreconditionFailedError } from "@drydock/
 import type { Attempt, RunParent, Scores, SweepRung, SweepSpec, SweepState } from "@drydock/spec";
 import { and, asc, avg, desc, eq, inArray, lt, sql } from "drizzle-orm";
 import { decodeCursor } from "../pages.ts";
+import { emitEvent } from "../webhooks/emit-event.ts";
 import type { Database } from "./database.ts";
 import type { ListPage } from "./dataset-store.ts";
 import { attempts, evaluations, runs, stepMetrics, sweeps, sweepTrials } from "./schema.ts";
@@ -110,6 +111,12 @@ export class SweepStore {
         updatedAt: now,
       })
       .where(eq(sweeps.id, row.id));
+    const { state, message = row.message } = change;
+    if (state !== row.state && (state === "succeeded" || state === "failed" || state === "cancelled"))
+      await emitEvent(this.#database, {
+        type: `sweep.${state}`,
+        data: { sweep: row.id, name: row.spec.name, state, message },
+      });
   }
 
   async insertTrial(trial: Pick<TrialRow, "sweepId" | "number" | "runId" | "parameters" | "message">): Promise<void> {

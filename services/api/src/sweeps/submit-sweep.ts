@@ -1,4 +1,4 @@
-import { checkMetrics, defaultMetrics } from "@drydock/data";
+import { checkMetric, defaultMetrics } from "@drydock/data";
 import { UnprocessableError, newId } from "@drydock/kit";
 import {
   RunSpec,
@@ -28,7 +28,7 @@ import { goalOf } from "./sweep-views.ts";
 export async function prepareSweep({ planner }: Pick<Services, "planner">, spec: SweepSpec): Promise<SweepSpec> {
   refuse("invalid_sweep", checkSweep(spec));
   const first = RunSpec.parse(trialRun(spec, trialParameters(spec, 1)));
-  refuse("invalid_sweep", checkMetric(spec, first));
+  refuse("invalid_sweep", checkGoal(spec, first));
   const { plan, spec: numbered } = await planner.planToRun(first);
   refuse(
     "plan_refused",
@@ -54,10 +54,10 @@ export async function submitSweep(
   return row;
 }
 
-function checkMetric(spec: SweepSpec, { task, evaluation }: RunSpec): SweepIssue[] {
+function checkGoal(spec: SweepSpec, { task, evaluation }: RunSpec): SweepIssue[] {
   const { metric } = goalOf(spec);
   if (metric === "loss") return [];
-  checkMetrics(task, [metric], "metric");
+  checkMetric(task, metric, "metric");
   const evaluated = evaluation.metrics ?? defaultMetrics[task];
   return evaluated.includes(metric)
     ? []

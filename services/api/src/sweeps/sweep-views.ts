@@ -4,7 +4,6 @@ import {
   bestOf,
   plannedTrials,
   rungSteps,
-  terminalRunStates,
   trialParameters,
   trialRun,
   type ParallelCoordinates,
@@ -15,9 +14,8 @@ import {
   type SweepSpec,
   type SweepTrial,
 } from "@drydock/spec";
+import { gpuHoursOf } from "../scheduling/gpu-hours.ts";
 import { etagOfSweep, type SweepRow, type TrialRecord } from "../store/sweep-store.ts";
-
-const secondsPerHour = 3600;
 
 /** What trials are compared by, and which way is better. */
 export function goalOf(spec: SweepSpec): { readonly metric: string; readonly goal: "max" | "min" } {
@@ -58,7 +56,7 @@ export function toSweep(row: SweepRow, records: readonly TrialRecord[]): Sweep {
       failed: count("failed"),
     },
     steps: trials.reduce((sum, { steps }) => sum + steps, 0),
-    gpuHours: gpuHoursOf(records, new Date()),
+    gpuHours: usedBy(records, new Date()),
     etag: etagOfSweep(row),
     createdAt: createdAt.toISOString(),
     updatedAt: updatedAt.toISOString(),
@@ -91,7 +89,7 @@ export function factsOf(row: SweepRow, records: readonly TrialRecord[]): SweepFa
     goal,
     planned: plannedTrials(row.spec),
     maxParallel: row.maxParallel,
-    gpuHours: gpuHoursOf(records, new Date()),
+    gpuHours: usedBy(records, new Date()),
     budgetGpuHours: row.spec.budget.gpuHours ?? null,
     trials: records.map((record) => ({
       number: record.trial.number,
@@ -184,14 +182,10 @@ function finalScoreOf({ run, losses }: TrialRecord, metric: string): number | nu
   return metric === "loss" ? (losses.at(-1)?.score ?? null) : (run.scoresAfter?.[metric] ?? null);
 }
 
-/** Of all attempts, those that run counted up to now. A worker without a GPU counts as one. */
-function gpuHoursOf(records: readonly TrialRecord[], now: Date): number {
-  const seconds = records.flatMap(({ run, attempts }) =>
-    attempts.map(({ startedAt, endedAt }) => {
-      const isOver = run === null || terminalRunStates.includes(run.state);
-      const end = endedAt ?? (isOver ? startedAt : now);
-      return ((end.getTime() - startedAt.getTime()) / 1000) * (run?.plan.layout?.gpus ?? 1);
-    }),
+/** A trial that never became a run has used nothing. */
+function usedBy(records: readonly TrialRecord[], now: Date): number {
+  const hours = records.map(({ run, attempts }) =>
+    run === null ? 0 : gpuHoursOf({ state: run.state, layout: run.plan.layout, attempts }, now),
   );
-  return seconds.reduce((sum, each) => sum + each, 0) / secondsPerHour;
+  return hours.reduce((sum, each) => sum + each, 0);
 }

@@ -8,6 +8,7 @@ import pg from "pg";
 import { afterAll, beforeAll, describe } from "vitest";
 import { buildApp } from "../../src/app.ts";
 import type { Limits, Services } from "../../src/services.ts";
+import type { WebhookTiming } from "../../src/webhooks/webhook-loop.ts";
 import { openDatabase, type DatabaseLocation, type OpenDatabase } from "../../src/store/database.ts";
 import { allScopes } from "../../src/store/key-store.ts";
 import { FakeWorkflows } from "./fake-workflows.ts";
@@ -60,7 +61,7 @@ export class TestApi {
   }
 
   /** The JSON of an answer of success. */
-  async ok<Answer>(method: "GET" | "POST" | "PUT" | "DELETE", url: string, body?: unknown): Promise<Answer> {
+  async ok<Answer>(method: "GET" | "POST" | "PUT" | "DELETE" | "PATCH", url: string, body?: unknown): Promise<Answer> {
     const response = await this.send(method, url, { body });
     if (response.statusCode >= 300)
       throw new Error(`${method} ${url} answered ${response.statusCode}: ${response.body}`);
@@ -162,6 +163,9 @@ export interface ApiOptions {
   /** Default: a folder of its own. */
   readonly storage?: () => ObjectStorage;
   readonly downloads?: "redirect" | "stream";
+  /** Given, webhooks are sent. */
+  readonly webhookTiming?: WebhookTiming;
+  readonly webhookAllow?: readonly string[];
 }
 
 /** Opens an api for the tests of the surrounding `describe`, and closes it after them. */
@@ -186,10 +190,13 @@ export function useApi(location: () => Promise<DatabaseLocation>, options: ApiOp
       modelsDirectory: options.modelsDirectory ?? join(folder, "models"),
       ...(options.limits === undefined ? {} : { limits: options.limits }),
       ...(options.downloads === undefined ? {} : { downloads: options.downloads }),
+      ...(options.webhookTiming === undefined ? {} : { webhookTiming: options.webhookTiming }),
+      ...(options.webhookAllow === undefined ? {} : { webhookAllow: options.webhookAllow }),
     });
     await services.keys.insert("test", apiKey, allScopes);
     await server.ready();
     services.outbox.start();
+    if (options.webhookTiming !== undefined) services.webhookLoop.start();
     api = new TestApi({ server, services, workflows, storage });
   });
   afterAll(async () => {

@@ -170,6 +170,10 @@ function triggerText(trigger: Pipeline["spec"]["triggers"][number]): string {
       return "new data";
     case "pipeline":
       return `pipeline ${trigger.pipeline}`;
+    case "webhook":
+      return "webhook";
+    case "metric":
+      return `live ${trigger.metric} ${trigger.minimum === undefined ? `${trigger.maximumDrop} below its own` : `below ${trigger.minimum}`}`;
   }
 }
 

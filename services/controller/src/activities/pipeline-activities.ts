@@ -43,13 +43,15 @@ async function carryOn(dependencies: PipelineDependencies, id: string, signal: A
 async function promote(
   { pipelines, ...promotion }: PipelineDependencies,
   id: string,
-  { name, version, key, message }: Extract<PipelineAdvance, { kind: "promote" }>,
+  { name, version, key, message, expected }: Extract<PipelineAdvance, { kind: "promote" }>,
 ): Promise<void> {
   try {
-    const { previous } = await promoteVerified(promotion, { name, version, key, actor: id, message });
+    const { previous } = await promoteVerified(promotion, { name, version, key, actor: id, message, expected });
     await pipelines.promoted(id, previous);
   } catch (error) {
     if (!isDrydockError(error) || error.isRetryable) throw error;
+    // Another version went into production while files were read: the next look evaluates again.
+    if (error.details.some(({ code }) => code === "production_changed")) return;
     await pipelines.failed(id, messageOf(error));
   }
 }

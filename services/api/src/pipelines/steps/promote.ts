@@ -3,12 +3,31 @@ import { setAlias } from "../../registry/change-model.ts";
 import type { Services } from "../../services.ts";
 import type { PipelineRunRow } from "../../store/pipeline-store.ts";
 import type { StepOutcome } from "../advance.ts";
+import { productionOf } from "./evaluate.ts";
 
-/** Gigabytes are read to verify them: the controller does that, and says when it has. */
-export async function promote(_services: unknown, { id, number, spec, results }: PipelineRunRow): Promise<StepOutcome> {
-  const { name, version } = candidateOf(results.candidate);
-  const message = `run ${number} of pipeline ${spec.name}`;
-  return await Promise.resolve({ kind: "promote", name, version, key: `${id}/promote`, message });
+/**
+ * Gigabytes are read to verify them: the controller does that, and says when it has. A candidate that was held against another version than the one
+ * that is in production now is evaluated again.
+ */
+export async function promote(
+  services: Pick<Services, "models">,
+  { id, number, spec, results }: PipelineRunRow,
+): Promise<StepOutcome> {
+  const { candidate, production } = results;
+  const { name, version } = candidateOf(candidate);
+  const order = {
+    kind: "promote",
+    name,
+    version,
+    key: `${id}/promote`,
+    message: `run ${number} of pipeline ${spec.name}`,
+  } as const;
+  if (production === undefined) return order;
+  const now = await productionOf(services, name);
+  if (now === production || now === candidate)
+    return { ...order, expected: now === null ? null : candidateOf(now).version };
+  const message = `${now ?? "nothing"} is in production by now, not ${production ?? "nothing"}: ${candidate} is held against that`;
+  return { kind: "repeat", from: "evaluate", message };
 }
 
 /** Moves the alias that deployments follow. */

@@ -1,5 +1,7 @@
-import { RunSpec, sweepOfStep, type PipelineStep } from "@drydock/spec";
+import { RunSpec, sweepOfStep, type PipelineStep, type SweepSpec } from "@drydock/spec";
+import { steerRun } from "../../runs/steer-run.ts";
 import { checkPlan, submitRun } from "../../runs/submit-run.ts";
+import { gpuHoursOf } from "../../scheduling/gpu-hours.ts";
 import type { Services } from "../../services.ts";
 import type { PipelineRunRow } from "../../store/pipeline-store.ts";
 import { prepareSweep, submitSweep } from "../../sweeps/submit-sweep.ts";
@@ -11,9 +13,9 @@ export function datasetOf({ spec, results }: PipelineRunRow): string {
   return results.dataset ?? spec.dataset;
 }
 
-/** An ordinary run; its model is the candidate. */
+/** An ordinary run; its model is the candidate. One that uses up the budget is cancelled. */
 export async function train(
-  { planner, runs }: Pick<Services, "planner" | "runs">,
+  { planner, runs, database, outbox }: Pick<Services, "planner" | "runs" | "database" | "outbox">,
   run: PipelineRunRow,
   step: Extract<PipelineStep, { type: "train" }>,
 ): Promise<StepOutcome> {
@@ -29,15 +31,29 @@ export async function train(
       },
     };
   }
-  const { state, message, model } = await runs.get(runId);
+  const { state, message, model, plan, attempts } = await runs.get(runId);
+  const used = gpuHoursOf({ state, layout: plan.layout, attempts }, new Date());
+  const { gpuHours = Infinity } = run.spec.budget;
   if (state === "succeeded" && model !== null)
     return { kind: "done", message: `run ${runId} made ${model}`, results: { candidate: model } };
+  if (state === "cancelled" && used >= gpuHours)
+    return {
+      kind: "end",
+      state: "failed",
+      message: `run ${runId} was cancelled after ${used.toFixed(2)} GPU hours: the budget of ${gpuHours} is used up; its checkpoints are kept`,
+    };
   if (state === "failed" || state === "cancelled")
     return {
       kind: "end",
       state: "failed",
       message: `run ${runId} ${state === "failed" ? "failed" : "was cancelled"}: ${message}`,
     };
+  if (used >= gpuHours) {
+    await database.transaction(
+      async (tx) => await steerRun(tx, { runId, action: "cancel", actor: run.id, ifMatch: undefined }),
+    );
+    outbox.kick();
+  }
   return { kind: "wait" };
 }
 
@@ -51,7 +67,7 @@ export async function sweep(
   if (sweepId === undefined) {
     const asked = sweepOfStep(step, datasetOf(run));
     if (!asked.success) return { kind: "end", state: "failed", message: asked.error.message };
-    const spec = await prepareSweep(services, asked.data);
+    const spec = await prepareSweep(services, withinBudget(asked.data, run.spec.budget.gpuHours));
     const dataset = String(spec.run["dataset"]);
     return {
       kind: "start",
@@ -72,4 +88,10 @@ export async function sweep(
   if (state !== "succeeded" || !best?.model) return { kind: "wait" };
   const told = `sweep ${sweepId}: ${message}, ${trials.stopped} stopped early; it made ${best.model}`;
   return { kind: "done", message: told, results: { candidate: best.model, runId: best.runId } };
+}
+
+/** The sweep's own budget or the pipeline's, whichever is smaller. */
+function withinBudget(sweepSpec: SweepSpec, gpuHours: number | undefined): SweepSpec {
+  if (gpuHours === undefined) return sweepSpec;
+  return { ...sweepSpec, budget: { gpuHours: Math.min(gpuHours, sweepSpec.budget.gpuHours ?? Infinity) } };
 }

@@ -1,10 +1,9 @@
-import { scoreSamples } from "@drydock/data";
 import { runOf, type PipelineStep } from "@drydock/spec";
-import { sampleOf } from "../../observations/live-metrics.ts";
 import { rollBack } from "../../registry/roll-back.ts";
 import type { Services } from "../../services.ts";
 import type { PipelineRunRow } from "../../store/pipeline-store.ts";
 import type { StepOutcome } from "../advance.ts";
+import { liveScore, shownScore } from "../live-score.ts";
 import { candidateOf } from "./promote.ts";
 
 /**
@@ -20,27 +19,20 @@ export async function watch(
   const { metric, minimumSamples, windowSeconds } = step;
   const model = candidateOf(results.candidate);
   const since = new Date(results.startedAt["watch"] ?? now);
-  const { task } = runOf(spec);
-  const samples = (await observations.since(model, since)).flatMap((each) => sampleOf(task, each) ?? []);
+  const observed = await observations.since(model, since);
+  const { samples, score } = liveScore(observed, { task: runOf(spec).task, metric, minimumSamples });
   const evaluated = results.evaluations === undefined ? null : await evaluations.get(results.evaluations.candidate);
   const limit = step.minimum ?? (evaluated?.scores?.[metric] ?? 0) - (step.maximumDrop ?? 0);
-  if (samples.length >= minimumSamples) {
-    const score = scoreSamples(task, [metric], samples).scores[metric] as number;
-    if (score < limit) {
-      const why = `live ${metric} of ${results.candidate} fell to ${shown(score)} on ${samples.length} answers, below ${shown(limit)}`;
-      const order = { name: model.name, from: model.version, actor: id, key: `${id}/rollback`, message: why };
-      const { version } = await database.transaction(async (tx) => await rollBack(tx, order));
-      return { kind: "end", state: "rolled-back", message: `${why}: ${model.name}@${version} is in production again` };
-    }
+  if (score !== null && score < limit) {
+    const why = `live ${metric} of ${results.candidate} fell to ${shownScore(score)} on ${samples} answers, below ${shownScore(limit)}`;
+    const order = { name: model.name, from: model.version, actor: id, key: `${id}/rollback`, message: why };
+    const { version } = await database.transaction(async (tx) => await rollBack(tx, order));
+    return { kind: "end", state: "rolled-back", message: `${why}: ${model.name}@${version} is in production again` };
   }
   if (now.getTime() - since.getTime() < windowSeconds * 1000) return { kind: "wait" };
   const seen =
-    samples.length < minimumSamples
-      ? `only ${samples.length} answers with truth came, too few to judge`
-      : `${samples.length} answers with truth`;
+    samples < minimumSamples
+      ? `only ${samples} answers with truth came, too few to judge`
+      : `${samples} answers with truth`;
   return { kind: "done", message: `no drop in ${windowSeconds} s: ${seen}` };
-}
-
-function shown(value: number): string {
-  return String(Number(value.toPrecision(4)));
 }
