@@ -7,6 +7,7 @@ import { addTrainCommand } from "./commands/engine.ts";
 import { addEvaluateCommands } from "./commands/evaluate.ts";
 import { addModelCommands } from "./commands/model.ts";
 import { addPipelineCommands } from "./commands/pipeline.ts";
+import { addWebhookCommands } from "./commands/webhook.ts";
 import { addPlanCommand } from "./commands/plan.ts";
 import { addPredictCommand } from "./commands/predict.ts";
 import { addRunCommands } from "./commands/run.ts";
@@ -34,6 +35,7 @@ export function createProgram(): Command {
   addRunCommands(program);
   addSweepCommands(program);
   addPipelineCommands(program);
+  addWebhookCommands(program);
   addEvaluateCommands(program);
   addModelCommands(program);
   addPredictCommand(program);

@@ -1,4 +1,5 @@
 import {
+  IncomingWebhook,
   LiveMetrics,
   ObservationReceipt,
   Pipeline,
@@ -38,6 +39,10 @@ export class PipelineClient {
 
   async remove(name: string): Promise<void> {
     await this.#http.send("DELETE", pathOf(name), {});
+  }
+
+  webhookSecret(name: string): Promise<z.output<typeof IncomingWebhook>> {
+    return this.#http.postJson(`${pathOf(name)}/webhook-secret`, IncomingWebhook, {});
   }
 
   trigger(name: string): Promise<PipelineRun> {

@@ -8,6 +8,7 @@ import { HttpClient } from "../client/http.ts";
 import { PipelineClient } from "../client/pipeline-client.ts";
 import { RegistryClient } from "../client/registry-client.ts";
 import { SweepClient } from "../client/sweep-client.ts";
+import { WebhookClient } from "../client/webhook-client.ts";
 import { createOutput, type Output } from "../output/output.ts";
 
 /** Options that every command takes. */
@@ -31,6 +32,8 @@ export interface CommandContext {
   readonly sweeps: () => SweepClient;
   /** Pipelines, the same way. */
   readonly pipelines: () => PipelineClient;
+  /** Webhooks, the same way. */
+  readonly webhooks: () => WebhookClient;
   readonly options: GlobalOptions;
   /** Fires at the first Ctrl-C. */
   readonly signal: AbortSignal;
@@ -48,6 +51,7 @@ export function contextOf(command: Command): CommandContext {
     evaluation: () => new EvaluationClient(http()),
     sweeps: () => new SweepClient(http()),
     pipelines: () => new PipelineClient(http()),
+    webhooks: () => new WebhookClient(http()),
     options,
     signal: interruption(),
   };

@@ -74,6 +74,15 @@ function addDefinitionCommands(pipeline: Command): void {
         output.answer(changed, () => describe(changed));
       });
   pipeline
+    .command("webhook-secret")
+    .argument("<pipeline>", "its name")
+    .description("make the secret that outsiders sign with to start it; shown this once")
+    .action(async function (this: Command, name: string) {
+      const { pipelines, output } = contextOf(this);
+      const { path, secret } = await pipelines().webhookSecret(name);
+      output.answer({ path, secret }, () => [`POST ${path}`, `secret: ${secret}`, "It is not shown again."]);
+    });
+  pipeline
     .command("delete")
     .argument("<pipeline>", "its name")
     .description("delete a pipeline and the history of its runs; models stay")
@@ -156,7 +165,8 @@ function describe({ name, state, spec, nextAt, runs }: Pipeline): string[] {
     data: spec.dataset,
     steps: stepsOf(spec),
     "started by": ["hand", ...spec.triggers.map(triggerText)].join(", "),
-    "while one is open": spec.overlap,
+    "open at a time": spec.maxConcurrent,
+    "when no more may be": spec.overlap,
     next: nextAt,
     runs,
   });
