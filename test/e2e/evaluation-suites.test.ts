@@ -125,3 +125,24 @@ test("a suite in shards ranks the trained model over its base; the two are compa
   expect(report.match(/<image href="data:image\/jpeg;base64,/g)?.length).toBe(trained?.samples);
   expect(await drydock.text(`/v1/evaluation-suites/${id}/report.csv`)).toContain(",exact-match,");
 });
+
+test("a suite that is cancelled frees its workers; what had no worker yet never gets one", async () => {
+  const { id, cells } = await drydock.call<EvaluationSuite>("POST", "/v1/evaluations", {
+    models: [{ uri: join(scratch, "model") }, made],
+    dataset: "colours",
+    task: "vqa",
+    maxNewTokens: 2000,
+    shards: 2,
+  });
+  await until("two workers answer", async () => ((await drydock.workers()).length === 2 ? true : null));
+  await drydock.call("POST", `/v1/evaluation-suites/${id}/cancel`, {});
+  const suite = await until("the suite is over", async () => {
+    const found = await drydock.call<EvaluationSuite>("GET", `/v1/evaluation-suites/${id}`);
+    return found.state === "queued" || found.state === "running" ? null : found;
+  });
+  expect(suite).toMatchObject({ state: "cancelled", message: "2 of 2 evaluations are over, 2 cancelled" });
+  expect(suite.cells.map(({ message }) => message)).toEqual(
+    cells.map(() => "cancelled: its worker was stopped, nothing was scored"),
+  );
+  await until("no worker is left", async () => ((await drydock.workers()).length === 0 ? true : null));
+});

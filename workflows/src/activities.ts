@@ -97,12 +97,20 @@ export interface JoinInput extends EvaluationInput {
   readonly seconds: number | null;
 }
 
+export interface EvaluationEnd extends EvaluationInput {
+  readonly state: "failed" | "cancelled";
+  readonly message: string;
+}
+
 export interface EvaluationActivities {
+  /** Answers and scores all rows. Cancelled = stop the worker. */
   runEvaluation(input: EvaluationInput): Promise<void>;
   /** Answers a part of the rows and tells nobody how it ended. Cancelled = stop its worker. */
   runEvaluationShard(input: EvaluationShardInput): Promise<ShardOutcome>;
   /** Puts the rows of all shards together, scores them as one, and writes down how the evaluation ended. */
   joinEvaluation(input: JoinInput): Promise<void>;
+  /** Writes down that nothing was scored. */
+  endEvaluation(input: EvaluationEnd): Promise<void>;
 }
 
 export interface SweepActivities {

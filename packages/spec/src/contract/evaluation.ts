@@ -64,7 +64,7 @@ export const Evaluation = z
     /** `before`, `during`, `after`, or `standalone`. */
     phase: z.enum(["before", "during", "after", "standalone"]),
     step: z.int().nullable(),
-    state: z.enum(["queued", "running", "succeeded", "failed"]),
+    state: z.enum(["queued", "running", "succeeded", "failed", "cancelled"]),
     message: z.string(),
     spec: EvaluationSpec,
     scores: Scores.nullable(),

@@ -74,7 +74,7 @@ export const EvaluationUpdate = z.strictObject({
   runId: z.string().nullable(),
   phase: z.enum(["before", "during", "after", "standalone"]),
   step: z.int().nullable(),
-  state: z.enum(["queued", "running", "succeeded", "failed"]),
+  state: z.enum(["queued", "running", "succeeded", "failed", "cancelled"]),
   message: z.string(),
   spec: EvaluationSpec,
   scores: Scores.nullable(),

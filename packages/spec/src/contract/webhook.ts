@@ -12,6 +12,7 @@ export const webhookEventTypes = [
   "dataset.failed",
   "evaluation.succeeded",
   "evaluation.failed",
+  "evaluation.cancelled",
   "sweep.succeeded",
   "sweep.failed",
   "sweep.cancelled",

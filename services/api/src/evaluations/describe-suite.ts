@@ -28,15 +28,17 @@ function toCell({ id, spec, state, message, samples, scores, details }: Evaluati
 function progressOf(evaluations: readonly Evaluation[]): Pick<EvaluationSuite, "state" | "message"> {
   const count = (state: Evaluation["state"]): number =>
     evaluations.filter((evaluation) => evaluation.state === state).length;
-  const [queued, running, failed] = [count("queued"), count("running"), count("failed")];
+  const [queued, running, failed, cancelled] = [count("queued"), count("running"), count("failed"), count("cancelled")];
   const over = evaluations.length - queued - running;
   const message = [
     `${over} of ${evaluations.length} evaluations are over`,
     ...(running > 0 ? [`${running} running`] : []),
     ...(queued > 0 ? [`${queued} waiting`] : []),
     ...(failed > 0 ? [`${failed} failed`] : []),
+    ...(cancelled > 0 ? [`${cancelled} cancelled`] : []),
   ].join(", ");
-  if (over === evaluations.length) return { state: failed > 0 ? "failed" : "succeeded", message };
+  if (over === evaluations.length)
+    return { state: failed > 0 ? "failed" : cancelled > 0 ? "cancelled" : "succeeded", message };
   return { state: queued === evaluations.length ? "queued" : "running", message };
 }
 

@@ -15,8 +15,8 @@ export async function readAllSamples(storage: ObjectStorage, evaluation: Evaluat
   const { id, state, message, resultsKey } = evaluation;
   if (state !== "succeeded") {
     const why =
-      state === "failed"
-        ? `failed (${message}): make a new one`
+      state === "failed" || state === "cancelled"
+        ? `${state === "failed" ? "failed" : "was cancelled"} (${message}): make a new one`
         : `is ${state === "queued" ? "waiting to start" : "still running"}: wait until it has succeeded`;
     throw new ConflictError("evaluation_not_finished", `evaluation ${id} ${why}`);
   }

@@ -5,7 +5,7 @@ import { html, page, scoreText, type Html } from "./html-page.ts";
 export function suiteHtml(suite: EvaluationSuite): string {
   const { name, id, createdAt, message, headline, ranking, spec, cells } = suite;
   const metrics = [...new Set(cells.flatMap(({ scores }) => Object.keys(scores ?? {})))];
-  const failed = cells.filter(({ state }) => state === "failed");
+  const failed = cells.filter(({ state }) => state === "failed" || state === "cancelled");
   return page(
     `Evaluation suite ${name}`,
     html`<h1>Evaluation suite ${name}</h1>
@@ -21,7 +21,7 @@ export function suiteHtml(suite: EvaluationSuite): string {
       ${
         failed.length === 0
           ? html``
-          : html`<h2>What failed</h2>
+          : html`<h2>What was not scored</h2>
               <ul>
                 ${failed.map((cell) => html`<li>${cell.model} on ${cell.dataset}: ${cell.message}</li>`)}
               </ul>`

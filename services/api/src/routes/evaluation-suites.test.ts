@@ -86,6 +86,57 @@ onEachDatabase("evaluation suites", (location) => {
     });
   });
 
+  test("a suite that is cancelled ends what is open, keeps what was scored, and is not ended twice", async () => {
+    const body = { models, dataset: await api().readyDataset(), task: "vqa", metrics: ["exact-match"] };
+    const { id, cells } = await api().ok<EvaluationSuite>("POST", "/v1/evaluations", body);
+    const [scored, open] = await Promise.all(
+      cells.map(async (cell) => await api().ok<Evaluation>("GET", `/v1/evaluations/${cell.evaluationId}`)),
+    );
+    await finish(api(), scored!, [answered("r0", "two")]);
+    for (let time = 0; time < 2; time++) await api().ok("POST", `/v1/evaluation-suites/${id}/cancel`, {});
+    await vi.waitFor(() =>
+      expect(api().workflows.signals.filter(({ workflowId }) => workflowId === open!.id)).toEqual([
+        { workflowId: open!.id, signal: "cancel" },
+      ]),
+    );
+    expect(await api().ok("GET", `/v1/evaluations/${open!.id}`)).toMatchObject({
+      state: "queued",
+      message: "Cancelling: its worker stops.",
+    });
+    const { runId, phase, step, spec, scores, samples, seconds, resultsKey } = open!;
+    const update = { runId, phase, step, spec, scores, samples, seconds, resultsKey, message: "cancelled" };
+    await api().ok("PUT", `/internal/v1/evaluations/${open!.id}`, { ...update, state: "cancelled" });
+    await api().ok("PUT", `/internal/v1/evaluations/${open!.id}`, { ...update, state: "running" });
+    expect(await api().ok("GET", `/v1/evaluation-suites/${id}`)).toMatchObject({
+      state: "cancelled",
+      message: "2 of 2 evaluations are over, 1 cancelled",
+    });
+    expect(await api().ok("POST", `/v1/evaluations/${open!.id}/cancel`, {})).toMatchObject({ state: "cancelled" });
+    const refused = await api().refused("POST", `/v1/evaluations/${scored!.id}/cancel`, { body: {} });
+    expect(refused).toMatchObject({ status: 409, code: "evaluation_is_over" });
+    expect(refused.detail).toBe(`evaluation ${scored!.id} has succeeded and can no longer be cancelled`);
+  });
+
+  test("an evaluation that is part of a run is not cancelled by itself", async () => {
+    const { id } = await api().submitRun();
+    const part = `${id}-before`;
+    await api().ok("PUT", `/internal/v1/evaluations/${part}`, {
+      runId: id,
+      phase: "before",
+      step: 0,
+      state: "running",
+      message: "",
+      spec: { model: "qwen3-vl-2b", dataset: "weld@1", task: "vqa" },
+      scores: null,
+      samples: 0,
+      seconds: null,
+      resultsKey: null,
+    });
+    const refused = await api().refused("POST", `/v1/evaluations/${part}/cancel`, { body: {} });
+    expect(refused).toMatchObject({ status: 409, code: "evaluation_of_run" });
+    expect(refused.detail).toBe(`evaluation ${part} is part of run ${id}: cancel that`);
+  });
+
   test("a suite that is asked for twice with one key is made once", async () => {
     const dataset = await api().readyDataset();
     const sending = { body: { models, dataset, task: "vqa" }, headers: { "idempotency-key": `suite-${dataset}` } };

@@ -2,6 +2,7 @@ import { NotFoundError } from "@drydock/kit";
 import { Evaluation, EvaluationRequest, EvaluationSuite, PageQuery, SampleResult, pageOf } from "@drydock/spec";
 import type { FastifyPluginAsyncZod } from "fastify-type-provider-zod";
 import { z } from "zod";
+import { cancelEvaluation } from "../evaluations/cancel-evaluation.ts";
 import { pictureKeyOf } from "../evaluations/picture-key.ts";
 import { readSamplesPage } from "../evaluations/read-samples-page.ts";
 import { readRequest } from "../evaluations/read-request.ts";
@@ -90,6 +91,31 @@ export const evaluationRoutes: FastifyPluginAsyncZod<{ services: Services }> = a
       },
     },
     async (request) => await evaluations.get(request.params.evaluationId),
+  );
+
+  app.post(
+    "/evaluations/:evaluationId/cancel",
+    {
+      schema: {
+        operationId: "cancelEvaluation",
+        summary: "End an evaluation: its workers stop, nothing is scored",
+        tags: ["evaluations"],
+        params: EvaluationParams,
+        body: z.strictObject({}).nullish(),
+        response: { 200: Evaluation, ...problems(404, 409, 415, 422) },
+      },
+    },
+    async (request, reply) => {
+      const evaluation = await writeOnce(writes, request, reply, {
+        prepare: async () => null,
+        write: async (tx) => {
+          const cancelled = await cancelEvaluation(tx, request.params.evaluationId);
+          return { answer: cancelled.evaluation, object: cancelled.isChanged ? cancelled.evaluation.id : null };
+        },
+      });
+      outbox.kick();
+      return evaluation;
+    },
   );
 
   app.get(

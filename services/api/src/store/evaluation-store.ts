@@ -1,6 +1,6 @@
 import { NotFoundError } from "@drydock/kit";
 import type { Evaluation, EvaluationSpec, EvaluationUpdate } from "@drydock/spec";
-import { and, desc, eq, lt } from "drizzle-orm";
+import { and, asc, desc, eq, inArray, lt } from "drizzle-orm";
 import { decodeCursor, pageFrom, type Page } from "../pages.ts";
 import { emitEvent } from "../webhooks/emit-event.ts";
 import type { Database } from "./database.ts";
@@ -64,7 +64,28 @@ export class EvaluationStore {
     return toEvaluation(row);
   }
 
-  /** Inserts or replaces an evaluation under the caller's id; one that has succeeded stays as it is. */
+  /** Locked until the transaction ends. @throws NotFoundError `evaluation_not_found` */
+  async lock(id: string): Promise<Evaluation> {
+    await this.#database.select({ id: evaluations.id }).from(evaluations).where(eq(evaluations.id, id)).for("update");
+    return await this.get(id);
+  }
+
+  /** Evaluations of a suite that are not over. */
+  async openOfSuite(suiteId: string): Promise<string[]> {
+    const rows = await this.#database
+      .select({ id: evaluations.id })
+      .from(evaluations)
+      .where(and(eq(evaluations.suiteId, suiteId), inArray(evaluations.state, ["queued", "running"])))
+      .orderBy(asc(evaluations.id));
+    return rows.map(({ id }) => id);
+  }
+
+  /** Changes the sentence alone. */
+  async say(id: string, message: string): Promise<void> {
+    await this.#database.update(evaluations).set({ message, updatedAt: new Date() }).where(eq(evaluations.id, id));
+  }
+
+  /** Inserts or replaces an evaluation under the caller's id; one that has succeeded or was cancelled stays as it is. */
   async put(id: string, update: EvaluationUpdate): Promise<void> {
     await this.#database.transaction(async (tx) => {
       const [known] = await tx
@@ -72,20 +93,29 @@ export class EvaluationStore {
         .from(evaluations)
         .where(eq(evaluations.id, id))
         .for("update");
-      if (known?.state === "succeeded") return;
+      if (known?.state === "succeeded" || known?.state === "cancelled") return;
       const set = { ...update, updatedAt: new Date() };
       await tx
         .insert(evaluations)
         .values({ id, ...update })
         .onConflictDoUpdate({ target: evaluations.id, set });
       const { state, message, phase, scores, spec } = update;
-      if (phase === "standalone" && state !== known?.state && (state === "succeeded" || state === "failed"))
+      if (phase === "standalone" && state !== known?.state && !isOpenState(state))
         await emitEvent(tx, {
           type: `evaluation.${state}`,
           data: { evaluation: id, state, message, model: spec.model, dataset: spec.dataset, scores },
         });
     });
   }
+}
+
+/** Whether it waits or goes on. */
+export function isOpenEvaluation({ state }: Pick<Evaluation, "state">): boolean {
+  return isOpenState(state);
+}
+
+function isOpenState(state: Evaluation["state"]): state is "queued" | "running" {
+  return state === "queued" || state === "running";
 }
 
 export function toEvaluation(row: typeof evaluations.$inferSelect): Evaluation {

@@ -1,4 +1,4 @@
-import { EvaluationComparison, EvaluationSuite, pageOf, type EvaluationRequest } from "@drydock/spec";
+import { Evaluation, EvaluationComparison, EvaluationSuite, pageOf, type EvaluationRequest } from "@drydock/spec";
 import type { z } from "zod";
 import type { HttpClient, Query } from "./http.ts";
 
@@ -23,6 +23,13 @@ export class EvaluationClient {
 
   listSuites(query: Query): Promise<{ items: EvaluationSuite[]; nextCursor: string | null }> {
     return this.#http.getJson("/v1/evaluation-suites", pageOf(EvaluationSuite), query);
+  }
+
+  /** Of an evaluation, or of a suite. */
+  cancel(id: string): Promise<Evaluation | EvaluationSuite> {
+    return id.startsWith("suite_")
+      ? this.#http.postJson(`/v1/evaluation-suites/${encodeURIComponent(id)}/cancel`, EvaluationSuite, {})
+      : this.#http.postJson(`/v1/evaluations/${encodeURIComponent(id)}/cancel`, Evaluation, {});
   }
 
   compare(query: {

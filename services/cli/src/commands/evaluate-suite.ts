@@ -21,6 +21,16 @@ export function addSuiteCommands(evaluate: Command): void {
     });
 
   evaluate
+    .command("cancel")
+    .argument("<id>", "id of an evaluation or of a suite")
+    .description("end it: its workers stop, and what is not scored yet never is")
+    .action(async function (this: Command, id: string) {
+      const { evaluation, output } = contextOf(this);
+      const cancelled = await evaluation().cancel(id);
+      output.answer(cancelled, () => [`${cancelled.id} (${cancelled.state}): ${cancelled.message}`]);
+    });
+
+  evaluate
     .command("suites")
     .description("suites, newest first")
     .action(async function (this: Command) {

@@ -62,7 +62,8 @@ export function addEvaluateCommands(program: Command): void {
         ? await waitForEvaluation(client(), created, signal, (text) => output.status(text, false))
         : created;
       output.answer(evaluation, () => describeEvaluation(evaluation));
-      if (evaluation.state === "failed") process.exitCode = cliExitCodes.unsuccessful;
+      if (evaluation.state === "failed" || evaluation.state === "cancelled")
+        process.exitCode = cliExitCodes.unsuccessful;
       if (flags.wait && isOpen(evaluation)) {
         output.note("Stopped waiting; the evaluation goes on.");
         process.exitCode = cliExitCodes.interrupted;
@@ -129,7 +130,7 @@ async function createSuite(
     ? await waitForSuite(evaluation(), created, signal, (text) => output.status(text, false))
     : created;
   output.answer(suite, () => describeSuite(suite));
-  if (suite.state === "failed") process.exitCode = cliExitCodes.unsuccessful;
+  if (suite.state === "failed" || suite.state === "cancelled") process.exitCode = cliExitCodes.unsuccessful;
   if (isToWait && isOpenSuite(suite)) {
     output.note("Stopped waiting; the evaluations go on.");
     process.exitCode = cliExitCodes.interrupted;

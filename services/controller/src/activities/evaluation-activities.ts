@@ -1,7 +1,7 @@
 import type { EvaluationActivities } from "@drydock/workflows";
 import { failForGood, whileWatching } from "./activity-signals.ts";
 import type { RunAttemptDependencies } from "./run-attempt.ts";
-import { evaluateShard, evaluateWhole, joinOrFail } from "./run-evaluation.ts";
+import { evaluateShard, evaluateWhole, joinOrFail, noteEnd } from "./run-evaluation.ts";
 
 export function createEvaluationActivities(dependencies: RunAttemptDependencies): EvaluationActivities {
   return {
@@ -17,5 +17,7 @@ export function createEvaluationActivities(dependencies: RunAttemptDependencies)
       ),
     /** Safe to retry: the same rows give the same scores. */
     joinEvaluation: async (input) => await failForGood(async () => await joinOrFail(dependencies, input)),
+    /** Safe to retry: one that has succeeded stays so. */
+    endEvaluation: async (input) => await noteEnd(dependencies, input),
   };
 }

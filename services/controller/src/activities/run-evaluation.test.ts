@@ -22,7 +22,7 @@ import { AttemptRegistry, type AttemptSession } from "../attempts/attempt-regist
 import { Capacity } from "../attempts/capacity.ts";
 import { InternalApi } from "../internal-api.ts";
 import { ModelLocator } from "../models/model-locator.ts";
-import { evaluateShard, evaluateWhole, joinOrFail } from "./run-evaluation.ts";
+import { evaluateShard, evaluateWhole, joinOrFail, noteEnd } from "./run-evaluation.ts";
 
 type EvaluationInit = NonNullable<MessageInitShape<typeof ReportRequestSchema>["evaluations"]>[number];
 
@@ -223,4 +223,21 @@ test("a shard that is told to stop stops its worker, and the evaluation fails wi
   expect(backend.gangs[0]?.asked).toContain("stop");
   await joinOrFail(dependencies, { ...input, failure: "part 1 of 2: out of memory", seconds: null });
   expect(api.updates.at(-1)).toMatchObject({ state: "failed", message: "part 1 of 2: out of memory" });
+});
+
+test("an evaluation that is told to stop stops its worker, and leaves it to the workflow to say how it ended", async () => {
+  const { api, backend, dependencies, signals, stop } = setUp();
+  const evaluated = evaluateWhole(dependencies, input, signals);
+  await vi.waitUntil(() => backend.started.length === 1);
+  stop.abort(new Error("cancelled"));
+  await expect(evaluated).rejects.toThrow("cancelled");
+  expect(backend.gangs[0]?.asked).toContain("stop");
+  expect(api.updates.map(({ state }) => state)).toEqual(["running"]);
+  await noteEnd(dependencies, { ...input, state: "cancelled", message: "cancelled" });
+  expect(api.updates.at(-1)).toMatchObject({
+    state: "cancelled",
+    message: "cancelled",
+    scores: null,
+    resultsKey: null,
+  });
 });

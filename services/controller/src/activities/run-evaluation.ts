@@ -8,7 +8,7 @@ import {
   type EvaluationUpdate,
   type EvaluationWorkerConfig,
 } from "@drydock/spec";
-import type { EvaluationShardInput, JoinInput, ShardOutcome } from "@drydock/workflows";
+import type { EvaluationEnd, EvaluationShardInput, JoinInput, ShardOutcome } from "@drydock/workflows";
 import type { AttemptEnd } from "../attempts/attempt-end.ts";
 import type { HostedAttempt } from "../attempts/attempt-host.ts";
 import type { WatchSignals } from "../attempts/watch-gang.ts";
@@ -46,6 +46,8 @@ export async function evaluateWhole(
   };
   const startMessage = "a worker answers the validation split";
   const failure = await evaluate(dependencies, { input, startMessage, onReport }, signals);
+  // Stopped because it was asked for: the workflow says how it ended.
+  signals.stop.throwIfAborted();
   if (failure !== null)
     await api.putEvaluation(input.evaluationId, updateOf(input, { state: "failed", message: failure }));
 }
@@ -149,6 +151,14 @@ export async function joinOrFail({ api, storage }: RunAttemptDependencies, input
   const resultsKey = resultsKeyOf(evaluationId);
   const update = { state: "succeeded", message: "done", ...joined, seconds, resultsKey } as const;
   await api.putEvaluation(evaluationId, updateOf(rest, update));
+}
+
+/** Writes down that nothing was scored, and why. */
+export async function noteEnd(
+  { api }: RunAttemptDependencies,
+  { state, message, ...input }: EvaluationEnd,
+): Promise<void> {
+  await api.putEvaluation(input.evaluationId, updateOf(input, { state, message }));
 }
 
 function updateOf({ spec }: EvaluationInput, update: Partial<EvaluationUpdate>): EvaluationUpdate {

@@ -26,8 +26,11 @@ export async function evaluate(
   if (evaluations === undefined) return await startEvaluations(services, run, step, candidate);
   const ids = [evaluations.candidate, ...(evaluations.production === null ? [] : [evaluations.production])];
   const found = await Promise.all(ids.map(async (id) => await services.evaluations.get(id)));
-  const failed = found.find(({ state }) => state === "failed");
-  if (failed) return { kind: "end", state: "failed", message: `evaluation ${failed.id} failed: ${failed.message}` };
+  const failed = found.find(({ state }) => state === "failed" || state === "cancelled");
+  if (failed) {
+    const how = failed.state === "failed" ? "failed" : "was cancelled";
+    return { kind: "end", state: "failed", message: `evaluation ${failed.id} ${how}: ${failed.message}` };
+  }
   if (found.some(({ state }) => state !== "succeeded")) return { kind: "wait" };
   const scores = found.map((each) => `${modelText(each.spec.model)} ${describe(each.scores ?? {})}`);
   return { kind: "done", message: `on ${step.dataset ?? datasetOf(run)}: ${scores.join("; ")}` };
