@@ -50,14 +50,27 @@ async function recordEvaluation(): Promise<void> {
     "shard-failed",
     await evaluateUntil("failed", { ...asked, model: { uri: damaged }, shards: 2 }),
   );
+  for (const shards of [1, 2]) {
+    const endless = { ...asked, maxSamples: 8, maxNewTokens: 2000, shards };
+    const { id } = await drydock.call<{ id: string }>("POST", "/v1/evaluations", endless);
+    await until("workers answer", async () => ((await drydock.workers()).length === shards ? true : null));
+    await drydock.call("POST", `/v1/evaluations/${id}/cancel`, {});
+    await stateOf(`/v1/evaluations/${id}`, "cancelled");
+    await record("evaluationRun", shards === 1 ? "cancelled" : "shards-cancelled", id);
+  }
 }
 
 async function evaluateUntil(state: EvaluationView["state"], asked: object): Promise<string> {
   const { id } = await drydock.call<{ id: string }>("POST", "/v1/evaluations", asked);
-  await until(`the evaluation has ${state}`, async () =>
-    (await drydock.call<EvaluationView>("GET", `/v1/evaluations/${id}`)).state === state ? true : null,
-  );
+  await stateOf(`/v1/evaluations/${id}`, state);
   return id;
+}
+
+/** Waits until what is at a path is in a state. */
+async function stateOf(path: string, state: string): Promise<void> {
+  await until(`${path} is ${state}`, async () =>
+    (await drydock.call<{ state: string }>("GET", path)).state === state ? true : null,
+  );
 }
 
 async function recordRuns(): Promise<void> {
@@ -117,10 +130,21 @@ async function recordSweeps(): Promise<void> {
   const search = { kind: "asha", trials: 3, seed: 1, minSteps: 4, maxSteps: 12, reductionFactor: 2 };
   const asked = { name: "rates", run, space, search, metric: "exact-match", maxParallel: 2 };
   const { id } = await drydock.call<{ id: string }>("POST", "/v1/sweeps", asked);
-  await until("the sweep is over", async () =>
-    (await drydock.call<{ state: string }>("GET", `/v1/sweeps/${id}`)).state === "succeeded" ? true : null,
-  );
+  await stateOf(`/v1/sweeps/${id}`, "succeeded");
   await record("sweep", "succeeded", id);
+
+  const long = { ...run, training: { globalBatchSize: 8, maxSteps: 2000 } };
+  const random = { ...asked, run: long, search: { kind: "random", trials: 3, seed: 1 } };
+  const paused = await drydock.call<{ id: string }>("POST", "/v1/sweeps", random);
+  await until("trials train", async () => ((await drydock.workers()).length === 2 ? true : null));
+  await drydock.call("POST", `/v1/sweeps/${paused.id}/pause`, {});
+  await stateOf(`/v1/sweeps/${paused.id}`, "paused");
+  await until("no trial trains", async () => ((await drydock.workers()).length === 0 ? true : null));
+  await drydock.call("POST", `/v1/sweeps/${paused.id}/resume`, {});
+  await until("trials train again", async () => ((await drydock.workers()).length === 2 ? true : null));
+  await drydock.call("POST", `/v1/sweeps/${paused.id}/cancel`, {});
+  await stateOf(`/v1/sweeps/${paused.id}`, "cancelled");
+  await record("sweep", "paused-resumed-cancelled", paused.id);
 }
 
 async function recordPipelines(): Promise<void> {
@@ -135,11 +159,26 @@ async function recordPipelines(): Promise<void> {
   const gate = { type: "gate", rules: ["candidate.exact-match >= production.exact-match"], withoutProduction: "pass" };
   const steps = [{ type: "validate" }, { type: "train", run }, { type: "evaluate" }, gate, { type: "promote" }];
   await drydock.call("POST", "/v1/pipelines", { name: "nightly", dataset: "colours", steps });
-  const { id } = await drydock.call<{ id: string }>("POST", "/v1/pipelines/nightly/trigger", {});
-  await until("the pipeline's run is over", async () =>
-    (await drydock.call<{ state: string }>("GET", `/v1/pipeline-runs/${id}`)).state === "succeeded" ? true : null,
-  );
-  await record("pipeline", "succeeded", id);
+  await record("pipeline", "succeeded", await pipelineRunUntil("nightly", "succeeded"));
+
+  const strict = { ...gate, rules: ["candidate.exact-match >= 101"] };
+  const refusing = [{ type: "train", run }, { type: "evaluate" }, strict];
+  await drydock.call("POST", "/v1/pipelines", { name: "strict", dataset: "colours", steps: refusing });
+  await record("pipeline", "refused", await pipelineRunUntil("strict", "refused"));
+
+  const long = [{ type: "train", run: { ...run, training: { globalBatchSize: 8, maxSteps: 2000 } } }];
+  await drydock.call("POST", "/v1/pipelines", { name: "long", dataset: "colours", steps: long });
+  const { id } = await drydock.call<{ id: string }>("POST", "/v1/pipelines/long/trigger", {});
+  await until("it trains", async () => ((await drydock.workers()).length === 1 ? true : null));
+  await drydock.call("POST", `/v1/pipeline-runs/${id}/cancel`, {});
+  await stateOf(`/v1/pipeline-runs/${id}`, "cancelled");
+  await record("pipeline", "cancelled", id);
+}
+
+async function pipelineRunUntil(name: string, state: string): Promise<string> {
+  const { id } = await drydock.call<{ id: string }>("POST", `/v1/pipelines/${name}/trigger`, {});
+  await stateOf(`/v1/pipeline-runs/${id}`, state);
+  return id;
 }
 
 async function submit(name: string, model = join(scratch, "model")): Promise<string> {
