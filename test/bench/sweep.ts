@@ -1,8 +1,8 @@
 /*
- * `make bench-sweep`: a grid and a successive halving over the demo's learning rates, on a Drydock of its own: what each finds, and
- * with how many steps. Counts steps, not seconds, so a busy computer changes nothing but the wait.
+ * `make bench-sweep`: a grid, and successive halvings of several seeds, over the demo's learning rates, on a Drydock of its own: what each
+ * finds, and with how many steps. Counts steps, not seconds, so a busy computer changes nothing but the wait.
  *
- * usage: sweep.ts [--steps N] [--points N] [--trials N] [--seed N]
+ * usage: sweep.ts [--steps N] [--points N] [--trials N] [--seeds N,N…]
  */
 import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -21,23 +21,26 @@ const { values: flags } = parseArgs({
     steps: { type: "string", default: "135" },
     points: { type: "string", default: "9" },
     trials: { type: "string", default: "9" },
-    seed: { type: "string", default: "1" },
+    seeds: { type: "string", default: "1,2,3" },
   },
 });
 const maxSteps = Number(flags.steps);
 const reductionFactor = 3;
 const Trials = pageOf(SweepTrial).omit({ nextCursor: true });
-const searches = {
-  grid: { kind: "grid", points: Number(flags.points) },
-  asha: {
+const grid = { kind: "grid", points: Number(flags.points) } as const;
+const ashaOf = (seed: number) =>
+  ({
     kind: "asha",
     trials: Number(flags.trials),
-    seed: Number(flags.seed),
+    seed,
     minSteps: Math.round(maxSteps / reductionFactor ** 2),
     maxSteps,
     reductionFactor,
-  },
-} as const;
+  }) as const;
+const searches = [
+  ["grid", grid],
+  ...flags.seeds.split(",").map((seed) => [`asha-${seed}`, ashaOf(Number(seed))] as const),
+] as const;
 
 const scratch = await mkdtemp(join(tmpdir(), "drydock-bench-sweep-"));
 const server = await startServer(join(scratch, "state"), () => undefined);
@@ -54,7 +57,7 @@ try {
   );
   const run = runSpecOf("lora", version);
   const results = [];
-  for (const [name, search] of Object.entries(searches)) {
+  for (const [name, search] of searches) {
     const sweep = await ended(http, {
       name,
       run: {
@@ -70,10 +73,10 @@ try {
     results.push(await rowOf(http, name, sweep));
     console.log(JSON.stringify(results.at(-1)));
   }
-  const [grid, asha] = results;
-  if (grid && asha)
+  const [best, ...halvings] = results;
+  for (const { search, loss, steps } of halvings)
     console.log(
-      `asha's best is ${((100 * (asha.loss - grid.loss)) / grid.loss).toFixed(2)} % above grid's, with ${((100 * asha.steps) / grid.steps).toFixed(1)} % of its steps`,
+      `${search}'s best is ${(100 * (loss / best!.loss - 1)).toFixed(2)} % above grid's, with ${((100 * steps) / best!.steps).toFixed(1)} % of its steps`,
     );
   await mkdir(".drydock/bench", { recursive: true });
   await writeFile(".drydock/bench/sweep.json", `${JSON.stringify(results, null, 2)}\n`);

@@ -39,6 +39,11 @@ export async function dryRun(
       `no version of ${run.name} is in production, so rules that compare with it refuse: promote one by hand first, or set withoutProduction to "pass"`,
     );
   const hours = (planned?.plan.timeSeconds?.high ?? 0) / 3600;
+  const gpuHours = hours * (planned?.plan.layout?.gpus ?? 1);
+  if (spec.budget.gpuHours !== undefined && gpuHours > spec.budget.gpuHours)
+    problems.push(
+      `one training may take up to ${gpuHours.toFixed(2)} GPU hours, more than the budget of ${spec.budget.gpuHours}: raise budget.gpuHours, or train fewer steps`,
+    );
   return {
     dataset,
     model: run.name,

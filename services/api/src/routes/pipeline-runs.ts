@@ -1,5 +1,5 @@
 import { ConflictError } from "@drydock/kit";
-import { PipelineEvent, PipelineRun } from "@drydock/spec";
+import { PipelineEvent, PipelineRun, openPipelineRunStates } from "@drydock/spec";
 import type { FastifyPluginAsyncZod } from "fastify-type-provider-zod";
 import { z } from "zod";
 import { callerOf } from "../authentication.ts";
@@ -7,6 +7,8 @@ import { requestCancel } from "../pipelines/fire-trigger.ts";
 import { candidateOf } from "../pipelines/steps/promote.ts";
 import { problems } from "../problem-responses.ts";
 import { rollBack } from "../registry/roll-back.ts";
+import { followSequence } from "../runs/follow-run.ts";
+import { eventStream, lastEventId, streamSchema, wantsEventStream } from "../server-sent-events.ts";
 import type { Services } from "../services.ts";
 import { PipelineStore, toPipelineRun } from "../store/pipeline-store.ts";
 import { writeOnce } from "../writes.ts";
@@ -38,12 +40,34 @@ export const pipelineRunRoutes: FastifyPluginAsyncZod<{ services: Services }> = 
       schema: {
         operationId: "getPipelineRunTimeline",
         summary: "What happened, in order",
+        description:
+          "With `Accept: text/event-stream` the same as a live stream, ended by an event named `end` when the run is over; `Last-Event-ID` goes on after a line.",
         tags: ["pipelines"],
         params: PipelineRunParams,
-        response: { 200: z.object({ items: z.array(PipelineEvent) }), ...problems(404) },
+        response: {
+          200: {
+            description: "All lines, or a stream",
+            content: {
+              "application/json": { schema: z.object({ items: z.array(PipelineEvent) }) },
+              "text/event-stream": { schema: streamSchema },
+            },
+          },
+          ...problems(404),
+        },
       },
     },
-    async (request) => ({ items: await pipelines.timeline((await pipelines.getRun(request.params.id)).id) }),
+    async (request, reply) => {
+      const { id } = await pipelines.getRun(request.params.id);
+      if (!wantsEventStream(request)) return await reply.send({ items: await pipelines.timeline(id) });
+      const lines = followSequence(services, {
+        runId: id,
+        isOver: async () => !openPipelineRunStates.includes((await pipelines.getRun(id)).state),
+        after: lastEventId(request, 0),
+        read: async (sequence) => await pipelines.timeline(id, sequence),
+        nameOf: ({ type }) => type,
+      });
+      return await reply.send(eventStream(reply, services.closing, lines));
+    },
   );
 
   for (const [action, decision, summary] of [

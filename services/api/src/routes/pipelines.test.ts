@@ -331,6 +331,33 @@ onEachDatabase("pipelines", (location) => {
     expect(dry.problems).toEqual([expect.stringContaining("no version of weld-e is in production")]);
     expect(dry.nextTimes).toHaveLength(5);
     expect((await api().ok<Pipeline>("GET", `/v1/pipelines/${name}`)).runs).toBe(0);
+    const dear = await create({ budget: { gpuHours: 0.0001 } });
+    const { problems } = await api().ok<PipelineDryRun>("POST", `/v1/pipelines/${dear.name}/dry-run`, {});
+    expect(problems).toEqual([
+      expect.stringMatching(/GPU hours, more than the budget of 0\.0001: raise budget\.gpuHours/),
+    ]);
+  });
+
+  test("the timeline is a stream, too, that ends with the run and goes on after a line", async () => {
+    const { name } = await create();
+    const { id } = await trigger(name);
+    await settle(id);
+    const headers = { accept: "text/event-stream" };
+    const stream = api().send("GET", `/v1/pipeline-runs/${id}/timeline`, { headers });
+    await api().ok("POST", `/v1/pipeline-runs/${id}/cancel`, {});
+    const { runId } = (await read(id)).results;
+    await api().services.database.update(runs).set({ state: "cancelled" }).where(eq(runs.id, runId!));
+    expect(await settle(id)).toEqual({ kind: "over" });
+    const text = (await stream).body;
+    const kinds = [...text.matchAll(/^event: (.+)$/gm)].map(([, kind]) => kind);
+    const types = (await timeline(id)).map(({ type }) => type);
+    expect(kinds).toEqual([...types, "end"]);
+    const rest = await api().send("GET", `/v1/pipeline-runs/${id}/timeline`, {
+      headers: { ...headers, "last-event-id": "2" },
+    });
+    expect([...rest.body.matchAll(/^id: (\d+)$/gm)].map(([, sequence]) => Number(sequence))).toEqual(
+      types.map((_, index) => index + 1).slice(2),
+    );
   });
 
   test("what the controller saw ends a run with its sentence; nothing to roll back is said so", async () => {

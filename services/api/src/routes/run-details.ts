@@ -5,6 +5,7 @@ import { decodeNumberCursor } from "../pages.ts";
 import { problems } from "../problem-responses.ts";
 import { followLog, readLog } from "../runs/run-log.ts";
 import { followSequence } from "../runs/follow-run.ts";
+import { isTerminal } from "../runs/run-state-machine.ts";
 import { eventStream, lastEventId, streamSchema, wantsEventStream } from "../server-sent-events.ts";
 import type { Services } from "../services.ts";
 import { RunParams } from "./runs.ts";
@@ -31,6 +32,7 @@ const Log = z.object({ attempt: z.int(), lines: z.array(z.string()), sizeBytes: 
 /** What runs leave behind while they go: `/events`, `/metrics`, `/checkpoints`, `/evaluations`, `/logs`. */
 export const runDetailRoutes: FastifyPluginAsyncZod<{ services: Services }> = async (app, { services }) => {
   const { reports, runs, evaluations, closing } = services;
+  const isOver = (runId: string) => async (): Promise<boolean> => isTerminal(await runs.stateOf(runId));
 
   app.get(
     "/runs/:runId/events",
@@ -55,7 +57,11 @@ export const runDetailRoutes: FastifyPluginAsyncZod<{ services: Services }> = as
       const after = lastEventId(request, decodeNumberCursor(request.query.cursor));
       const read = async (sequence: number, limit: number) => await reports.eventsAfter(runId, sequence, limit);
       return await reply.send(
-        eventStream(reply, closing, followSequence(services, { runId, after, read, nameOf: (event) => event.type })),
+        eventStream(
+          reply,
+          closing,
+          followSequence(services, { runId, isOver: isOver(runId), after, read, nameOf: (event) => event.type }),
+        ),
       );
     },
   );
@@ -83,7 +89,11 @@ export const runDetailRoutes: FastifyPluginAsyncZod<{ services: Services }> = as
       const after = lastEventId(request, decodeNumberCursor(request.query.cursor));
       const read = async (sequence: number, limit: number) => await reports.metricsAfter(runId, sequence, limit);
       return await reply.send(
-        eventStream(reply, closing, followSequence(services, { runId, after, read, nameOf: () => "step.finished" })),
+        eventStream(
+          reply,
+          closing,
+          followSequence(services, { runId, isOver: isOver(runId), after, read, nameOf: () => "step.finished" }),
+        ),
       );
     },
   );

@@ -217,11 +217,12 @@ export class PipelineStore {
       .values({ ...event, pipelineRunId: runId, sequence: (last?.rows ?? 0) + 1, time: new Date() });
   }
 
-  async timeline(runId: string): Promise<PipelineEvent[]> {
+  /** @param after  sequence of the last line that is known */
+  async timeline(runId: string, after = 0): Promise<PipelineEvent[]> {
     const rows = await this.#database
       .select()
       .from(pipelineEvents)
-      .where(eq(pipelineEvents.pipelineRunId, runId))
+      .where(and(eq(pipelineEvents.pipelineRunId, runId), gt(pipelineEvents.sequence, after)))
       .orderBy(asc(pipelineEvents.sequence));
     return rows.map(({ sequence, time, actor, step, type, message }) => ({
       sequence,

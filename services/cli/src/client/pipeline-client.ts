@@ -10,6 +10,7 @@ import {
 } from "@drydock/spec";
 import { z } from "zod";
 import type { HttpClient, Query } from "./http.ts";
+import { followEvents } from "./server-events.ts";
 
 export type PipelineRunDecision = "approve" | "refuse" | "rollback";
 
@@ -59,6 +60,14 @@ export class PipelineClient {
 
   run(id: string): Promise<PipelineRun> {
     return this.#http.getJson(runPathOf(id), PipelineRun);
+  }
+
+  /** Lines of a run's timeline as they come; ends when the run is over. */
+  async *followTimeline(id: string, signal: AbortSignal): AsyncGenerator<PipelineEvent> {
+    for await (const event of followEvents(this.#http, `${runPathOf(id)}/timeline`, { signal })) {
+      const parsed = PipelineEvent.safeParse(JSON.parse(event.data));
+      if (parsed.success) yield parsed.data;
+    }
   }
 
   async timeline(id: string): Promise<PipelineEvent[]> {

@@ -127,9 +127,14 @@ function addRunCommands(pipeline: Command): void {
   pipeline
     .command("timeline")
     .argument("<run>", "id of the pipeline's run")
-    .description("what happened in a run, in order")
-    .action(async function (this: Command, id: string) {
-      const { pipelines, output } = contextOf(this);
+    .option("--follow", "go on until the run is over")
+    .description("what happened in a run, in order; `--follow`")
+    .action(async function (this: Command, id: string, { follow }: { follow?: boolean }) {
+      const { pipelines, output, signal } = contextOf(this);
+      if (follow === true) {
+        for await (const event of pipelines().followTimeline(id, signal)) output.item(event, () => lineOf(event));
+        return;
+      }
       const [run, events] = [await pipelines().run(id), await pipelines().timeline(id)];
       output.answer({ run, events }, () => describeRun(run, events));
     });
@@ -217,4 +222,8 @@ function describeRun(run: PipelineRun, events: readonly PipelineEvent[]): string
           ),
         ]),
   ];
+}
+
+function lineOf({ time, step, type, message }: PipelineEvent): string {
+  return `${time.slice(0, 19)} ${step === null ? "" : `${step} `}${type}: ${message}`;
 }
