@@ -7,6 +7,7 @@ import { WarmStarts } from "./planning/warm-starts.ts";
 import { ModelVerifier } from "./registry/model-verifier.ts";
 import { RunFeed } from "./runs/run-feed.ts";
 import { QueueForecasts } from "./scheduling/queue-forecasts.ts";
+import { Statistics } from "./statistics/statistics.ts";
 import { ClusterStore } from "./store/cluster-store.ts";
 import type { Database, OpenDatabase } from "./store/database.ts";
 import { DatasetStore } from "./store/dataset-store.ts";
@@ -82,6 +83,7 @@ export interface Services {
   readonly evaluations: EvaluationStore;
   readonly suites: SuiteStore;
   readonly keys: KeyStore;
+  readonly statistics: Statistics;
   readonly webhooks: WebhookStore;
   readonly webhookTargets: WebhookTargets;
   readonly webhookLoop: WebhookLoop;
@@ -148,6 +150,7 @@ export function createServices(options: ServiceOptions, closing: AbortSignal): S
     evaluations: new EvaluationStore(database),
     suites: new SuiteStore(database),
     keys: new KeyStore(database),
+    statistics: new Statistics(),
     webhooks: new WebhookStore(database),
     webhookTargets,
     webhookLoop: new WebhookLoop({

@@ -1,12 +1,15 @@
 import { defaultMetrics, scoreWithDetails, type SlicedSample } from "@drydock/data";
 import type { LiveMetrics, Observation, Task } from "@drydock/spec";
 
+/** The model that answered. */
+export interface ObservedModel {
+  readonly name: string;
+  readonly version: number;
+  readonly task: Task;
+}
+
 /** What live answers come to: scored by the code of evaluations, as far as they carry the truth. */
-export function liveMetrics(
-  model: { readonly name: string; readonly version: number; readonly task: Task },
-  since: Date,
-  observed: readonly Observation[],
-): LiveMetrics {
+export function liveMetrics(model: ObservedModel, since: Date, observed: readonly Observation[]): LiveMetrics {
   const samples = observed.flatMap((each) => sampleOf(model.task, each) ?? []);
   const { scores, details } = scoreWithDetails(model.task, defaultMetrics[model.task], samples);
   const share = (is: (each: Observation) => boolean): number =>

@@ -18,7 +18,7 @@ const ComparisonQuery = z.strictObject({
 
 /** `/v1/evaluations/compare`: is one model better than another on the same rows? */
 export const evaluationComparisonRoutes: FastifyPluginAsyncZod<{ services: Services }> = async (app, { services }) => {
-  const { evaluations, storage } = services;
+  const { evaluations } = services;
 
   app.get(
     "/evaluations/compare",
@@ -35,7 +35,7 @@ export const evaluationComparisonRoutes: FastifyPluginAsyncZod<{ services: Servi
     },
     async (request) => {
       const { a, b, ...question } = request.query;
-      return await compareStored(storage, await evaluations.get(a), await evaluations.get(b), question);
+      return await compareStored(services, await evaluations.get(a), await evaluations.get(b), question);
     },
   );
 };

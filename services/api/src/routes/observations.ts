@@ -2,7 +2,6 @@ import { InvalidError } from "@drydock/kit";
 import { LiveMetrics, Name, ObservationBatch, ObservationReceipt, VersionOrAlias } from "@drydock/spec";
 import type { FastifyPluginAsyncZod } from "fastify-type-provider-zod";
 import { z } from "zod";
-import { liveMetrics } from "../observations/live-metrics.ts";
 import { problems } from "../problem-responses.ts";
 import type { Services } from "../services.ts";
 import { ObservationStore } from "../store/observation-store.ts";
@@ -18,7 +17,7 @@ const SummaryQuery = z.strictObject({
 
 /** `/v1/models/{name}/observations`: what a model in use answers. */
 export const observationRoutes: FastifyPluginAsyncZod<{ services: Services }> = async (app, { services }) => {
-  const { models, writes, observations } = services;
+  const { models, writes, observations, statistics } = services;
 
   app.post(
     "/models/:name/observations",
@@ -67,7 +66,9 @@ export const observationRoutes: FastifyPluginAsyncZod<{ services: Services }> = 
       const { version, windowSeconds } = request.query;
       const model = await models.get(request.params.name, version);
       const since = new Date(Date.now() - windowSeconds * 1000);
-      return liveMetrics(model, since, await observations.since(model, since));
+      const { name, version: number, task } = model;
+      const observed = await observations.since(model, since);
+      return await statistics.live({ model: { name, version: number, task }, since, observed });
     },
   );
 };

@@ -1,17 +1,12 @@
 import { newId } from "@drydock/kit";
-import type { Observation, Task } from "@drydock/spec";
+import type { Observation } from "@drydock/spec";
 import { and, desc, eq, gte } from "drizzle-orm";
+import type { ObservedModel } from "../observations/live-metrics.ts";
 import type { Database } from "./database.ts";
 import { observations } from "./schema.ts";
 
 /** So many of a window count, the newest: what is live needs no more to be judged. */
 const mostRead = 5000;
-
-export interface ObservedModel {
-  readonly name: string;
-  readonly version: number;
-  readonly task: Task;
-}
 
 /** Answers of models in use, as applications reported them. */
 export class ObservationStore {

@@ -1,4 +1,4 @@
-import { evaluateGate, parseGateRule } from "@drydock/data";
+import { parseGateRule } from "@drydock/data";
 import type { PipelineSpec, PipelineStep } from "@drydock/spec";
 import { readAllSamples } from "../../evaluations/read-all-samples.ts";
 import type { Services } from "../../services.ts";
@@ -17,7 +17,7 @@ export function metricsOfRules({ steps }: Pick<PipelineSpec, "steps">): string[]
 
 /** Holds the candidate against every rule, on the rows that both models answered. */
 export async function gate(
-  { evaluations, storage }: Pick<Services, "evaluations" | "storage">,
+  { evaluations, storage, statistics }: Pick<Services, "evaluations" | "storage" | "statistics">,
   { results }: PipelineRunRow,
   step: Extract<PipelineStep, { type: "gate" }>,
 ): Promise<StepOutcome> {
@@ -27,12 +27,13 @@ export async function gate(
     const evaluation = await evaluations.get(id);
     return { task: evaluation.spec.task, samples: await readAllSamples(storage, evaluation) };
   };
-  const outcome = evaluateGate(step.rules.map(parseGateRule), {
+  const question = {
     candidate: await answersOf(asked.candidate),
     production: asked.production === null ? null : await answersOf(asked.production),
     withoutProduction: step.withoutProduction,
     significance: step.significance ?? null,
-  });
+  };
+  const outcome = await statistics.gate({ rules: step.rules.map(parseGateRule), question });
   const kept = { passed: outcome.passed, results: [...outcome.results] };
   const failed = outcome.results.filter(({ passed }) => !passed);
   if (failed.length > 0)
