@@ -1,5 +1,5 @@
 import type { ModelStage } from "./model.ts";
-import type { ModelVerification } from "./registry.ts";
+import type { CheckedManifest, ModelProblem, ModelVerification } from "./registry.ts";
 
 /** What a move of a version to another stage means. */
 export type StageMove =
@@ -60,6 +60,27 @@ export function rollbackTarget(events: readonly ProductionEvent[]): number | nul
     stack.push(to);
   }
   return stack.at(-2) ?? null;
+}
+
+/** What comparing a version's manifest, and its files with that, has come to. */
+export function verificationOf(
+  { name, version }: Pick<ModelVerification, "name" | "version">,
+  { manifestDigest, keyId, files, problems }: CheckedManifest,
+  damaged: readonly ModelProblem[],
+  now: Date = new Date(),
+): ModelVerification {
+  const found = [...problems, ...damaged];
+  return {
+    name,
+    version,
+    isSound: found.length === 0,
+    manifestDigest,
+    keyId,
+    files: files.length,
+    sizeBytes: files.reduce((total, { sizeBytes }) => total + sizeBytes, 0),
+    problems: found,
+    checkedAt: now.toISOString(),
+  };
 }
 
 /** Why a version with such files may not go to production: a sentence that names each file; null when it may. */

@@ -1,8 +1,8 @@
 import { UnprocessableError, checkStoredFiles, type Ed25519Signer, type ObjectStorage } from "@drydock/kit";
 import {
   damageOf,
+  verificationOf,
   type CheckedManifest,
-  type ModelProblem,
   type ModelVerification,
   type SignedManifest,
 } from "@drydock/spec";
@@ -42,23 +42,17 @@ export class ModelVerifier {
   async verify(name: string, version: number): Promise<ModelVerification> {
     const row = await this.#row(name, version);
     refuseRemoved({ name, version, filesRemovedAt: row.filesRemovedAt?.toISOString() ?? null });
-    const { manifestDigest, keyId, files, problems } = checkManifest(row, this.#options.signer);
+    const checked = checkManifest(row, this.#options.signer);
     const damaged = await this.#inTurn(
       async () =>
-        await checkStoredFiles(this.#options.storage, `models/${name}/${version}/`, files, `${name}@${version}`),
+        await checkStoredFiles(
+          this.#options.storage,
+          `models/${name}/${version}/`,
+          checked.files,
+          `${name}@${version}`,
+        ),
     );
-    const found: ModelProblem[] = [...problems, ...damaged];
-    return {
-      name,
-      version,
-      isSound: found.length === 0,
-      manifestDigest,
-      keyId,
-      files: files.length,
-      sizeBytes: files.reduce((total, { sizeBytes }) => total + sizeBytes, 0),
-      problems: found,
-      checkedAt: new Date().toISOString(),
-    };
+    return verificationOf({ name, version }, checked, damaged);
   }
 
   async #row(name: string, version: number): Promise<ModelRow> {

@@ -1,5 +1,11 @@
 import { InvalidError, checkStoredFiles, type ObjectStorage } from "@drydock/kit";
-import { damageOf, type ModelVerification, type PromotionOrder, type PromotionResult } from "@drydock/spec";
+import {
+  damageOf,
+  verificationOf,
+  type ModelVerification,
+  type PromotionOrder,
+  type PromotionResult,
+} from "@drydock/spec";
 import type { RegistryApi } from "../registry-api.ts";
 
 export interface PromotionDependencies {
@@ -25,21 +31,10 @@ export async function verifyModelFiles(
   { name, version }: NumberedModel,
   onProgress?: (bytesRead: number) => void,
 ): Promise<ModelVerification> {
-  const { manifestDigest, keyId, files, problems } = await registry.manifest(name, version);
+  const checked = await registry.manifest(name, version);
   const prefix = `models/${name}/${version}/`;
-  const damaged = await checkStoredFiles(storage, prefix, files, `${name}@${version}`, onProgress);
-  const found = [...problems, ...damaged];
-  return {
-    name,
-    version,
-    isSound: found.length === 0,
-    manifestDigest,
-    keyId,
-    files: files.length,
-    sizeBytes: files.reduce((total, { sizeBytes }) => total + sizeBytes, 0),
-    problems: found,
-    checkedAt: new Date().toISOString(),
-  };
+  const damaged = await checkStoredFiles(storage, prefix, checked.files, `${name}@${version}`, onProgress);
+  return verificationOf({ name, version }, checked, damaged);
 }
 
 /**
