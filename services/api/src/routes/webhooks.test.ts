@@ -7,7 +7,7 @@ import { expect, test, vi } from "vitest";
 import { onEachDatabase, useApi } from "../../test/support/api.ts";
 import { registerModel } from "../../test/support/registered-model.ts";
 import { WebhookReceiver, type ReceivedWebhook } from "../../test/support/webhook-receiver.ts";
-import { webhooks } from "../store/webhook-schema.ts";
+import { webhooks } from "../store/schema.ts";
 import { WebhookLoop } from "../webhooks/webhook-loop.ts";
 import { WebhookTargets } from "../webhooks/webhook-targets.ts";
 

@@ -4,7 +4,7 @@ import { and, asc, desc, eq, lt, ne, sql } from "drizzle-orm";
 import { decodeCursor, pageFrom, type Page } from "../pages.ts";
 import type { Database } from "./database.ts";
 import type { ListPage } from "./dataset-store.ts";
-import { webhookDeliveries, webhooks } from "./webhook-schema.ts";
+import { webhookDeliveries, webhooks } from "./schema.ts";
 
 export type WebhookRow = typeof webhooks.$inferSelect;
 export type DeliveryRow = typeof webhookDeliveries.$inferSelect;

@@ -2,7 +2,7 @@ import { newId } from "@drydock/kit";
 import { isSubscribed, type WebhookEventType } from "@drydock/spec";
 import { eq } from "drizzle-orm";
 import type { Database } from "../store/database.ts";
-import { webhookDeliveries, webhooks } from "../store/webhook-schema.ts";
+import { webhookDeliveries, webhooks } from "../store/schema.ts";
 
 export interface DrydockEvent {
   readonly type: WebhookEventType;

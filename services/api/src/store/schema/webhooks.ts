@@ -1,7 +1,6 @@
 import type { Webhook, WebhookPayload } from "@drydock/spec";
-import { index, integer, jsonb, pgTable, text, timestamp } from "drizzle-orm/pg-core";
-
-const time = (name: string) => timestamp(name, { withTimezone: true, precision: 3, mode: "date" });
+import { index, integer, jsonb, pgTable, text } from "drizzle-orm/pg-core";
+import { createdAt, time, updatedAt } from "./columns.ts";
 
 /** Who is told of what happens. */
 export const webhooks = pgTable("webhooks", {
@@ -19,8 +18,8 @@ export const webhooks = pgTable("webhooks", {
   /** Deliveries in a row that were given up. */
   failuresInRow: integer("failures_in_row").notNull().default(0),
   revision: integer("revision").notNull().default(1),
-  createdAt: time("created_at").notNull().defaultNow(),
-  updatedAt: time("updated_at").notNull().defaultNow(),
+  createdAt: createdAt(),
+  updatedAt: updatedAt(),
 });
 
 /** One row per event and webhook, written in the transaction of what happened. */
@@ -38,8 +37,8 @@ export const webhookDeliveries = pgTable(
     dueAt: time("due_at").notNull().defaultNow(),
     status: integer("status"),
     error: text("error"),
-    createdAt: time("created_at").notNull().defaultNow(),
-    updatedAt: time("updated_at").notNull().defaultNow(),
+    createdAt: createdAt(),
+    updatedAt: updatedAt(),
   },
   (table) => [
     index("webhook_deliveries_due").on(table.state, table.dueAt),
