@@ -31,4 +31,5 @@ ALTER TABLE "pipelines" ADD COLUMN "webhook_secret" text;--> statement-breakpoin
 ALTER TABLE "webhook_deliveries" ADD CONSTRAINT "webhook_deliveries_webhook_id_webhooks_id_fk" FOREIGN KEY ("webhook_id") REFERENCES "public"."webhooks"("id") ON DELETE cascade ON UPDATE no action;--> statement-breakpoint
 CREATE INDEX "webhook_deliveries_due" ON "webhook_deliveries" USING btree ("state","due_at");--> statement-breakpoint
 CREATE INDEX "webhook_deliveries_webhook" ON "webhook_deliveries" USING btree ("webhook_id","id");--> statement-breakpoint
-CREATE INDEX "observations_newest" ON "observations" USING btree ("model_name","id");
+CREATE INDEX "observations_newest" ON "observations" USING btree ("model_name","id");--> statement-breakpoint
+CREATE INDEX "observations_time" ON "observations" USING btree ("time");

@@ -100,6 +100,7 @@ export async function buildApp(options: ServiceOptions): Promise<App> {
   server.addHook("onClose", async () => {
     await services.schedules.close();
     await services.webhookLoop.close();
+    await services.housekeeping.close();
     await services.statistics.close();
     await services.outbox.close();
   });

@@ -22,8 +22,6 @@ const exitCodes = { badConfiguration: 64, portInUse: 69, failed: 70 } as const;
 
 /** How long a request waits for storage that is away, before its caller is told to come again. */
 const storageBudgetMs = 5_000;
-/** What was sent to webhooks is forgotten after 30 days. */
-const deliveriesKeptMs = 30 * 24 * 3_600_000;
 
 const logger = createLogger("api");
 
@@ -57,18 +55,9 @@ async function run(config: ApiConfig, log: Logger, ending: AbortSignal): Promise
     supply: config.accelerators === "any" ? undefined : processorSupply(thisComputer()),
   });
   const generated = await ensureKey(services.keys, config.apiKey);
-  const forgetting = setInterval(
-    () =>
-      void services.writes
-        .forgetOldKeys()
-        .then(async () => await services.webhooks.forgetOver(new Date(Date.now() - deliveriesKeptMs)))
-        .catch((error: unknown) => log.warn({ err: error }, "old idempotency keys and webhook deliveries stay")),
-    3_600_000,
-  );
   let closing: Promise<void> | null = null;
   const close = async (reason: string): Promise<void> => {
     log.info({ reason }, "closing");
-    clearInterval(forgetting);
     await server.close();
     await workflows.close();
     await database.close();
@@ -88,6 +77,7 @@ async function run(config: ApiConfig, log: Logger, ending: AbortSignal): Promise
   services.outbox.start();
   services.schedules.start();
   services.webhookLoop.start();
+  services.housekeeping.start();
   process.stdout.write(
     `${JSON.stringify({ ready: true, url, ...(generated === null ? {} : { apiKey: generated }) })}\n`,
   );

@@ -1,5 +1,6 @@
 import { Ed25519Signer, SecretBox, type Logger, type ObjectStorage } from "@drydock/kit";
 import type { AcceleratorSupply } from "@drydock/spec";
+import { Housekeeping } from "./housekeeping.ts";
 import { ScheduleLoop } from "./pipelines/schedule-loop.ts";
 import { ModelDirectory } from "./planning/model-directory.ts";
 import { RunPlanner } from "./planning/run-planner.ts";
@@ -84,6 +85,7 @@ export interface Services {
   readonly suites: SuiteStore;
   readonly keys: KeyStore;
   readonly statistics: Statistics;
+  readonly housekeeping: Housekeeping;
   readonly webhooks: WebhookStore;
   readonly webhookTargets: WebhookTargets;
   readonly webhookLoop: WebhookLoop;
@@ -151,6 +153,7 @@ export function createServices(options: ServiceOptions, closing: AbortSignal): S
     suites: new SuiteStore(database),
     keys: new KeyStore(database),
     statistics: new Statistics(),
+    housekeeping: new Housekeeping({ database, storage, logger }),
     webhooks: new WebhookStore(database),
     webhookTargets,
     webhookLoop: new WebhookLoop({

@@ -27,7 +27,7 @@ export type Observation = z.output<typeof Observation>;
 /** Body of `POST /v1/models/{name}/observations`. */
 export const ObservationBatch = z
   .strictObject({
-    version: VersionOrAlias.default("production"),
+    version: z.union([z.int().min(1).max(999_999_999), VersionOrAlias]).default("production"),
     observations: z.array(Observation).min(1).max(1000),
   })
   .meta({ id: "ObservationBatch" });

@@ -202,6 +202,8 @@ export const RetentionRule = z
     minimumAgeDays: z.number().min(0).max(36_500).default(30),
     /** The best versions by a score after training, so many. */
     keepBest: z.strictObject({ metric: z.string().min(1), count: z.int().min(1).max(1000) }).optional(),
+    /** Applied once an hour; otherwise only when somebody asks for it. */
+    automatic: z.boolean().default(false),
   })
   .meta({ id: "RetentionRule" });
 export type RetentionRule = z.infer<typeof RetentionRule>;

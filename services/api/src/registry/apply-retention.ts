@@ -1,6 +1,6 @@
 import { NotFoundError, type ObjectStorage } from "@drydock/kit";
 import type { RetentionOutcome, RetentionRule } from "@drydock/spec";
-import { and, eq, inArray, sql } from "drizzle-orm";
+import { and, asc, eq, inArray, sql } from "drizzle-orm";
 import type { Database } from "../store/database.ts";
 import { ModelStore } from "../store/model-store.ts";
 import { models, retentionRules } from "../store/schema.ts";
@@ -21,6 +21,16 @@ export async function retentionRuleOf(
       `model "${name}" has no retention rule, so every version is kept: set one with PUT /v1/models/${name}/retention`,
     );
   return { ...row, updatedAt: row.updatedAt.toISOString() };
+}
+
+/** Models whose rules are applied without being asked. */
+export async function automaticRules(database: Database): Promise<string[]> {
+  const rows = await database
+    .select({ name: retentionRules.name })
+    .from(retentionRules)
+    .where(sql`${retentionRules.rule}->>'automatic' = 'true'`)
+    .orderBy(asc(retentionRules.name));
+  return rows.map(({ name }) => name);
 }
 
 /** Sets the rule of a model, in the caller's transaction. @throws NotFoundError `model_not_found` */
@@ -49,16 +59,17 @@ export async function previewRetention(
 }
 
 /**
- * Marks the versions that a rule removes, in the caller's transaction, which holds every version of the model: whoever refers to one
+ * Marks the versions that the model's rule removes, in the caller's transaction, which holds every version of the model: whoever refers to one
  * meanwhile waits, and is then refused. Their files go after the transaction, see {@link removeMarkedFiles}.
  *
- * @throws NotFoundError `model_not_found`
+ * @throws NotFoundError `model_not_found`, `no_retention_rule`
  */
 export async function markRemoved(
   tx: Database,
-  { name, rule, actor, now }: { readonly name: string; readonly rule: RetentionRule; actor: string; now: Date },
+  { name, actor, now }: { readonly name: string; readonly actor: string; readonly now: Date },
 ): Promise<RetentionOutcome> {
   await lockVersions(tx, name);
+  const { rule } = await retentionRuleOf(tx, name);
   const outcome = await previewRetention(tx, name, rule, now);
   const removed = outcome.items.filter(({ decision }) => decision === "remove");
   if (removed.length > 0)

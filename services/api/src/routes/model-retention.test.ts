@@ -1,4 +1,4 @@
-import { RetentionRule, SweepSpec, type Evaluation, type Model, type RetentionOutcome } from "@drydock/spec";
+import { SweepSpec, type Evaluation, type Model, type RetentionOutcome } from "@drydock/spec";
 import { eq, sql } from "drizzle-orm";
 import { expect, test } from "vitest";
 import { onEachDatabase, useApi } from "../../test/support/api.ts";
@@ -175,11 +175,11 @@ onEachDatabase("retention", (location) => {
     await made("raced", 3);
     const { database } = api().services;
     const dataset = await api().readyDataset();
+    await api().ok("PUT", "/v1/models/raced/retention", rule);
     const { spec } = await api().ok<Evaluation>("POST", "/v1/evaluations", { model: "raced@3", dataset, task: "vqa" });
     const apply = async () =>
       await database.transaction(
-        async (tx) =>
-          await markRemoved(tx, { name: "raced", rule: RetentionRule.parse(rule), actor: "tester", now: new Date() }),
+        async (tx) => await markRemoved(tx, { name: "raced", actor: "tester", now: new Date() }),
       );
     const held = Promise.withResolvers<void>();
     const goOn = Promise.withResolvers<void>();
@@ -229,5 +229,29 @@ onEachDatabase("retention", (location) => {
       status: 404,
       detail: 'there is no model "nobody": list them with GET /v1/models',
     });
+  });
+
+  test("once an hour what is automatic is applied, and what nobody needs any more goes", async () => {
+    for (const name of ["auto", "asked"]) {
+      await made(name, 2);
+      await api().ok("PUT", `/v1/models/${name}/retention`, { ...rule, automatic: name === "auto" });
+    }
+    const now = new Date();
+    const daysAgo = (days: number): string => new Date(now.getTime() - days * 86_400_000).toISOString();
+    const observed = [1, 89, 91].map((days) => ({ key: `d${days}`, time: daysAgo(days), answer: "a", truth: "a" }));
+    await api().ok("POST", "/v1/models/auto/observations", { version: 2, observations: observed });
+    await api().services.housekeeping.tidy(now);
+    const removed = async (name: string): Promise<boolean[]> =>
+      await Promise.all(
+        [1, 2].map(
+          async (version) =>
+            (await api().ok<Model>("GET", `/v1/models/${name}/versions/${version}`)).filesRemovedAt !== null,
+        ),
+      );
+    expect(await removed("auto")).toEqual([true, false]);
+    expect(await removed("asked")).toEqual([false, false]);
+    expect(await api().storage.head("models/auto/1/drydock.json")).toBeNull();
+    const kept = await api().services.observations.since({ name: "auto", version: 2 }, new Date(0));
+    expect(kept.map(({ key }) => key)).toEqual(["d1", "d89"]);
   });
 });

@@ -40,7 +40,8 @@ export const modelRetentionRoutes: FastifyPluginAsyncZod<{ services: Services }>
       schema: {
         operationId: "setRetentionRule",
         summary: "Set the retention rule of a model",
-        description: "Nothing is removed until the rule is applied.",
+        description:
+          "Nothing is removed until the rule is applied: by a request, or once an hour when it is `automatic`.",
         tags: ["models"],
         params: NameParams,
         body: RetentionRule,
@@ -99,9 +100,9 @@ export const modelRetentionRoutes: FastifyPluginAsyncZod<{ services: Services }>
     async (request, reply) => {
       const { name } = request.params;
       const outcome = await writeOnce(writes, request, reply, {
-        prepare: async () => await retentionRuleOf(database, name),
-        write: async (tx, { rule }) => {
-          const answer = await markRemoved(tx, { name, rule, actor: callerOf(request).id, now: new Date() });
+        prepare: async () => null,
+        write: async (tx) => {
+          const answer = await markRemoved(tx, { name, actor: callerOf(request).id, now: new Date() });
           return { answer, object: name };
         },
       });

@@ -1,6 +1,6 @@
 import { newId } from "@drydock/kit";
 import type { Observation } from "@drydock/spec";
-import { and, desc, eq, gte } from "drizzle-orm";
+import { and, desc, eq, gte, lt } from "drizzle-orm";
 import type { ObservedModel } from "../observations/live-metrics.ts";
 import type { Database } from "./database.ts";
 import { observations } from "./schema.ts";
@@ -45,6 +45,11 @@ export class ObservationStore {
       .orderBy(desc(observations.id))
       .limit(1);
     return row?.id ?? null;
+  }
+
+  /** Removes answers of before a time. */
+  async forgetOlder(before: Date): Promise<void> {
+    await this.#database.delete(observations).where(lt(observations.time, before));
   }
 
   /** Newest first. */

@@ -11,6 +11,7 @@ interface RuleFlags {
   readonly keepStages?: string;
   readonly minimumAgeDays?: number;
   readonly keepBest?: string;
+  readonly automatic?: boolean;
 }
 
 /** `drydock model retention …`: which versions of a model keep their files. */
@@ -32,6 +33,7 @@ export function addRetentionCommands(model: Command): void {
     .option("--keep-stages <stages>", "comma-separated; production is always kept")
     .option("--minimum-age-days <number>", "younger versions are kept", wholeNumber("--minimum-age-days", 0))
     .option("--keep-best <metric:number>", "the best so many by a score, e.g. f1@0.5:3")
+    .option("--automatic", "apply it once an hour")
     .description("set the rule of a model; nothing is removed until it is applied")
     .action(async function (this: Command, name: string, flags: RuleFlags) {
       const { registry, output } = contextOf(this);
@@ -59,12 +61,19 @@ export function addRetentionCommands(model: Command): void {
 }
 
 /** @throws InvalidError `usage` */
-function ruleOf({ keepLast, keepStages, minimumAgeDays, keepBest }: RuleFlags): z.input<typeof RetentionRule> {
+function ruleOf({
+  keepLast,
+  keepStages,
+  minimumAgeDays,
+  keepBest,
+  automatic,
+}: RuleFlags): z.input<typeof RetentionRule> {
   return {
     ...(keepLast !== undefined && { keepLast }),
     ...(minimumAgeDays !== undefined && { minimumAgeDays }),
     ...(keepStages !== undefined && { keepStages: keepStages.split(",").filter(Boolean).map(stageOf) }),
     ...(keepBest !== undefined && { keepBest: bestOf(keepBest) }),
+    ...(automatic === true && { automatic }),
   };
 }
 
@@ -81,12 +90,13 @@ function bestOf(text: string): { metric: string; count: number } {
   return { metric: match[1]!, count: Number(match[2]) };
 }
 
-function describeRule({ keepLast, keepStages, minimumAgeDays, keepBest }: RetentionRule): string[] {
+function describeRule({ keepLast, keepStages, minimumAgeDays, keepBest, automatic }: RetentionRule): string[] {
   return fields({
     "keep last": keepLast,
     "keep stages": keepStages.join(", "),
     "keep younger than": `${minimumAgeDays} days`,
     "keep best": keepBest === undefined ? null : `${keepBest.count} by ${keepBest.metric}`,
+    applied: automatic ? "once an hour" : "when asked for",
   });
 }
 

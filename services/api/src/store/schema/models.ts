@@ -89,5 +89,6 @@ export const observations = pgTable(
     unique("observations_key").on(table.modelName, table.modelVersion, table.key),
     index("observations_model").on(table.modelName, table.modelVersion, table.time),
     index("observations_newest").on(table.modelName, table.id),
+    index("observations_time").on(table.time),
   ],
 );
