@@ -1,6 +1,7 @@
 import { explainGateRule, parseGateRule } from "@drydock/data";
 import { isDrydockError, messageOf } from "@drydock/kit";
 import {
+  formatSeconds,
   nextScheduled,
   plannedTrials,
   runOf,
@@ -38,8 +39,8 @@ export async function dryRun(
     problems.push(
       `no version of ${run.name} is in production, so rules that compare with it refuse: promote one by hand first, or set withoutProduction to "pass"`,
     );
-  const hours = (planned?.plan.timeSeconds?.high ?? 0) / 3600;
-  const gpuHours = hours * (planned?.plan.layout?.gpus ?? 1);
+  const seconds = planned?.plan.timeSeconds?.high ?? 0;
+  const gpuHours = (seconds / 3600) * (planned?.plan.layout?.gpus ?? 1);
   if (spec.budget.gpuHours !== undefined && gpuHours > spec.budget.gpuHours)
     problems.push(
       `one training may take up to ${gpuHours.toFixed(2)} GPU hours, more than the budget of ${spec.budget.gpuHours}: raise budget.gpuHours, or train fewer steps`,
@@ -48,7 +49,7 @@ export async function dryRun(
     dataset,
     model: run.name,
     production,
-    steps: spec.steps.map((step) => ({ step: step.type, what: whatOf(step, spec, production, hours) })),
+    steps: spec.steps.map((step) => ({ step: step.type, what: whatOf(step, spec, production, seconds) })),
     nextTimes: nextTimes(spec, now),
     problems,
   };
@@ -64,32 +65,32 @@ async function noting<Result>(problems: string[], work: () => Promise<Result>): 
   }
 }
 
-function whatOf(step: PipelineStep, spec: PipelineSpec, production: string | null, hours: number): string {
+function whatOf(step: PipelineStep, spec: PipelineSpec, production: string | null, seconds: number): string {
   const run = runOf(spec);
   switch (step.type) {
     case "validate":
       return `wait until the newest version of ${spec.dataset} is checked`;
     case "train":
-      return `train ${modelText(run.model)} (${run.mode}) on ${spec.dataset}, about ${hours.toFixed(2)} hours, into a new version of ${run.name}`;
+      return `train ${modelText(run.model)} (${run.mode}) on ${spec.dataset}, about ${formatSeconds(seconds)}, into a new version of ${run.name}`;
     case "sweep": {
       const sweep = sweepOfStep(step, spec.dataset);
       const trials = sweep.success
         ? `${plannedTrials(sweep.data)} trials, ${sweep.data.maxParallel} at a time`
         : "a sweep that is not valid";
-      return `${trials}, each up to about ${hours.toFixed(2)} hours; the best becomes the candidate`;
+      return `${trials}, each up to about ${formatSeconds(seconds)}; the best becomes the candidate`;
     }
     case "evaluate":
       return `score the candidate and ${production ?? "nothing else, as nothing is in production"} on the validation split of ${step.dataset ?? spec.dataset}`;
     case "gate":
       return `go on if ${step.rules.map((rule) => explainGateRule(parseGateRule(rule))).join("; and ")}`;
     case "approve":
-      return `wait up to ${step.timeoutSeconds} s for a person; then ${step.onTimeout}`;
+      return `wait up to ${formatSeconds(step.timeoutSeconds)} for a person; then ${step.onTimeout}`;
     case "promote":
       return `verify the candidate's files and put it into production${production === null ? "" : ` in place of ${production}`}`;
     case "deploy":
       return `point ${run.name}@${step.alias} at it`;
     case "watch":
-      return `watch reported answers for ${step.windowSeconds} s and roll back when ${step.metric} is ${step.minimum === undefined ? `more than ${step.maximumDrop} below the evaluation's` : `below ${step.minimum}`}`;
+      return `watch reported answers for ${formatSeconds(step.windowSeconds)} and roll back when ${step.metric} is ${step.minimum === undefined ? `more than ${step.maximumDrop} below the evaluation's` : `below ${step.minimum}`}`;
   }
 }
 

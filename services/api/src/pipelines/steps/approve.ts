@@ -1,4 +1,4 @@
-import type { PipelineStep } from "@drydock/spec";
+import { formatSeconds, type PipelineStep } from "@drydock/spec";
 import type { PipelineRunRow } from "../../store/pipeline-store.ts";
 import type { StepOutcome } from "../advance.ts";
 
@@ -17,7 +17,7 @@ export function approve(
   }
   const waitedMs = now.getTime() - Date.parse(results.startedAt["approve"] ?? "");
   if (waitedMs < timeoutSeconds * 1000) return { kind: "wait" };
-  const message = `nobody decided about ${candidate} within ${timeoutSeconds} s`;
+  const message = `nobody decided about ${candidate} within ${formatSeconds(timeoutSeconds)}`;
   return onTimeout === "promote"
     ? { kind: "done", message: `${message}: it is promoted, as the pipeline says` }
     : { kind: "end", state: "refused", message: `${message}: it is refused, as the pipeline says` };

@@ -1,4 +1,4 @@
-import type { PipelineStep } from "@drydock/spec";
+import { formatSeconds, type PipelineStep } from "@drydock/spec";
 import type { Services } from "../../services.ts";
 import type { PipelineRunRow } from "../../store/pipeline-store.ts";
 import type { StepOutcome } from "../advance.ts";
@@ -31,6 +31,6 @@ export async function validate(
   }
   const startedMs = Date.parse(results.startedAt["validate"] ?? "");
   return Date.now() - startedMs > timeoutSeconds * 1000
-    ? { kind: "end", state: "failed", message: `${reference} was not checked within ${timeoutSeconds} s` }
+    ? { kind: "end", state: "failed", message: `${reference} was not checked within ${formatSeconds(timeoutSeconds)}` }
     : { kind: "wait" };
 }

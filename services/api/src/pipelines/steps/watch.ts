@@ -1,4 +1,4 @@
-import { runOf, type PipelineStep } from "@drydock/spec";
+import { formatSeconds, runOf, type PipelineStep } from "@drydock/spec";
 import { rollBack } from "../../registry/roll-back.ts";
 import type { Services } from "../../services.ts";
 import type { PipelineRunRow } from "../../store/pipeline-store.ts";
@@ -34,5 +34,5 @@ export async function watch(
     samples < minimumSamples
       ? `only ${samples} answers with truth came, too few to judge`
       : `${samples} answers with truth`;
-  return { kind: "done", message: `no drop in ${windowSeconds} s: ${seen}` };
+  return { kind: "done", message: `no drop in ${formatSeconds(windowSeconds)}: ${seen}` };
 }
