@@ -3,29 +3,12 @@ import { openPipelineRunStates, type PipelineAdvance, type PipelineResults, type
 import type { Services } from "../services.ts";
 import type { Database } from "../store/database.ts";
 import { PipelineStore, type PipelineRunRow } from "../store/pipeline-store.ts";
-import { emitEvent } from "../webhooks/emit-event.ts";
+import { emitEvent } from "../store/emit-event.ts";
 import { startNext } from "./fire-trigger.ts";
 import { startPipelinesAfter } from "./triggers.ts";
 import { cancelWork } from "./cancel-work.ts";
+import type { StepOutcome } from "./step-outcome.ts";
 import { steps } from "./steps/steps.ts";
-
-/** What a step comes to when it is looked at. */
-export type StepOutcome =
-  /** Its work goes on. */
-  | { readonly kind: "wait" }
-  /** Its work is to be written and started, in the transaction that notes it. */
-  | { readonly kind: "start"; readonly write: (tx: Database) => Promise<Partial<PipelineResults>> }
-  | { readonly kind: "done"; readonly message: string; readonly results?: Partial<PipelineResults> }
-  /** What it builds on is not true any more: that step and those after it are done again. */
-  | { readonly kind: "repeat"; readonly from: "evaluate"; readonly message: string }
-  | {
-      readonly kind: "end";
-      readonly state: "refused" | "failed" | "rolled-back";
-      readonly message: string;
-      readonly results?: Partial<PipelineResults>;
-    }
-  /** Only the controller can do it: the answer of `POST …/promoted` says that it did. */
-  | Extract<PipelineAdvance, { kind: "promote" }>;
 
 /** Looks at the step that a run is at and does the next thing about it. Whoever calls it, and however often: each thing is done once. */
 export async function advancePipelineRun(services: Services, id: string): Promise<PipelineAdvance> {

@@ -9,7 +9,7 @@ import { and, asc, desc, eq, inArray, lt } from "drizzle-orm";
 import { decodeNumberCursor, pageFrom, type Page } from "../pages.ts";
 import type { Database } from "../store/database.ts";
 import { modelEvents } from "../store/schema.ts";
-import { emitEvent } from "../webhooks/emit-event.ts";
+import { emitEvent } from "../store/emit-event.ts";
 
 export interface NewModelEvent {
   readonly name: string;

@@ -9,7 +9,7 @@ import type {
 } from "@drydock/spec";
 import { and, desc, eq, getTableColumns, lt, sql } from "drizzle-orm";
 import { decodeCursor, decodeNumberCursor, pageFrom, type Page } from "../pages.ts";
-import { emitEvent } from "../webhooks/emit-event.ts";
+import { emitEvent } from "./emit-event.ts";
 import type { Database } from "./database.ts";
 import { isUniqueViolation } from "./database-errors.ts";
 import { datasets, datasetVersions, uploads } from "./schema.ts";

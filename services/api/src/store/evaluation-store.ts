@@ -2,7 +2,7 @@ import { NotFoundError } from "@drydock/kit";
 import type { Evaluation, EvaluationSpec, EvaluationUpdate } from "@drydock/spec";
 import { and, asc, desc, eq, inArray, lt } from "drizzle-orm";
 import { decodeCursor, pageFrom, type Page } from "../pages.ts";
-import { emitEvent } from "../webhooks/emit-event.ts";
+import { emitEvent } from "./emit-event.ts";
 import type { Database } from "./database.ts";
 import type { ListPage } from "./dataset-store.ts";
 import { evaluations } from "./schema.ts";

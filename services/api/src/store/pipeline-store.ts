@@ -12,7 +12,7 @@ import {
 } from "@drydock/spec";
 import { and, asc, count, desc, eq, gt, inArray, lt, ne } from "drizzle-orm";
 import { decodeCursor } from "../pages.ts";
-import { emitEvent } from "../webhooks/emit-event.ts";
+import { emitEvent } from "./emit-event.ts";
 import type { Database } from "./database.ts";
 import type { ListPage } from "./dataset-store.ts";
 import { pipelineEvents, pipelineRuns, pipelines } from "./schema.ts";

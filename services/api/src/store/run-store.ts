@@ -13,7 +13,7 @@ import {
 import { and, asc, count, desc, eq, inArray, isNull, lt, notInArray, sql, type SQL } from "drizzle-orm";
 import { decodeCursor, pageFrom, type Page } from "../pages.ts";
 import { canTransition, isTerminal } from "../runs/run-state-machine.ts";
-import { emitEvent } from "../webhooks/emit-event.ts";
+import { emitEvent } from "./emit-event.ts";
 import type { Database } from "./database.ts";
 import { toAttempt, toRun, toRunSummary, type RunRow } from "./run-records.ts";
 import { attempts, runEvents, runs } from "./schema.ts";

@@ -2,7 +2,7 @@ import { ConflictError, NotFoundError, PreconditionFailedError } from "@drydock/
 import type { Attempt, RunParent, Scores, SweepRung, SweepSpec, SweepState } from "@drydock/spec";
 import { and, asc, avg, desc, eq, inArray, lt, sql } from "drizzle-orm";
 import { decodeCursor } from "../pages.ts";
-import { emitEvent } from "../webhooks/emit-event.ts";
+import { emitEvent } from "./emit-event.ts";
 import type { Database } from "./database.ts";
 import type { ListPage } from "./dataset-store.ts";
 import { attempts, evaluations, runs, stepMetrics, sweeps, sweepTrials } from "./schema.ts";

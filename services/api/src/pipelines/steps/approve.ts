@@ -1,6 +1,6 @@
 import { formatSeconds, type PipelineStep } from "@drydock/spec";
 import type { PipelineRunRow } from "../../store/pipeline-store.ts";
-import type { StepOutcome } from "../advance.ts";
+import type { StepOutcome } from "../step-outcome.ts";
 
 /** Waits for a person, or for the time that is allowed. */
 export function approve(

@@ -4,7 +4,7 @@ import { modelText } from "../../evaluations/model-text.ts";
 import { prepareEvaluation, submitEvaluation } from "../../evaluations/submit-evaluation.ts";
 import type { Services } from "../../services.ts";
 import type { PipelineRunRow } from "../../store/pipeline-store.ts";
-import type { StepOutcome } from "../advance.ts";
+import type { StepOutcome } from "../step-outcome.ts";
 import { metricsOfRules } from "./gate.ts";
 import { datasetOf } from "./train.ts";
 

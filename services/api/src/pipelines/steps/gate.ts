@@ -3,7 +3,7 @@ import type { PipelineSpec, PipelineStep } from "@drydock/spec";
 import { readAllSamples } from "../../evaluations/read-all-samples.ts";
 import type { Services } from "../../services.ts";
 import type { PipelineRunRow } from "../../store/pipeline-store.ts";
-import type { StepOutcome } from "../advance.ts";
+import type { StepOutcome } from "../step-outcome.ts";
 
 /** The metrics that the rules of a pipeline's gate name; undefined without a gate. */
 export function metricsOfRules({ steps }: Pick<PipelineSpec, "steps">): string[] | undefined {

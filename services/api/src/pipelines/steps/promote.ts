@@ -2,7 +2,7 @@ import { parseModelReference, type PipelineStep } from "@drydock/spec";
 import { setAlias } from "../../registry/change-model.ts";
 import type { Services } from "../../services.ts";
 import type { PipelineRunRow } from "../../store/pipeline-store.ts";
-import type { StepOutcome } from "../advance.ts";
+import type { StepOutcome } from "../step-outcome.ts";
 import { productionOf } from "./evaluate.ts";
 
 /**

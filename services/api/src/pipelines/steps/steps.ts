@@ -1,7 +1,7 @@
 import type { PipelineStep } from "@drydock/spec";
 import type { Services } from "../../services.ts";
 import type { PipelineRunRow } from "../../store/pipeline-store.ts";
-import type { StepOutcome } from "../advance.ts";
+import type { StepOutcome } from "../step-outcome.ts";
 import { approve } from "./approve.ts";
 import { evaluate } from "./evaluate.ts";
 import { gate } from "./gate.ts";

@@ -6,7 +6,7 @@ import type { Services } from "../../services.ts";
 import type { PipelineRunRow } from "../../store/pipeline-store.ts";
 import { prepareSweep, submitSweep } from "../../sweeps/submit-sweep.ts";
 import { lossStepsOf, toSweep } from "../../sweeps/sweep-views.ts";
-import type { StepOutcome } from "../advance.ts";
+import type { StepOutcome } from "../step-outcome.ts";
 
 /** The data-set version of a pipeline's run: the one that was validated, else the newest one. */
 export function datasetOf({ spec, results }: PipelineRunRow): string {

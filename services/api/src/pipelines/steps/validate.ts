@@ -1,7 +1,7 @@
 import { formatSeconds, type PipelineStep } from "@drydock/spec";
 import type { Services } from "../../services.ts";
 import type { PipelineRunRow } from "../../store/pipeline-store.ts";
-import type { StepOutcome } from "../advance.ts";
+import type { StepOutcome } from "../step-outcome.ts";
 
 /** Waits for the newest version of the data set; one that failed ends the run with the reason. */
 export async function validate(

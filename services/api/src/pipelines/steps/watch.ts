@@ -2,7 +2,7 @@ import { formatSeconds, runOf, type PipelineStep } from "@drydock/spec";
 import { rollBack } from "../../registry/roll-back.ts";
 import type { Services } from "../../services.ts";
 import type { PipelineRunRow } from "../../store/pipeline-store.ts";
-import type { StepOutcome } from "../advance.ts";
+import type { StepOutcome } from "../step-outcome.ts";
 import { liveScore, shownScore } from "../live-score.ts";
 import { candidateOf } from "./promote.ts";
 

@@ -1,8 +1,8 @@
 import { newId } from "@drydock/kit";
 import { isSubscribed, type WebhookEventType } from "@drydock/spec";
 import { eq } from "drizzle-orm";
-import type { Database } from "../store/database.ts";
-import { webhookDeliveries, webhooks } from "../store/schema.ts";
+import type { Database } from "./database.ts";
+import { webhookDeliveries, webhooks } from "./schema.ts";
 
 export interface DrydockEvent {
   readonly type: WebhookEventType;
