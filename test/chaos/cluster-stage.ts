@@ -41,7 +41,7 @@ export class ClusterStage implements AsyncDisposable {
   readonly #storageDoor: Server;
 
   private constructor(
-    parts: Omit<ClusterStage, "killProcess" | "settings" | typeof Symbol.asyncDispose>,
+    parts: Omit<ClusterStage, "importColours" | "killProcess" | "settings" | typeof Symbol.asyncDispose>,
     door: Server,
   ) {
     this.cluster = parts.cluster;
@@ -56,11 +56,12 @@ export class ClusterStage implements AsyncDisposable {
     this.#storageDoor = door;
   }
 
-  static async open(): Promise<ClusterStage> {
+  /** @param name  in the names of its namespace and folder */
+  static async open(name: string): Promise<ClusterStage> {
     const cluster = await sharedCluster();
     await cluster.importImage(await ensureWorkerImage());
-    const namespace = await cluster.namespace("chaos");
-    const scratch = await mkdtemp(join(tmpdir(), "drydock-cluster-chaos-"));
+    const namespace = await cluster.namespace(name);
+    const scratch = await mkdtemp(join(tmpdir(), `drydock-cluster-${name}-`));
     const store = await Versitygw.start();
     const storageDoor = await openDoor(cluster.hostAddress, store.port);
     const proxy = await ApiServerProxy.start(cluster);
@@ -92,10 +93,14 @@ export class ClusterStage implements AsyncDisposable {
     const stage = new ClusterStage(parts, storageDoor);
     await drydock.up();
     door.leadTo(cluster.hostAddress, (await stage.settings()).ports.controller);
-    await createTinyData(join(scratch, "data"), 40);
-    const options = { format: "openai-jsonl", task: "vqa", validationShare: 0.2 };
-    await drydock.importFolder("colours", join(scratch, "data"), options);
     return stage;
+  }
+
+  /** The data set that runs of chaos are trained on. */
+  async importColours(): Promise<void> {
+    await createTinyData(join(this.scratch, "data"), 40);
+    const options = { format: "openai-jsonl", task: "vqa", validationShare: 0.2 };
+    await this.drydock.importFolder("colours", join(this.scratch, "data"), options);
   }
 
   async settings(): Promise<Settings> {

@@ -20,7 +20,8 @@ let lostGang: LostGang;
 const all: Findings[] = [];
 
 beforeAll(async () => {
-  stage = await ClusterStage.open();
+  stage = await ClusterStage.open("chaos");
+  await stage.importColours();
   lostGang = await LostGang.begin(stage, all);
 });
 afterAll(async () => {

@@ -15,7 +15,8 @@ export class WorkerWatch {
   readonly #isFenced: (worker: LiveWorker) => boolean;
   readonly #doubles: DoubleLaunch[] = [];
   readonly #seen = new Map<string, Set<number>>();
-  #looks = 0;
+  /** Runs with a worker, at each look. */
+  readonly #looks: ReadonlySet<string>[] = [];
   #isStopped = false;
   #watching: Promise<void> = Promise.resolve();
 
@@ -32,12 +33,17 @@ export class WorkerWatch {
   async stop(): Promise<{ readonly looks: number; readonly doubles: readonly DoubleLaunch[] }> {
     this.#isStopped = true;
     await this.#watching;
-    return { looks: this.#looks, doubles: this.#doubles };
+    return { looks: this.#looks.length, doubles: this.#doubles };
   }
 
   /** Epochs of a run of which a worker was seen. */
   epochsOf(runId: string): number[] {
     return [...(this.#seen.get(runId) ?? [])].toSorted((a, b) => a - b);
+  }
+
+  /** How many of these runs had a worker at the same moment, at the most. */
+  mostAtOnce(runIds: readonly string[]): number {
+    return Math.max(0, ...this.#looks.map((alive) => runIds.filter((id) => alive.has(id)).length));
   }
 
   async #watch(): Promise<void> {
@@ -48,7 +54,7 @@ export class WorkerWatch {
         if (!this.#isFenced(worker)) note(alive, worker);
       }
       for (const [runId, epochs] of alive) if (epochs.size > 1) this.#doubles.push({ runId, epochs: [...epochs] });
-      this.#looks++;
+      this.#looks.push(new Set(alive.keys()));
       await delay(lookMs);
     }
   }

@@ -1,189 +1,102 @@
-import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { isDeepStrictEqual } from "node:util";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import type { Model, PipelineEvent, PipelineRun, Sweep } from "@drydock/spec";
-import { createTinyData, createTinyModel } from "../../services/worker/test/tiny-model.ts";
+import { WebhookReceiver } from "../../services/api/test/support/webhook-receiver.ts";
 import { Embedded, kill, until } from "../support/embedded.ts";
+import {
+  PipelineScene,
+  expectPromoted,
+  expectRefused,
+  expectRolledBack,
+  expectTimeline,
+  linesOf,
+  retrainingSteps,
+} from "../support/pipeline-scene.ts";
 
 let scratch: string;
 let drydock: Embedded;
-const options = { format: "openai-jsonl", task: "vqa", validationShare: 0.3 };
+let scene: PipelineScene;
+let listener: WebhookReceiver;
 
 beforeAll(async () => {
   scratch = await mkdtemp(join(tmpdir(), "drydock-e2e-pipeline-"));
-  await createTinyModel(join(scratch, "model"));
-  await createTinyData(join(scratch, "data"), 60);
-  await createTinyData(join(scratch, "poisoned"), 60);
-  const poisoned = join(scratch, "poisoned", "data.jsonl");
-  // Every picture is said to be green.
-  await writeFile(
-    poisoned,
-    (await readFile(poisoned, "utf8")).replaceAll(/"content":"(red|blue)"/g, '"content":"green"'),
-  );
-  drydock = new Embedded(join(scratch, "state"), { DRYDOCK_WORKER_SLOTS: "3" });
+  listener = await WebhookReceiver.open();
+  drydock = new Embedded(join(scratch, "state"), { DRYDOCK_WORKER_SLOTS: "3", DRYDOCK_WEBHOOK_ALLOW: "127.0.0.1" });
   await drydock.up();
-  await drydock.importFolder("colours", join(scratch, "data"), options);
-  await drydock.importFolder("trusted", join(scratch, "data"), options);
+  const events = ["pipeline-run.*", "model.promoted", "model.rolled-back"];
+  await drydock.call("POST", "/v1/webhooks", { url: listener.url, events });
+  scene = new PipelineScene(drydock, scratch);
+  await scene.importData();
 });
 afterAll(async () => {
   await drydock.down();
+  await listener[Symbol.asyncDispose]();
   await rm(scratch, { recursive: true, force: true });
 });
 
-const template = () => ({
-  name: "painter",
-  model: { uri: join(scratch, "model") },
-  mode: "full",
-  task: "vqa",
-  allowSmall: true,
-  training: { globalBatchSize: 16 },
-  evaluation: { before: false, maxNewTokens: 8 },
-});
-const production = async (): Promise<number> =>
-  (await drydock.call<Model>("GET", "/v1/models/painter/versions/production")).version;
-const latestRun = async (): Promise<PipelineRun | null> =>
-  (await drydock.call<{ items: PipelineRun[] }>("GET", "/v1/pipelines/colours/runs")).items[0] ?? null;
-const ended = async (number: number): Promise<PipelineRun> =>
-  await until(
-    `run ${number} of the pipeline is over`,
-    async () => {
-      const run = await latestRun().catch(() => null);
-      return run?.number === number && run.endedAt !== null ? run : null;
-    },
-    240_000,
-  );
-
-/** No gap, and nothing twice. */
-async function checkTimeline(id: string): Promise<PipelineEvent[]> {
-  const { items } = await drydock.call<{ items: PipelineEvent[] }>("GET", `/v1/pipeline-runs/${id}/timeline`);
-  expect(items.map(({ sequence }) => sequence)).toEqual(items.map((_, index) => index + 1));
-  const said = items.map(({ type, step }) => `${type}/${step}`);
-  expect(new Set(said).size).toBe(said.length);
-  return items;
-}
-
 test("a first version is put into production by hand, and a pipeline is made", async () => {
-  const training = { globalBatchSize: 16, maxSteps: 1, learningRate: 1e-6 };
-  const { id } = await drydock.call<{ id: string }>("POST", "/v1/runs", {
-    ...template(),
-    dataset: "colours@1",
-    training,
-  });
-  expect((await drydock.runIn(id, ["succeeded", "failed"])).model).toBe("painter@1");
-  await drydock.call("POST", "/v1/models/painter/versions/1/stage", { to: "production" });
-  await drydock.call("POST", "/v1/pipelines", {
-    name: "colours",
-    dataset: "colours",
-    steps: [
-      { type: "validate" },
-      {
-        type: "sweep",
-        sweep: {
-          name: "rates",
-          run: template(),
-          space: { "training.learningRate": { type: "log", low: 1e-4, high: 3e-2 } },
-          search: { kind: "asha", trials: 8, seed: 2, minSteps: 10, maxSteps: 90, reductionFactor: 3 },
-          metric: "loss",
-          maxParallel: 3,
-        },
-      },
-      { type: "evaluate", dataset: "trusted@1", metrics: ["exact-match"] },
-      { type: "gate", rules: ["candidate.exact-match >= production.exact-match with significance 0.05"] },
-      { type: "promote" },
-    ],
-    triggers: [{ type: "dataset" }],
-  });
+  expect(await scene.putFirstVersionIntoProduction()).toBe("painter@1");
+  await scene.createRetraining();
+  expect(await scene.production()).toBe(1);
 });
 
 test("new data starts it: sweep, evaluation, gate and promotion, with controller and api killed in between", async () => {
-  await drydock.importVersion("colours", join(scratch, "data"), options);
-  const sweepId = await until("the sweep has started", async () => (await latestRun())?.results.sweepId ?? null);
-  await until("trials run", async () => {
-    const { trials } = await drydock.call<Sweep>("GET", `/v1/sweeps/${sweepId}`);
-    return trials.started >= 3 ? true : null;
-  });
+  await scene.addGoodData();
+  const sweepId = await scene.sweepOf(1);
+  await until("trials run", async () => ((await scene.sweep(sweepId)).trials.started >= 3 ? true : null));
   kill((await drydock.processes())["controller"] as number);
-  await until(
-    "the candidate is evaluated",
-    async () => ((await latestRun().catch(() => null))?.step === "evaluate" ? true : null),
-    240_000,
-  );
+  const isEvaluated = async (): Promise<true | null> =>
+    (await scene.retraining(1))?.step === "evaluate" ? true : null;
+  await until("the candidate is evaluated", isEvaluated, 240_000);
   kill((await drydock.processes())["api"] as number);
-  const run = await ended(1);
-  expect(run).toMatchObject({ state: "succeeded", trigger: { type: "dataset", detail: "colours@2 is ready" } });
-  expect(run.results.gate).toMatchObject({ passed: true });
-  expect(run.message).toBe(`${run.results.candidate} is in production`);
-  expect(`painter@${await production()}`).toBe(run.results.candidate);
-  const sweep = await drydock.call<Sweep>("GET", `/v1/sweeps/${sweepId}`);
-  expect(sweep).toMatchObject({
-    state: "succeeded",
-    trials: { started: 8 },
-    parent: { kind: "pipeline", id: run.id, part: "sweep" },
-  });
-  const events = await checkTimeline(run.id);
-  expect(events.map(({ type }) => type)).toEqual([
-    "triggered",
-    ...Array(5).fill(["step.started", "step.done"]).flat(),
-    "ended",
-  ]);
+  await expectPromoted(scene, 1);
 });
 
 test("poisoned data is refused by the gate with the reason, and production stays", async () => {
-  const before = await production();
-  await drydock.importVersion("colours", join(scratch, "poisoned"), options);
-  const run = await ended(2);
-  expect(run.state).toBe("refused");
-  expect(run.message).toMatch(
-    /^the gate refused painter@\d+: candidate\.exact-match is [\d.]+, production's is [\d.]+ \(\d+ rows\): it must be at least [\d.]+$/,
-  );
-  expect(await production()).toBe(before);
-  await checkTimeline(run.id);
+  const before = await scene.production();
+  await scene.addPoisonedData();
+  await expectRefused(scene, 2, before);
 });
 
 test("reported answers of a promoted version get worse: it is rolled back by itself", async () => {
-  const before = await production();
-  const training = { globalBatchSize: 16, maxSteps: 1, learningRate: 1e-6 };
-  const watch = { type: "watch", metric: "exact-match", minimum: 50, windowSeconds: 3600, minimumSamples: 20 };
-  await drydock.call("POST", "/v1/pipelines", {
-    name: "watched",
-    dataset: "trusted",
-    steps: [{ type: "train", run: { ...template(), training } }, { type: "promote" }, watch],
-  });
-  const { id } = await drydock.call<PipelineRun>("POST", "/v1/pipelines/watched/trigger", {});
-  const runOf = async (): Promise<PipelineRun | null> =>
-    await drydock.call<PipelineRun>("GET", `/v1/pipeline-runs/${id}`).catch(() => null);
-  await until("it is watched", async () => ((await runOf())?.step === "watch" ? true : null));
-  expect(await production()).not.toBe(before);
+  const before = await scene.production();
+  const { id } = await scene.promoteWatched();
+  expect(await scene.production()).not.toBe(before);
   kill((await drydock.processes())["controller"] as number);
-  await drydock.call("POST", "/v1/models/painter/observations", {
-    observations: Array.from({ length: 30 }, (_, index) => ({
-      key: `camera-${index}`,
-      time: new Date().toISOString(),
-      answer: index < 10 ? "red" : "?",
-      truth: "red",
-    })),
-  });
-  const run = await until("it is rolled back", async () => {
-    const found = await runOf();
-    return found && found.endedAt !== null ? found : null;
-  });
-  expect(run).toMatchObject({ state: "rolled-back" });
-  expect(run.message).toMatch(
-    /^live exact-match of painter@\d+ fell to 33\.33 on 30 answers, below 50: painter@\d+ is in production again$/,
-  );
-  expect(await production()).toBe(before);
-  await checkTimeline(id);
+  await scene.reportBadAnswers();
+  await expectRolledBack(scene, id, before);
 });
 
 test("a run is rolled back in one call", async () => {
-  const { items } = await drydock.call<{ items: PipelineRun[] }>("GET", "/v1/pipelines/colours/runs");
-  const first = items.find(({ number }) => number === 1)!;
-  await drydock.call("POST", `/v1/pipeline-runs/${first.id}/rollback`, { comment: "it mistakes blue for red" });
-  expect(await production()).toBe(1);
-  const events = await checkTimeline(first.id);
-  expect(events.at(-1)).toMatchObject({
-    type: "rolled-back",
-    message: "painter@1 is in production again: it mistakes blue for red",
-  });
+  const { id } = (await scene.retraining(1))!;
+  const comment = "it mistakes blue for red";
+  await drydock.call("POST", `/v1/pipeline-runs/${id}/rollback`, { comment });
+  expect(await scene.production()).toBe(1);
+  await expectTimeline(scene, id, [...linesOf(retrainingSteps), "rolled-back"]);
+  expect((await scene.timeline(id)).at(-1)?.message).toBe(`painter@1 is in production again: ${comment}`);
+});
+
+test("whoever asked to be told has heard each turn of it, although the api was killed in between", async () => {
+  const wanted = {
+    "model.promoted": 3,
+    "model.rolled-back": 2,
+    "pipeline-run.refused": 1,
+    "pipeline-run.rolled-back": 1,
+    "pipeline-run.running": 3,
+    "pipeline-run.succeeded": 1,
+  };
+  const heard = (): Record<string, number> => {
+    // A delivery may come twice when its sender was killed; its id says so.
+    const types = new Map(listener.received.map(({ headers, body }) => [headers["webhook-id"], body]));
+    const counts: Record<string, number> = {};
+    for (const body of types.values()) {
+      const { type } = JSON.parse(body) as { type: string };
+      counts[type] = (counts[type] ?? 0) + 1;
+    }
+    return counts;
+  };
+  await until("all is told", async () => (isDeepStrictEqual(heard(), wanted) ? true : null)).catch(() => null);
+  expect(heard()).toEqual(wanted);
 });

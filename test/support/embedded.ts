@@ -88,6 +88,17 @@ export class Embedded {
     await ended;
   }
 
+  /** kill -9 of `api`, `controller` or `temporal`; comes back when `up` has started it again, and the api answers. */
+  async killProcess(name: string): Promise<void> {
+    const { [name]: killed = 0 } = await this.processes();
+    kill(killed);
+    await until(`${name} is started again`, async () => {
+      const { [name]: pid = killed } = await this.processes();
+      const answer = pid === killed ? null : await this.request("GET", "/readyz").catch(() => null);
+      return answer?.status === 200 ? true : null;
+    });
+  }
+
   async request(
     method: string,
     path: string,
@@ -195,7 +206,10 @@ function isOver({ state }: RunView): boolean {
   return ["succeeded", "failed", "cancelled"].includes(state);
 }
 
+/** kill -9. One that is gone already is as good. */
 export function kill(pid: number): void {
+  // 0 is the whole group of whoever asks, these tests included.
+  if (pid <= 0) throw new Error("there is no process to kill");
   try {
     process.kill(pid, "SIGKILL");
   } catch (error) {
