@@ -13,10 +13,6 @@ export class PipelineApi {
     return PipelineAdvance.parse(await this.#api.call("POST", `/pipeline-runs/${id}/advance`));
   }
 
-  async promoted(id: string, previous: number | null): Promise<void> {
-    await this.#api.call("POST", `/pipeline-runs/${id}/promoted`, { previous });
-  }
-
   async failed(id: string, message: string): Promise<void> {
     await this.#api.call("POST", `/pipeline-runs/${id}/failed`, { message });
   }

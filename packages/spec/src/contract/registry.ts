@@ -251,6 +251,8 @@ export const PromotionOrder = z.strictObject({
   verification: ModelVerification,
   /** What must be in production still, or null for nothing; absent: whatever is. */
   expected: z.int().nullable().optional(),
+  /** The run of a pipeline whose candidate this is: promoted only while that is its step, and noted there together. */
+  pipelineRun: z.string().max(64).optional(),
 });
 export type PromotionOrder = z.infer<typeof PromotionOrder>;
 

@@ -1,5 +1,12 @@
-import { isDrydockError, messageOf } from "@drydock/kit";
-import { openPipelineRunStates, type PipelineAdvance, type PipelineResults, type PipelineStep } from "@drydock/spec";
+import { ConflictError, isDrydockError, messageOf } from "@drydock/kit";
+import {
+  openPipelineRunStates,
+  type PipelineAdvance,
+  type PipelineResults,
+  type PipelineStep,
+  type PromotionResult,
+} from "@drydock/spec";
+import { promoteModel, type Promotion } from "../registry/promote-model.ts";
 import type { Services } from "../services.ts";
 import type { Database } from "../store/database.ts";
 import { PipelineStore, type PipelineRunRow } from "../store/pipeline-store.ts";
@@ -44,7 +51,9 @@ async function carryOut(
       await repeatFrom(services, run, outcome.from, outcome.message);
       return { kind: "again" };
     case "done":
-      await finishStep(services, run, step.type, outcome.message, outcome.results);
+      await change(services, run, async (store, row) => {
+        await noteDone(store, row, step.type, outcome.message, outcome.results);
+      });
       return { kind: "again" };
   }
 }
@@ -83,19 +92,39 @@ function keyOf({ results: { repeats = 0 } }: PipelineRunRow, step: string, what:
   return `${step}-${what}${repeats === 0 ? "" : `-${repeats}`}`;
 }
 
-/** Notes that a step is done. */
-export async function finishStep(
-  services: Pick<Services, "database">,
-  run: PipelineRunRow,
+/** Notes that a step is done. The run's row must be locked. */
+async function noteDone(
+  store: PipelineStore,
+  row: PipelineRunRow,
   step: PipelineStep["type"],
   message: string,
   results: Partial<PipelineResults> = {},
 ): Promise<void> {
-  await change(services, run, async (store, row) => {
-    const done = [...row.results.done, step];
-    await store.append(row.id, { key: keyOf(row, step, "done"), actor: "drydock", step, type: "step.done", message });
-    await store.changeRun(row, { message, results: { ...row.results, ...results, done } });
-  });
+  const done = [...row.results.done, step];
+  await store.append(row.id, { key: keyOf(row, step, "done"), actor: "drydock", step, type: "step.done", message });
+  await store.changeRun(row, { message, results: { ...row.results, ...results, done } });
+}
+
+/**
+ * Promotes the candidate of a run and notes it, in the caller's transaction, while the run is at that step: one that was cancelled while the
+ * files were verified promotes nothing.
+ *
+ * @throws ConflictError `pipeline_run_moved_on`, and as {@link promoteModel}
+ */
+export async function promoteCandidate(tx: Database, runId: string, promotion: Promotion): Promise<PromotionResult> {
+  const store = new PipelineStore(tx);
+  const row = await store.lockRun(runId);
+  const { number, spec, state, results } = row;
+  if (state !== "running" || stepOf(row)?.type !== "promote")
+    throw new ConflictError(
+      "pipeline_run_moved_on",
+      `run ${number} of pipeline ${spec.name} is ${state}${state === "running" ? " at another step" : ""}: it promotes nothing now`,
+    );
+  const result = await promoteModel(tx, promotion);
+  const { previous } = result;
+  const message = `${results.candidate} is in production${previous === null ? "" : `, in place of version ${previous}`}`;
+  await noteDone(store, row, "promote", message, { promoted: true });
+  return result;
 }
 
 /** A step's fault that no waiting mends ends the run with its sentence. */

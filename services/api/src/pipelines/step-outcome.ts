@@ -16,5 +16,5 @@ export type StepOutcome =
       readonly message: string;
       readonly results?: Partial<PipelineResults>;
     }
-  /** Only the controller can do it: the answer of `POST …/promoted` says that it did. */
+  /** Only the controller can do it: it verifies the files, then asks the registry, which notes it here. */
   | Extract<PipelineAdvance, { kind: "promote" }>;

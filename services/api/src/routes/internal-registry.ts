@@ -1,6 +1,7 @@
 import { ConflictError } from "@drydock/kit";
 import { CheckedManifest, Model, PromotionOrder, PromotionResult, RollbackOrder } from "@drydock/spec";
 import type { FastifyPluginAsyncZod } from "fastify-type-provider-zod";
+import { promoteCandidate } from "../pipelines/advance.ts";
 import { problems } from "../problem-responses.ts";
 import { requireSound } from "../registry/model-verifier.ts";
 import { promoteModel } from "../registry/promote-model.ts";
@@ -37,7 +38,7 @@ export const internalRegistryRoutes: FastifyPluginAsyncZod<{ services: Services 
     },
     async (request) => {
       const { name, version } = request.params;
-      const { verification, ...order } = request.body;
+      const { verification, pipelineRun, ...order } = request.body;
       if (verification.name !== name || verification.version !== version)
         throw new ConflictError(
           "verification_mismatch",
@@ -48,8 +49,11 @@ export const internalRegistryRoutes: FastifyPluginAsyncZod<{ services: Services 
       const { checked } = await verifier.manifest(name, version);
       requireSound({ ...verification, isSound: checked.problems.length === 0, problems: checked.problems });
       const manifestDigest = verification.manifestDigest ?? undefined;
-      return await database.transaction(
-        async (tx) => await promoteModel(tx, { name, version, to: "production", ...order, manifestDigest }),
+      const promotion = { name, version, to: "production", ...order, manifestDigest } as const;
+      return await database.transaction(async (tx) =>
+        pipelineRun === undefined
+          ? await promoteModel(tx, promotion)
+          : await promoteCandidate(tx, pipelineRun, promotion),
       );
     },
   );

@@ -17,6 +17,7 @@ onEachDatabase("pipelines", (location) => {
     timeline,
     settle,
     finishTraining,
+    promoteCandidate,
     finishEvaluations,
     gated,
     runTemplate,
@@ -36,9 +37,11 @@ onEachDatabase("pipelines", (location) => {
     await finishTraining(id, "weld-a", 1);
     expect(await settle(id)).toEqual({ kind: "wait" });
     await finishEvaluations(id, { candidate: 40 });
-    expect(await settle(id)).toMatchObject({ kind: "promote", name: "weld-a", version: 1, key: `${id}/promote` });
-    for (let time = 0; time < 2; time++)
-      await api().ok("POST", `/internal/v1/pipeline-runs/${id}/promoted`, { previous: null });
+    const order = await settle(id);
+    expect(order).toMatchObject({ kind: "promote", name: "weld-a", version: 1, key: `${id}/promote` });
+    expect((await promoteCandidate(id, order)).statusCode).toBe(200);
+    // The controller that was ended before it heard the answer asks again.
+    expect((await promoteCandidate(id, order)).json()).toMatchObject({ status: 409, code: "pipeline_run_moved_on" });
     expect(await settle(id)).toEqual({ kind: "over" });
     expect(await read(id)).toMatchObject({ state: "succeeded", message: "weld-a@1 is in production", step: null });
     expect(await api().ok("GET", "/v1/models/weld-a/versions/live")).toMatchObject({ version: 1 });
@@ -147,6 +150,21 @@ onEachDatabase("pipelines", (location) => {
     };
     expect(await settle(id)).toEqual({ kind: "over" });
     expect(await read(id)).toMatchObject({ state: "cancelled" });
+  });
+
+  test("a run that is cancelled while its candidate's files are verified promotes nothing", async () => {
+    const { name } = await create(gated(runTemplate("weld-y"), { withoutProduction: "pass" }));
+    const { id } = await trigger(name);
+    await settle(id);
+    await finishTraining(id, "weld-y", 1);
+    await settle(id);
+    await finishEvaluations(id, { candidate: 40 });
+    const order = await settle(id);
+    await api().ok("POST", `/v1/pipeline-runs/${id}/cancel`, {});
+    expect((await promoteCandidate(id, order)).json()).toMatchObject({ status: 409, code: "pipeline_run_moved_on" });
+    expect(await settle(id)).toEqual({ kind: "over" });
+    expect(await read(id)).toMatchObject({ state: "cancelled" });
+    expect((await api().refused("GET", "/v1/models/weld-y/versions/production")).code).toBe("model_not_found");
   });
 
   test("while a run is open another trigger is left out, waits, or takes its place, as the pipeline says", async () => {
@@ -261,19 +279,7 @@ onEachDatabase("pipelines", (location) => {
       await finishTraining(id, "weld-w", version);
       await settle(id);
       await finishEvaluations(id, { candidate: 40, production: 40 });
-      await settle(id);
-      await api().services.database.transaction(async (tx) => {
-        const { promoteModel } = await import("../registry/promote-model.ts");
-        await promoteModel(tx, {
-          name: "weld-w",
-          version,
-          to: "production",
-          actor: id,
-          key: `${id}/promote`,
-          message: "test",
-        });
-      });
-      await api().ok("POST", `/internal/v1/pipeline-runs/${id}/promoted`, { previous: null });
+      expect((await promoteCandidate(id, await settle(id))).statusCode).toBe(200);
       expect(await settle(id)).toEqual({ kind: "wait" });
       return id;
     };

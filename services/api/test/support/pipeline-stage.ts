@@ -1,5 +1,6 @@
 import type { Pipeline, PipelineAdvance, PipelineEvent, PipelineRun } from "@drydock/spec";
 import { eq } from "drizzle-orm";
+import type { LightMyRequestResponse } from "fastify";
 import { evaluations, runs } from "../../src/store/schema.ts";
 import { aSpec, type TestApi } from "./api.ts";
 import { registerModel } from "./registered-model.ts";
@@ -40,6 +41,14 @@ export function pipelineStage(api: () => TestApi) {
     const { runId } = (await read(id)).results;
     await registerModel(api(), { name, version, runId: runId! });
     await api().services.database.update(runs).set({ state: "succeeded" }).where(eq(runs.id, runId!));
+  }
+  /** What the controller does when it is told to promote: it verifies the files, and asks the registry. */
+  async function promoteCandidate(id: string, order: PipelineAdvance): Promise<LightMyRequestResponse> {
+    if (order.kind !== "promote") throw new Error(`${id} is to ${order.kind}, not to promote`);
+    const { kind: _kind, name, version, ...promotion } = order;
+    const verification = await api().ok("POST", `/v1/models/${name}/versions/${version}/verification`, {});
+    const body = { ...promotion, actor: id, pipelineRun: id, verification };
+    return await api().send("POST", `/internal/v1/models/${name}/versions/${version}/promote`, { body });
   }
   async function finishEvaluations(id: string, answers: { candidate: number; production?: number }): Promise<void> {
     const { evaluations: asked } = (await read(id)).results;
@@ -85,6 +94,7 @@ export function pipelineStage(api: () => TestApi) {
     timeline,
     settle,
     finishTraining,
+    promoteCandidate,
     finishEvaluations,
     gated,
     runTemplate,

@@ -39,6 +39,12 @@ async function carryOn(dependencies: PipelineDependencies, id: string, signal: A
   }
 }
 
+/**
+ * What may have happened while files were read: another version went into production, or the run was cancelled. The next look sees what is
+ * to be done then.
+ */
+const changedMeanwhile: readonly string[] = ["production_changed", "pipeline_run_moved_on"];
+
 /** A candidate whose files are damaged ends the run with their names. */
 async function promote(
   { pipelines, ...promotion }: PipelineDependencies,
@@ -46,12 +52,10 @@ async function promote(
   { name, version, key, message, expected }: Extract<PipelineAdvance, { kind: "promote" }>,
 ): Promise<void> {
   try {
-    const { previous } = await promoteVerified(promotion, { name, version, key, actor: id, message, expected });
-    await pipelines.promoted(id, previous);
+    await promoteVerified(promotion, { name, version, key, actor: id, message, expected, pipelineRun: id });
   } catch (error) {
     if (!isDrydockError(error) || error.isRetryable) throw error;
-    // Another version went into production while files were read: the next look evaluates again.
-    if (error.details.some(({ code }) => code === "production_changed")) return;
+    if (error.details.some(({ code }) => changedMeanwhile.includes(code))) return;
     await pipelines.failed(id, messageOf(error));
   }
 }
