@@ -1,7 +1,8 @@
 import { InvalidError } from "@drydock/kit";
 import { sweepOfStep, type PipelineSpec, type PipelineStep } from "../contract/pipeline.ts";
 import { RunSpec } from "../contract/run-spec.ts";
-import { checkSweep, trialRun } from "../sweeps/space.ts";
+import { checkSweep } from "../sweeps/check-sweep.ts";
+import { trialRun } from "../sweeps/space.ts";
 import { trialParameters } from "../sweeps/trial-parameters.ts";
 import { checkCron } from "./schedule.ts";
 

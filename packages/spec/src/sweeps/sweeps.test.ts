@@ -1,8 +1,9 @@
 import { expect, test } from "vitest";
 import { SweepSpec, type SweepFacts, type SweepRung } from "../contract/sweep.ts";
+import { checkSweep } from "./check-sweep.ts";
 import { bestOf, decideSweep } from "./decide-sweep.ts";
 import { cutOf, rungSteps } from "./rungs.ts";
-import { checkSweep, trialRun } from "./space.ts";
+import { trialRun } from "./space.ts";
 import { plannedTrials, trialParameters } from "./trial-parameters.ts";
 
 const run = { name: "weld", model: "drydock-tiny-vl", dataset: "weld@1", task: "vqa", training: { lora: { rank: 4 } } };
@@ -32,6 +33,11 @@ test.each<[string, object, string]>([
     "fractions for a whole number",
     { space: { "training.lora.rank": { type: "linear", low: 2, high: 8.5 } } },
     "space.training.lora.rank: 8.5 does not fit training.lora.rank: Invalid input: expected int, received number",
+  ],
+  [
+    "fractions between whole numbers",
+    { search: { kind: "grid", points: 3 }, space: { "training.lora.rank": { type: "linear", low: 2, high: 9 } } },
+    "space.training.lora.rank: 5.5 does not fit training.lora.rank: Invalid input: expected int, received number",
   ],
   [
     "an end that is out of bounds",

@@ -2,7 +2,7 @@ import type { ParallelCoordinates, Sweep, SweepAction, SweepFacts, SweepTrial } 
 import { eq } from "drizzle-orm";
 import { expect, test } from "vitest";
 import { aSpec, onEachDatabase, useApi } from "../../test/support/api.ts";
-import { attempts, evaluations, runs } from "../store/schema.ts";
+import { attempts, evaluations, runs, sweeps } from "../store/schema.ts";
 
 onEachDatabase("sweeps", (location) => {
   const api = useApi(location);
@@ -163,5 +163,35 @@ onEachDatabase("sweeps", (location) => {
     const first = await api().ok<{ id: string }>("POST", "/internal/v1/sweeps", { spec, parent });
     expect(await api().ok("POST", "/internal/v1/sweeps", { spec, parent })).toEqual(first);
     expect(await api().ok("GET", `/internal/v1/sweeps/${first.id}`)).toMatchObject({ state: "running", best: null });
+  });
+
+  test("a trial that a person has moved on since the decision is left as it is, and does not end the sweep", async () => {
+    const { id } = await api().ok<Sweep>("POST", "/v1/sweeps", await body());
+    await act(id, { kind: "start", trial: 1 });
+    const { runId } = (await facts(id)).trials[0]!;
+    const { database } = api().services;
+    const set = async (state: "running" | "paused"): Promise<unknown> =>
+      await database.update(runs).set({ state }).where(eq(runs.id, runId!));
+    await set("running");
+    await act(id, { kind: "hold", trial: 1 });
+    await set("paused");
+    // A person resumed it by hand, and it runs already.
+    await set("running");
+    await act(id, { kind: "release", trial: 1 });
+    expect((await facts(id)).trials[0]).toMatchObject({ decision: "open", runState: "running" });
+  });
+
+  test("a trial of a sweep of before whose settings make no run is a failed trial", async () => {
+    const sweep = await api().ok<Sweep>("POST", "/v1/sweeps", await body());
+    const space = { "training.lora.rank": { type: "choice" as const, values: [4, 2.5] } };
+    const { database } = api().services;
+    await database
+      .update(sweeps)
+      .set({ spec: { ...sweep.spec, space, search: { kind: "grid", points: 2 } } })
+      .where(eq(sweeps.id, sweep.id));
+    await act(sweep.id, { kind: "start", trial: 2 });
+    const [trial] = await trials(sweep.id);
+    expect(trial).toMatchObject({ number: 2, state: "failed", runId: null });
+    expect(trial?.message).toContain("training.lora.rank: Invalid input: expected int");
   });
 });

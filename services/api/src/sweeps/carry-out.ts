@@ -1,5 +1,5 @@
-import { isDrydockError, messageOf, UnprocessableError } from "@drydock/kit";
-import { RunSpec, trialParameters, trialRun, type SweepAction } from "@drydock/spec";
+import { ConflictError, isDrydockError, messageOf, UnprocessableError } from "@drydock/kit";
+import { RunSpec, trialParameters, trialRun, type RunSpecInput, type SweepAction } from "@drydock/spec";
 import { isTerminal } from "../runs/run-state-machine.ts";
 import { steerRun, type RunAction } from "../runs/steer-run.ts";
 import { checkPlan, submitRun } from "../runs/submit-run.ts";
@@ -28,7 +28,7 @@ async function startTrial({ database, planner, sweeps }: Needed, sweepId: string
   const { spec } = await sweeps.get(sweepId);
   if (await sweeps.findTrial(sweepId, number)) return;
   const parameters = { ...trialParameters(spec, number) };
-  const planned = await plannedOrReason(planner, RunSpec.parse(trialRun(spec, parameters)));
+  const planned = await plannedOrReason(planner, trialRun(spec, parameters));
   await database.transaction(async (tx) => {
     const store = new SweepStore(tx);
     const sweep = await store.lock(sweepId);
@@ -44,9 +44,11 @@ async function startTrial({ database, planner, sweeps }: Needed, sweepId: string
   });
 }
 
-async function plannedOrReason(planner: Services["planner"], spec: RunSpec): Promise<PlannedRun | string> {
+async function plannedOrReason(planner: Services["planner"], asked: RunSpecInput): Promise<PlannedRun | string> {
+  const spec = RunSpec.safeParse(asked);
+  if (!spec.success) return spec.error.issues.map(({ path, message }) => `${path.join(".")}: ${message}`).join("; ");
   try {
-    const planned = await planner.planToRun(spec);
+    const planned = await planner.planToRun(spec.data);
     checkPlan(planned, undefined);
     return planned;
   } catch (error) {
@@ -72,7 +74,14 @@ async function steerTrial(
   // It may have ended since the decision was made.
   if (isTerminal(await new RunStore(tx).stateOf(trial.runId))) return;
   const { runAction, decision } = steering[action.kind];
-  await steerRun(tx, { runId: trial.runId, action: runAction, actor: sweep.id, ifMatch: undefined });
+  try {
+    await steerRun(tx, { runId: trial.runId, action: runAction, actor: sweep.id, ifMatch: undefined });
+  } catch (error) {
+    if (!(error instanceof ConflictError)) throw error;
+    // A person, or its own workflow, has moved it on since: the next look decides anew. What goes on already need not be released.
+    if (action.kind === "release") await store.decideTrial(sweep.id, action.trial, decision, "");
+    return;
+  }
   await store.decideTrial(sweep.id, action.trial, decision, action.kind === "stop" ? action.message : "");
   await store.change(sweep, {});
 }
