@@ -91,10 +91,15 @@ export async function startNext(tx: Database, name: string): Promise<void> {
   const pipeline = await store.lock(name);
   const open = await store.openRuns(pipeline.id);
   const waiting = open.filter(({ state }) => state === "queued");
-  const free = pipeline.spec.maxConcurrent - (open.length - waiting.length);
-  for (const next of waiting.slice(0, Math.max(0, free))) {
+  let free = pipeline.spec.maxConcurrent - (open.length - waiting.length);
+  for (const { id } of waiting) {
+    if (free <= 0) return;
+    const next = await store.lockRun(id);
+    // A person may have cancelled it since it was read.
+    if (next.state !== "queued") continue;
     await store.changeRun(next, { state: "running", message: "started" });
-    await startWorkflow(tx, next.id);
+    await startWorkflow(tx, id);
+    free--;
   }
 }
 

@@ -48,13 +48,20 @@ export class ScheduleLoop {
     const { database, logger, started } = this.#options;
     try {
       const pipelines = await new PipelineStore(database).all();
-      for (const pipeline of pipelines) {
-        if (pipeline.spec.triggers.some(({ type }) => type === "cron")) await this.#lookAt(pipeline.name, now);
-        if (pipeline.state === "enabled") await this.#lookAtMetrics(pipeline, now);
-      }
+      for (const pipeline of pipelines) await this.#lookAtOne(pipeline, now);
       if (pipelines.length > 0) started();
     } catch (error) {
       logger.warn({ error: messageOf(error) }, "schedules wait");
+    }
+  }
+
+  /** What keeps one from its look does not keep those after it. */
+  async #lookAtOne(pipeline: PipelineRow, now: Date): Promise<void> {
+    try {
+      if (pipeline.spec.triggers.some(({ type }) => type === "cron")) await this.#lookAt(pipeline.name, now);
+      if (pipeline.state === "enabled") await this.#lookAtMetrics(pipeline, now);
+    } catch (error) {
+      this.#options.logger.warn({ pipeline: pipeline.name, error: messageOf(error) }, "a pipeline's triggers wait");
     }
   }
 

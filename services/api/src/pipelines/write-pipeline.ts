@@ -1,8 +1,9 @@
+import { isDeepStrictEqual } from "node:util";
 import { checkGateRules, checkMetric, parseGateRule } from "@drydock/data";
 import { InvalidError } from "@drydock/kit";
-import { checkCycle, checkPipeline, type PipelineSpec } from "@drydock/spec";
+import { checkCycle, checkPipeline, type PipelineSpec, type PipelineTrigger } from "@drydock/spec";
 import type { Services } from "../services.ts";
-import { PipelineStore } from "../store/pipeline-store.ts";
+import { PipelineStore, type PipelineRow } from "../store/pipeline-store.ts";
 import type { Database } from "../store/database.ts";
 
 /**
@@ -22,10 +23,21 @@ export async function checkNewPipeline({ datasets }: Pick<Services, "datasets">,
   await datasets.get(spec.dataset);
 }
 
-/** Refuses one that would start itself by way of others; the transaction keeps two from closing a circle at once. */
+/** Refuses one that would start itself by way of others. The locks keep two from closing a circle at once. */
 export async function checkCircle(tx: Database, spec: PipelineSpec): Promise<void> {
-  const others = (await new PipelineStore(tx).all()).map((row) => row.spec).filter(({ name }) => name !== spec.name);
+  if (!spec.triggers.some(({ type }) => type === "pipeline")) return;
+  const others = (await new PipelineStore(tx).lockAll()).map((row) => row.spec).filter(({ name }) => name !== spec.name);
   checkCycle(spec, others);
+}
+
+/** Writes another spec. Schedules that are new begin now: what they would have started before is not caught up. */
+export async function changeSpec(tx: Database, row: PipelineRow, spec: PipelineSpec, now: Date): Promise<void> {
+  const isSameSchedule = isDeepStrictEqual(schedulesOf(row.spec), schedulesOf(spec));
+  await new PipelineStore(tx).change(row, isSameSchedule ? { spec } : { spec, scheduledUntil: now });
+}
+
+function schedulesOf({ triggers }: PipelineSpec): PipelineTrigger[] {
+  return triggers.filter(({ type }) => type === "cron");
 }
 
 function checkRules(texts: readonly string[], task: Parameters<typeof checkGateRules>[1]["task"], path: string): void {

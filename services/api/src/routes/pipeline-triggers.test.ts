@@ -6,7 +6,9 @@ import { onEachDatabase, useApi } from "../../test/support/api.ts";
 import { pipelineStage } from "../../test/support/pipeline-stage.ts";
 import { registerModel } from "../../test/support/registered-model.ts";
 import { promoteModel } from "../registry/promote-model.ts";
-import { attempts, pipelineRuns, runs } from "../store/schema.ts";
+import { requestCancel } from "../pipelines/fire-trigger.ts";
+import { PipelineStore } from "../store/pipeline-store.ts";
+import { attempts, pipelineRuns, pipelines, runs } from "../store/schema.ts";
 
 onEachDatabase("what starts and holds back pipelines", (location) => {
   const api = useApi(location);
@@ -266,5 +268,69 @@ onEachDatabase("what starts and holds back pipelines", (location) => {
     ]);
     const [row] = await api().services.database.select().from(pipelineRuns).where(eq(pipelineRuns.id, id));
     expect(row?.results.done).toEqual(["train", "evaluate"]);
+  });
+
+  test("a schedule that is added later begins then: times before are not caught up", async () => {
+    const { name, spec } = await create({ overlap: "queue", catchUp: "all" });
+    const { database, schedules } = api().services;
+    const monthAgo = new Date(Date.now() - 30 * 86_400_000);
+    await database.update(pipelines).set({ scheduledUntil: monthAgo }).where(eq(pipelines.name, name));
+    const hourly = [{ type: "cron", expression: "0 * * * *" }];
+    await api().ok("PUT", `/v1/pipelines/${name}`, { ...spec, triggers: hourly });
+    await schedules.look(new Date());
+    expect(await runsOf(name)).toEqual([]);
+    // One whose schedules stay as they are keeps what fell due meanwhile.
+    const twoHoursAgo = new Date(Date.now() - 2 * 3_600_000);
+    await database.update(pipelines).set({ scheduledUntil: twoHoursAgo }).where(eq(pipelines.name, name));
+    await api().ok("PUT", `/v1/pipelines/${name}`, { ...spec, triggers: hourly, maxConcurrent: 2 });
+    await schedules.look(new Date());
+    expect((await runsOf(name)).length).toBe(2);
+  });
+
+  test("a pipeline whose look fails does not keep others from their times", async () => {
+    const hourly = { overlap: "queue", triggers: [{ type: "cron", expression: "0 * * * *" }] };
+    const broken = await create({ ...hourly, name: "a-broken" });
+    const sound = await create({ ...hourly, name: "b-sound" });
+    const { database, schedules } = api().services;
+    const hourAgo = new Date(Date.now() - 3_600_000);
+    for (const { name } of [broken, sound])
+      await database.update(pipelines).set({ scheduledUntil: hourAgo }).where(eq(pipelines.name, name));
+    const spec = { ...broken.spec, triggers: [{ type: "cron" as const, expression: "no time", timeZone: "UTC" }] };
+    await database.update(pipelines).set({ spec }).where(eq(pipelines.name, broken.name));
+    await schedules.look(new Date());
+    expect(await runsOf(sound.name)).toHaveLength(1);
+    expect((await api().send("DELETE", `/v1/pipelines/${broken.name}`)).statusCode).toBe(204);
+  });
+
+  test("a waiting run that is cancelled just as its turn comes stays cancelled", async () => {
+    const { name } = await create({ overlap: "queue" });
+    const first = await trigger(name);
+    const second = await trigger(name);
+    await api().ok("POST", `/v1/pipeline-runs/${first.id}/cancel`, {});
+    const { database } = api().services;
+    // Whoever cancels holds the run's lock while the turn is given.
+    const { promise: isLocked, resolve: locked } = Promise.withResolvers<void>();
+    const { promise: mayEnd, resolve: end } = Promise.withResolvers<void>();
+    const cancelling = database.transaction(async (tx) => {
+      await requestCancel(new PipelineStore(tx), second.id, "test", "not needed");
+      locked();
+      await mayEnd;
+    });
+    await isLocked;
+    const turn = settle(first.id);
+    setTimeout(end, 300);
+    await cancelling;
+    await turn;
+    expect(await read(second.id)).toMatchObject({ state: "cancelled" });
+  });
+
+  test("of two changes at once that would close a circle one is refused", async () => {
+    const [a, b] = [await create(), await create()];
+    const follow = async (follower: { name: string; spec: object }, followed: string) =>
+      await api().send("PUT", `/v1/pipelines/${follower.name}`, {
+        body: { ...follower.spec, triggers: [{ type: "pipeline", pipeline: followed }] },
+      });
+    const answers_ = await Promise.all([follow(a, b.name), follow(b, a.name)]);
+    expect(answers_.map(({ statusCode }) => statusCode).toSorted()).toEqual([200, 400]);
   });
 });

@@ -15,7 +15,7 @@ import { callerOf } from "../authentication.ts";
 import { pageFrom } from "../pages.ts";
 import { dryRun } from "../pipelines/dry-run.ts";
 import { firePipelineTrigger } from "../pipelines/fire-trigger.ts";
-import { checkCircle, checkNewPipeline } from "../pipelines/write-pipeline.ts";
+import { changeSpec, checkCircle, checkNewPipeline } from "../pipelines/write-pipeline.ts";
 import { problems } from "../problem-responses.ts";
 import type { Services } from "../services.ts";
 import { PipelineStore, toPipeline, toPipelineRun } from "../store/pipeline-store.ts";
@@ -120,8 +120,9 @@ export const pipelineRoutes: FastifyPluginAsyncZod<{ services: Services }> = asy
           await checkCircle(tx, request.body);
           const store = new PipelineStore(tx);
           const row = await store.lock(name, request.headers["if-match"]);
-          await store.change(row, { spec: request.body });
-          return { answer: toPipeline(await store.get(name), new Date()), object: row.id };
+          const now = new Date();
+          await changeSpec(tx, row, request.body, now);
+          return { answer: toPipeline(await store.get(name), now), object: row.id };
         },
       });
       return await reply.header("etag", pipeline.etag).send(pipeline);

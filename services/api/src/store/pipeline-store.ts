@@ -86,6 +86,11 @@ export class PipelineStore {
     return await this.#database.select().from(pipelines).orderBy(asc(pipelines.name));
   }
 
+  /** All of them, locked until the transaction ends, in one order, so that two who do that cannot wait for each other. */
+  async lockAll(): Promise<PipelineRow[]> {
+    return await this.#database.select().from(pipelines).orderBy(asc(pipelines.name)).for("update");
+  }
+
   async change(
     row: PipelineRow,
     change: Partial<Pick<PipelineRow, "state" | "spec" | "scheduledUntil" | "webhookSecret">>,
