@@ -9,7 +9,7 @@ import {
 import { promoteModel, type Promotion } from "../registry/promote-model.ts";
 import type { Services } from "../services.ts";
 import type { Database } from "../store/database.ts";
-import { PipelineStore, type PipelineRunRow } from "../store/pipeline-store.ts";
+import { PipelineStore, timelineKey, type PipelineRunRow } from "../store/pipeline-store.ts";
 import { emitEvent } from "../store/emit-event.ts";
 import { startNext } from "./fire-trigger.ts";
 import { startPipelinesAfter } from "./triggers.ts";
@@ -87,11 +87,6 @@ async function repeatFrom(services: Services, run: PipelineRunRow, from: "evalua
   });
 }
 
-/** Names a line of the timeline; a step that is done again has lines of its own. */
-function keyOf({ results: { repeats = 0 } }: PipelineRunRow, step: string, what: "started" | "done"): string {
-  return `${step}-${what}${repeats === 0 ? "" : `-${repeats}`}`;
-}
-
 /** Notes that a step is done. The run's row must be locked. */
 async function noteDone(
   store: PipelineStore,
@@ -101,7 +96,13 @@ async function noteDone(
   results: Partial<PipelineResults> = {},
 ): Promise<void> {
   const done = [...row.results.done, step];
-  await store.append(row.id, { key: keyOf(row, step, "done"), actor: "drydock", step, type: "step.done", message });
+  await store.append(row.id, {
+    key: timelineKey(row, `${step}-done`),
+    actor: "drydock",
+    step,
+    type: "step.done",
+    message,
+  });
   await store.changeRun(row, { message, results: { ...row.results, ...results, done } });
 }
 
@@ -142,7 +143,7 @@ async function beginStep(services: Services, run: PipelineRunRow, step: Pipeline
   await change(services, run, async (store, row, tx) => {
     const startedAt = { ...row.results.startedAt, [step.type]: new Date().toISOString() };
     await store.append(row.id, {
-      key: keyOf(row, step.type, "started"),
+      key: timelineKey(row, `${step.type}-started`),
       actor: "drydock",
       step: step.type,
       type: "step.started",

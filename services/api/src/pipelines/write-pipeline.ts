@@ -26,7 +26,9 @@ export async function checkNewPipeline({ datasets }: Pick<Services, "datasets">,
 /** Refuses one that would start itself by way of others. The locks keep two from closing a circle at once. */
 export async function checkCircle(tx: Database, spec: PipelineSpec): Promise<void> {
   if (!spec.triggers.some(({ type }) => type === "pipeline")) return;
-  const others = (await new PipelineStore(tx).lockAll()).map((row) => row.spec).filter(({ name }) => name !== spec.name);
+  const others = (await new PipelineStore(tx).lockAll())
+    .map((row) => row.spec)
+    .filter(({ name }) => name !== spec.name);
   checkCycle(spec, others);
 }
 

@@ -8,12 +8,15 @@ import { firePipelineTrigger } from "../pipelines/fire-trigger.ts";
 import { problems } from "../problem-responses.ts";
 import type { Services } from "../services.ts";
 import { PipelineStore, toPipelineRun } from "../store/pipeline-store.ts";
+import { newWebhookSecret } from "../webhooks/webhook-secret.ts";
 
 /** What a sender says of its event is not looked at, so it need not be long. */
 const bodyBytes = 64 * 1024;
 const Params = z.object({ name: Name });
-/** Names an event; the same starts one run. */
-const idPattern = /^[\x21-\x7e]{1,200}$/;
+/** Names an event; the same starts one run. A full stop would let the signed text `id.timestamp.body` be cut at another place. */
+const idPattern = /^(?!.*\.)[\x21-\x7e]{1,200}$/;
+/** What requests to a pipeline without a secret are held against, so that they are refused in the same words. */
+const nobodysSecret = newWebhookSecret();
 
 /** `POST /v1/pipelines/{name}/webhook`: started from outside, by whoever signs with the pipeline's secret. Takes no API key. */
 export const incomingWebhookRoutes: FastifyPluginAsync<{ services: Services }> = async (app, { services }) => {
@@ -83,15 +86,15 @@ async function authenticated(
       String(request.headers[header] ?? ""),
     ]),
   );
-  if (sealed === null) throw unauthenticated("there is no such pipeline, or no secret was made for it");
   try {
-    new StandardWebhook(secrets.open(sealed)).verify(body, headers, { jsonParse: false });
+    const secret = sealed === null ? nobodysSecret : secrets.open(sealed);
+    new StandardWebhook(secret).verify(body, headers, { jsonParse: false });
   } catch (error) {
     throw unauthenticated(messageOf(error));
   }
   const id = headers["webhook-id"] ?? "";
   if (idPattern.test(id)) return id;
-  const message = "webhook-id must be 1 to 200 printable characters without spaces";
+  const message = "webhook-id must be 1 to 200 printable characters without spaces and full stops";
   throw new InvalidError("invalid_webhook_id", message, {
     details: [{ path: "webhook-id", code: "invalid_webhook_id", message }],
   });

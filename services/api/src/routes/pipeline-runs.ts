@@ -10,7 +10,7 @@ import { rollBack } from "../registry/roll-back.ts";
 import { followSequence } from "../runs/follow-run.ts";
 import { eventStream, lastEventId, streamSchema, wantsEventStream } from "../server-sent-events.ts";
 import type { Services } from "../services.ts";
-import { PipelineStore, toPipelineRun } from "../store/pipeline-store.ts";
+import { PipelineStore, timelineKey, toPipelineRun } from "../store/pipeline-store.ts";
 import { writeOnce } from "../writes.ts";
 
 export const PipelineRunParams = z.object({ id: z.string().max(64) });
@@ -102,7 +102,13 @@ export const pipelineRunRoutes: FastifyPluginAsyncZod<{ services: Services }> = 
               );
             const { comment } = request.body;
             const approval = { decision, actor, comment, at: new Date().toISOString() };
-            await store.append(row.id, { key: decision, actor, step: "approve", type: decision, message: comment });
+            await store.append(row.id, {
+              key: timelineKey(row, decision),
+              actor,
+              step: "approve",
+              type: decision,
+              message: comment,
+            });
             await store.changeRun(row, { results: { ...row.results, approval } });
             return { answer: toPipelineRun(await store.getRun(row.id)), object: row.id };
           },

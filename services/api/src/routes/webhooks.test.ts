@@ -208,4 +208,35 @@ onEachDatabase("webhooks", (location) => {
     for (const server of servers) await server.close();
     await remove(id);
   });
+
+  test("a receiver that never answers keeps others waiting no longer than a look", async () => {
+    await using silent = await WebhookReceiver.open();
+    await using quick = await WebhookReceiver.open();
+    silent.answer = () => null;
+    const slow = await create({ url: silent.url, events: ["run.failed"] });
+    await api().ok("PATCH", `/v1/webhooks/${slow.id}`, { state: "disabled" });
+    for (let count = 0; count < 40; count++) await send(slow.id);
+    await api().ok("PATCH", `/v1/webhooks/${slow.id}`, { state: "enabled" });
+    await silent.hears(1);
+    const { id } = await create({ url: quick.url, events: ["run.failed"] });
+    const startedMs = Date.now();
+    await send(id);
+    await quick.hears(1);
+    expect(Date.now() - startedMs).toBeLessThan(timing.timeoutMs);
+    for (const each of [slow.id, id]) await remove(each);
+  });
+
+  test("a webhook that is deleted while it is being sent to keeps no others waiting", async () => {
+    await using silent = await WebhookReceiver.open();
+    await using quick = await WebhookReceiver.open();
+    silent.answer = () => null;
+    const gone = await create({ url: silent.url, events: ["run.failed"] });
+    await send(gone.id);
+    await silent.hears(1);
+    await remove(gone.id);
+    const { id } = await create({ url: quick.url, events: ["run.failed"] });
+    await send(id);
+    expect(await settled(id)).toMatchObject({ state: "delivered" });
+    await remove(id);
+  });
 });

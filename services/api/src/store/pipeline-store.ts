@@ -240,6 +240,11 @@ export class PipelineStore {
   }
 }
 
+/** Names a line of the timeline; what is done again, because production changed, has lines of its own. */
+export function timelineKey({ results: { repeats = 0 } }: Pick<PipelineRunRow, "results">, what: string): string {
+  return repeats === 0 ? what : `${what}-${repeats}`;
+}
+
 export function toPipeline(row: PipelineRow, now: Date): Pipeline {
   const { id, name, state, spec, lastNumber, revision, createdAt, updatedAt } = row;
   return {

@@ -12,6 +12,12 @@ export type DeliveryRow = typeof webhookDeliveries.$inferSelect;
 /** How long a secret that was replaced still signs. */
 export const overlapMs = 24 * 3_600_000;
 
+const isDue = and(
+  eq(webhookDeliveries.state, "pending"),
+  eq(webhooks.state, "enabled"),
+  sql`${webhookDeliveries.dueAt} <= now()`,
+);
+
 /** Webhooks and what is on its way to them. Give it a transaction and everything it does is part of that. */
 export class WebhookStore {
   readonly #database: Database;
@@ -110,20 +116,24 @@ export class WebhookStore {
     );
   }
 
-  /** Deliveries that are due, oldest first, held for `leaseMs`: nobody else sends them meanwhile. */
-  async claimDue(limit: number, leaseMs: number): Promise<DeliveryRow[]> {
+  /** Webhooks for which a delivery is due. */
+  async withDue(): Promise<string[]> {
+    const rows = await this.#database
+      .selectDistinct({ id: webhooks.id })
+      .from(webhookDeliveries)
+      .innerJoin(webhooks, eq(webhooks.id, webhookDeliveries.webhookId))
+      .where(isDue);
+    return rows.map(({ id }) => id);
+  }
+
+  /** Deliveries to a webhook that are due, oldest first, held for `leaseMs`: nobody else sends them meanwhile. */
+  async claimDue(webhookId: string, limit: number, leaseMs: number): Promise<DeliveryRow[]> {
     return await this.#database.transaction(async (tx) => {
       const due = await tx
         .select({ delivery: webhookDeliveries })
         .from(webhookDeliveries)
         .innerJoin(webhooks, eq(webhooks.id, webhookDeliveries.webhookId))
-        .where(
-          and(
-            eq(webhookDeliveries.state, "pending"),
-            eq(webhooks.state, "enabled"),
-            sql`${webhookDeliveries.dueAt} <= now()`,
-          ),
-        )
+        .where(and(eq(webhookDeliveries.webhookId, webhookId), isDue))
         .orderBy(asc(webhookDeliveries.dueAt))
         .limit(limit)
         .for("update", { of: webhookDeliveries, skipLocked: true });

@@ -22,7 +22,8 @@ const defaultTiming: WebhookTiming = {
 
 /** Deliveries in a row that are given up before a webhook is disabled. */
 export const failuresToDisable = 5;
-const sentAtOnce = 16;
+/** To one webhook. */
+const sentAtOnce = 4;
 const gone = 410;
 
 export interface WebhookLoopOptions {
@@ -43,7 +44,9 @@ export class WebhookLoop {
   readonly #timing: WebhookTiming;
   readonly #closing = new AbortController();
   #timer: NodeJS.Timeout | undefined;
-  #sending: Promise<void> = Promise.resolve();
+  #looking: Promise<void> = Promise.resolve();
+  /** What is being sent, by webhook: one that answers slowly, or never, keeps nobody else waiting. */
+  readonly #sending = new Map<string, Promise<void>>();
 
   constructor(options: WebhookLoopOptions) {
     this.#options = options;
@@ -51,7 +54,7 @@ export class WebhookLoop {
   }
 
   start(): void {
-    this.#sending = this.sendDue().finally(() => {
+    this.#looking = this.#look().finally(() => {
       if (!this.#closing.signal.aborted) this.#timer = setTimeout(() => this.start(), this.#timing.pollMs);
     });
   }
@@ -59,22 +62,44 @@ export class WebhookLoop {
   async close(): Promise<void> {
     this.#closing.abort();
     clearTimeout(this.#timer);
-    await this.#sending;
+    await this.#looking;
+    await Promise.all(this.#sending.values());
   }
 
   /** Tries all that is due now. */
   async sendDue(): Promise<void> {
+    await this.#look();
+    await Promise.all(this.#sending.values());
+  }
+
+  /** Begins to send to every webhook for which something is due, unless that goes on already. */
+  async #look(): Promise<void> {
+    const { database, logger } = this.#options;
+    try {
+      for (const id of await new WebhookStore(database).withDue())
+        if (!this.#sending.has(id) && !this.#closing.signal.aborted)
+          this.#sending.set(
+            id,
+            this.#sendAll(id).finally(() => this.#sending.delete(id)),
+          );
+    } catch (error) {
+      logger.warn({ error: messageOf(error) }, "webhooks wait");
+    }
+  }
+
+  async #sendAll(webhookId: string): Promise<void> {
     const { database, logger } = this.#options;
     const leaseMs = 3 * this.#timing.timeoutMs;
     try {
-      for (;;) {
-        if (this.#closing.signal.aborted) return;
-        const due = await new WebhookStore(database).claimDue(sentAtOnce, leaseMs);
+      while (!this.#closing.signal.aborted) {
+        const due = await new WebhookStore(database).claimDue(webhookId, sentAtOnce, leaseMs);
         if (due.length === 0) return;
-        await Promise.all(due.map(async (delivery) => await this.#send(delivery)));
+        const sent = await Promise.allSettled(due.map(async (delivery) => await this.#send(delivery)));
+        for (const each of sent) if (each.status === "rejected") throw each.reason;
       }
     } catch (error) {
-      logger.warn({ error: messageOf(error) }, "webhooks wait");
+      // Deleted since, or the database is away: what is still due is looked for again.
+      logger.warn({ webhook: webhookId, error: messageOf(error) }, "a webhook's deliveries wait");
     }
   }
 
