@@ -1,6 +1,7 @@
 import { Ed25519Signer, SecretBox, type Logger, type ObjectStorage } from "@drydock/kit";
 import type { AcceleratorSupply } from "@drydock/spec";
 import { Housekeeping } from "./housekeeping.ts";
+import { LiveScores } from "./pipelines/live-scores.ts";
 import { ScheduleLoop } from "./pipelines/schedule-loop.ts";
 import { ModelDirectory } from "./planning/model-directory.ts";
 import { RunPlanner } from "./planning/run-planner.ts";
@@ -85,6 +86,7 @@ export interface Services {
   readonly suites: SuiteStore;
   readonly keys: KeyStore;
   readonly statistics: Statistics;
+  readonly liveScores: LiveScores;
   readonly housekeeping: Housekeeping;
   readonly webhooks: WebhookStore;
   readonly webhookTargets: WebhookTargets;
@@ -114,6 +116,7 @@ export function createServices(options: ServiceOptions, closing: AbortSignal): S
   const runs = new RunStore(database);
   const reports = new RunReportStore(database);
   const observations = new ObservationStore(database);
+  const statistics = new Statistics();
   const cluster = new ClusterStore(database);
   const forecasts = new QueueForecasts(cluster);
   const signer =
@@ -141,7 +144,7 @@ export function createServices(options: ServiceOptions, closing: AbortSignal): S
     verifier: new ModelVerifier({ database, storage, signer }),
     pingDatabase: ping,
     outbox,
-    schedules: new ScheduleLoop({ database, logger, models, observations, started: () => outbox.kick() }),
+    schedules: new ScheduleLoop({ database, logger, models, observations, statistics, started: () => outbox.kick() }),
     feed: new RunFeed(),
     writes: new WriteUnit(database),
     runs,
@@ -152,7 +155,8 @@ export function createServices(options: ServiceOptions, closing: AbortSignal): S
     evaluations: new EvaluationStore(database),
     suites: new SuiteStore(database),
     keys: new KeyStore(database),
-    statistics: new Statistics(),
+    statistics,
+    liveScores: new LiveScores({ observations, statistics }),
     housekeeping: new Housekeeping({ database, storage, logger }),
     webhooks: new WebhookStore(database),
     webhookTargets,

@@ -7,6 +7,7 @@ import {
   type PromotionResult,
 } from "@drydock/spec";
 import { promoteModel, type Promotion } from "../registry/promote-model.ts";
+import { rollBack, type Rollback } from "../registry/roll-back.ts";
 import type { Services } from "../services.ts";
 import type { Database } from "../store/database.ts";
 import { PipelineStore, timelineKey, type PipelineRunRow } from "../store/pipeline-store.ts";
@@ -15,6 +16,8 @@ import { startNext } from "./fire-trigger.ts";
 import { startPipelinesAfter } from "./triggers.ts";
 import { cancelWork } from "./cancel-work.ts";
 import type { StepOutcome } from "./step-outcome.ts";
+import { productionOf } from "./steps/evaluate.ts";
+import { candidateOf } from "./steps/promote.ts";
 import { steps } from "./steps/steps.ts";
 
 /** Looks at the step that a run is at and does the next thing about it. Whoever calls it, and however often: each thing is done once. */
@@ -24,7 +27,7 @@ export async function advancePipelineRun(services: Services, id: string): Promis
   if (!openPipelineRunStates.includes(run.state)) return await over(services, run);
   if (run.state === "cancelling") return await cancelRun(services, run);
   const step = stepOf(run);
-  if (!step) return await endRun(services, run, "succeeded", messageOfSuccess(run.results));
+  if (!step) return await endRun(services, run, "succeeded", await messageOfSuccess(services, run.results));
   if (run.results.startedAt[step.type] === undefined) return await beginStep(services, run, step);
   return await carryOut(services, run, step, await lookAt(services, run, step));
 }
@@ -41,6 +44,8 @@ async function carryOut(
       return outcome;
     case "end":
       return await endRun(services, run, outcome.state, outcome.message, outcome.results);
+    case "roll-back":
+      return await endWithRollback(services, run, outcome.rollback);
     case "start":
       await change(services, run, async (store, row, tx) => {
         await store.changeRun(row, { results: { ...row.results, ...(await outcome.write(tx)) } });
@@ -182,7 +187,7 @@ async function cancelRun(services: Services, run: PipelineRunRow): Promise<Pipel
 async function endRun(
   services: Services,
   run: PipelineRunRow,
-  state: "succeeded" | "refused" | "failed" | "cancelled" | "rolled-back",
+  state: "succeeded" | "refused" | "failed" | "cancelled",
   message: string,
   results: Partial<PipelineResults> = {},
 ): Promise<PipelineAdvance> {
@@ -190,7 +195,26 @@ async function endRun(
     await store.append(row.id, { key: "ended", actor: "drydock", step: null, type: "ended", message });
     await store.changeRun(row, { state, message, results: { ...row.results, ...results } });
   });
-  const now = await services.pipelines.getRun(run.id);
+  return await lookAfterEnd(services, run);
+}
+
+async function endWithRollback(services: Services, run: PipelineRunRow, rollback: Rollback): Promise<PipelineAdvance> {
+  try {
+    await change(services, run, async (store, row, tx) => {
+      const { name, version } = await rollBack(tx, rollback);
+      const message = `${rollback.message}: ${name}@${version} is in production again`;
+      await store.append(row.id, { key: "ended", actor: "drydock", step: null, type: "ended", message });
+      await store.changeRun(row, { state: "rolled-back", message });
+    });
+  } catch (error) {
+    if (!isDrydockError(error) || error.isRetryable) throw error;
+    return await endRun(services, run, "failed", `${rollback.message}: ${messageOf(error)}`);
+  }
+  return await lookAfterEnd(services, run);
+}
+
+async function lookAfterEnd(services: Services, { id }: PipelineRunRow): Promise<PipelineAdvance> {
+  const now = await services.pipelines.getRun(id);
   // Cancelled or approved since it was looked at: it is looked at again.
   return openPipelineRunStates.includes(now.state) ? { kind: "again" } : await over(services, now);
 }
@@ -220,8 +244,12 @@ function stepOf({ spec, results }: PipelineRunRow): PipelineStep | undefined {
   return spec.steps.find(({ type }) => !results.done.includes(type));
 }
 
-function messageOfSuccess({ candidate, promoted }: PipelineResults): string {
-  return promoted ? `${candidate} is in production` : `${candidate} was made`;
+async function messageOfSuccess(services: Services, { candidate, promoted }: PipelineResults): Promise<string> {
+  if (!promoted) return `${candidate} was made`;
+  const present = await productionOf(services, candidateOf(candidate).name);
+  return present === candidate
+    ? `${candidate} is in production`
+    : `${candidate} was put into production, where ${present ?? "nothing"} is now`;
 }
 
 /** Ends a run for what only the controller has seen: damaged files, or a fault that no retry mends. */

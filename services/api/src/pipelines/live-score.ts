@@ -10,10 +10,17 @@ export interface LiveScore {
   readonly score: number | null;
 }
 
-/** Scored by the code of evaluations, on the answers that came with the truth. */
+/** By what live answers are scored, and how many it takes. */
+export interface LiveScoreQuestion {
+  readonly task: Task;
+  readonly metric: string;
+  readonly minimumSamples: number;
+}
+
+/** Scored by the code of evaluations, on the answers that came with the truth. Some metrics take seconds: see `Statistics`. */
 export function liveScore(
   observed: readonly Observation[],
-  { task, metric, minimumSamples }: { readonly task: Task; readonly metric: string; readonly minimumSamples: number },
+  { task, metric, minimumSamples }: LiveScoreQuestion,
 ): LiveScore {
   const samples = observed.flatMap((each) => sampleOf(task, each) ?? []);
   const score = samples.length < minimumSamples ? null : (scoreSamples(task, [metric], samples).scores[metric] ?? null);

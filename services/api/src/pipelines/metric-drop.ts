@@ -1,11 +1,13 @@
 import { runOf, type PipelineSpec, type PipelineTrigger } from "@drydock/spec";
+import type { Statistics } from "../statistics/statistics.ts";
 import type { ModelStore } from "../store/model-store.ts";
 import type { ObservationStore } from "../store/observation-store.ts";
-import { liveScore, shownScore } from "./live-score.ts";
+import { shownScore } from "./live-score.ts";
 
 export interface MetricDropSources {
   readonly models: ModelStore;
   readonly observations: ObservationStore;
+  readonly statistics: Statistics;
 }
 
 /** That the model in production answers worse than it should. */
@@ -20,7 +22,7 @@ export interface MetricDrop {
  * had after its training. Null while it has not, or while too few answers came with the truth.
  */
 export async function metricDrop(
-  { models, observations }: MetricDropSources,
+  { models, observations, statistics }: MetricDropSources,
   spec: PipelineSpec,
   trigger: Extract<PipelineTrigger, { type: "metric" }>,
   now: Date,
@@ -33,7 +35,7 @@ export async function metricDrop(
   const limit = minimum ?? (trained === undefined ? null : trained - (maximumDrop ?? 0));
   if (limit === null) return null;
   const observed = await observations.since(model, new Date(now.getTime() - windowSeconds * 1000));
-  const { samples, score } = liveScore(observed, { task, metric, minimumSamples });
+  const { samples, score } = await statistics.score({ observed, question: { task, metric, minimumSamples } });
   if (score === null || score >= limit) return null;
   const window = Math.floor(now.getTime() / 1000 / windowSeconds);
   const live = `live ${metric} of ${name}@${model.version} fell to ${shownScore(score)} on ${samples} answers`;

@@ -1,4 +1,5 @@
 import type { PipelineAdvance, PipelineResults } from "@drydock/spec";
+import type { Rollback } from "../registry/roll-back.ts";
 import type { Database } from "../store/database.ts";
 
 /** What a step comes to when it is looked at. */
@@ -12,9 +13,11 @@ export type StepOutcome =
   | { readonly kind: "repeat"; readonly from: "evaluate"; readonly message: string }
   | {
       readonly kind: "end";
-      readonly state: "refused" | "failed" | "rolled-back";
+      readonly state: "refused" | "failed";
       readonly message: string;
       readonly results?: Partial<PipelineResults>;
     }
+  /** The version before is put into production again, in the transaction that ends the run. */
+  | { readonly kind: "roll-back"; readonly rollback: Rollback }
   /** Only the controller can do it: it verifies the files, then asks the registry, which notes it here. */
   | Extract<PipelineAdvance, { kind: "promote" }>;

@@ -185,7 +185,11 @@ export const pipelineRunRoutes: FastifyPluginAsyncZod<{ services: Services }> = 
             type: "rolled-back",
             message: `${name}@${result.version} is in production again: ${why}`,
           });
-          await store.changeRun(row, { message: `rolled back to ${name}@${result.version}` });
+          const said = `rolled back to ${name}@${result.version}`;
+          // What it still watched is not in production any more.
+          const isOpen = row.state === "running";
+          if (isOpen) await store.append(row.id, { key: "ended", actor, step: null, type: "ended", message: said });
+          await store.changeRun(row, { message: said, ...(isOpen ? { state: "rolled-back" } : {}) });
           return { answer: toPipelineRun(await store.getRun(row.id)), object: row.id };
         },
       }),

@@ -353,8 +353,8 @@ onEachDatabase("what starts and holds back pipelines", (location) => {
       await api().send("PUT", `/v1/pipelines/${follower.name}`, {
         body: { ...follower.spec, triggers: [{ type: "pipeline", pipeline: followed }] },
       });
-    const answers_ = await Promise.all([follow(a, b.name), follow(b, a.name)]);
-    expect(answers_.map(({ statusCode }) => statusCode).toSorted()).toEqual([200, 400]);
+    const changed = await Promise.all([follow(a, b.name), follow(b, a.name)]);
+    expect(changed.filter(({ statusCode }) => statusCode === 400)).toHaveLength(1);
   });
 
   test("an approval that is given again, because production changed, is a line of its own in the timeline", async () => {

@@ -3,6 +3,8 @@ import { eq } from "drizzle-orm";
 import { expect, test } from "vitest";
 import { onEachDatabase, reportOf, statisticsOf, useApi } from "../../test/support/api.ts";
 import { pipelineStage } from "../../test/support/pipeline-stage.ts";
+import { registerModel } from "../../test/support/registered-model.ts";
+import { promoteModel } from "../registry/promote-model.ts";
 import { approve } from "../pipelines/steps/approve.ts";
 import { pipelineRuns, pipelines, runs } from "../store/schema.ts";
 
@@ -72,7 +74,6 @@ onEachDatabase("pipelines", (location) => {
     });
 
     await api().services.database.transaction(async (tx) => {
-      const { promoteModel } = await import("../registry/promote-model.ts");
       await promoteModel(tx, {
         name: "weld-b",
         version: 1,
@@ -287,6 +288,13 @@ onEachDatabase("pipelines", (location) => {
     await api().ok("POST", `/v1/pipeline-runs/${first}/cancel`, {});
     await settle(first);
     const id = await promoted(2);
+    const { observations } = api().services;
+    let reads = 0;
+    const since = observations.since.bind(observations);
+    observations.since = async (...asked) => {
+      reads++;
+      return await since(...asked);
+    };
     const report = async (from: number, to: number, right: number): Promise<object> =>
       await api().ok("POST", "/v1/models/weld-w/observations", {
         observations: Array.from({ length: to - from }, (_, index) => ({
@@ -297,7 +305,9 @@ onEachDatabase("pipelines", (location) => {
         })),
       });
     expect(await report(0, 3, 0)).toEqual({ model: "weld-w", version: 2, received: 3, repeated: 0 });
-    expect(await settle(id)).toEqual({ kind: "wait" });
+    for (let look = 0; look < 5; look++) expect(await settle(id)).toEqual({ kind: "wait" });
+    // Asked every second for a day, answers are read when there are new ones, and once a minute.
+    expect(reads).toBeLessThan(4);
     expect(await report(0, 10, 0)).toMatchObject({ received: 7, repeated: 3 });
     expect(await api().ok("GET", "/v1/models/weld-w/observations/summary")).toMatchObject({
       version: 2,
@@ -311,6 +321,43 @@ onEachDatabase("pipelines", (location) => {
       message: "live exact-match of weld-w@2 fell to 0 on 10 answers, below 70: weld-w@1 is in production again",
     });
     expect(await api().ok("GET", "/v1/models/weld-w/versions/production")).toMatchObject({ version: 1 });
+  });
+
+  test("a person's rollback ends the run that watches; another version in production ends the watch and is said", async () => {
+    const watch = { type: "watch", metric: "exact-match", minimum: 1 };
+    const { name } = await create(
+      gated(runTemplate("weld-v"), { withoutProduction: "pass" }, [{ type: "promote" }, watch]),
+    );
+    const watching = async (version: number): Promise<string> => {
+      const { id } = await trigger(name);
+      await settle(id);
+      await finishTraining(id, "weld-v", version);
+      await settle(id);
+      await finishEvaluations(id, { candidate: 40, production: 40 });
+      expect((await promoteCandidate(id, await settle(id))).statusCode).toBe(200);
+      expect(await settle(id)).toEqual({ kind: "wait" });
+      return id;
+    };
+    const first = await watching(1);
+    await registerModel(api(), { name: "weld-v", version: 2 });
+    await api().services.database.transaction(async (tx) => {
+      const order = { name: "weld-v", version: 2, to: "production", actor: "test", key: "other", message: "" } as const;
+      await promoteModel(tx, order);
+    });
+    expect(await settle(first)).toEqual({ kind: "over" });
+    expect(await read(first)).toMatchObject({
+      state: "succeeded",
+      message: "weld-v@1 was put into production, where weld-v@2 is now",
+    });
+    expect((await timeline(first)).find(({ type, step }) => type === "step.done" && step === "watch")?.message).toBe(
+      "weld-v@1 is no longer in production, weld-v@2 is: there is nothing left to watch",
+    );
+
+    const second = await watching(3);
+    await api().ok("POST", `/v1/pipeline-runs/${second}/rollback`, { comment: "it answers nonsense" });
+    expect(await settle(second)).toEqual({ kind: "over" });
+    expect(await read(second)).toMatchObject({ state: "rolled-back", message: "rolled back to weld-v@2" });
+    expect((await timeline(second)).slice(-2).map(({ type }) => type)).toEqual(["rolled-back", "ended"]);
   });
 
   test("observations of a time to come, or of a model that is not there, are refused", async () => {

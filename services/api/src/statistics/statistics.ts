@@ -25,6 +25,10 @@ export class Statistics {
     return await this.#ask("live", question);
   }
 
+  async score(question: StatisticsJobs["score"]["question"]): Promise<StatisticsJobs["score"]["answer"]> {
+    return await this.#ask("score", question);
+  }
+
   async close(): Promise<void> {
     await this.#pool?.destroy();
     this.#pool = null;

@@ -1,9 +1,9 @@
 import { formatSeconds, runOf, type PipelineStep } from "@drydock/spec";
-import { rollBack } from "../../registry/roll-back.ts";
 import type { Services } from "../../services.ts";
 import type { PipelineRunRow } from "../../store/pipeline-store.ts";
 import type { StepOutcome } from "../step-outcome.ts";
-import { liveScore, shownScore } from "../live-score.ts";
+import { shownScore } from "../live-score.ts";
+import { productionOf } from "./evaluate.ts";
 import { candidateOf } from "./promote.ts";
 
 /**
@@ -11,7 +11,7 @@ import { candidateOf } from "./promote.ts";
  * again, and the run ends with that.
  */
 export async function watch(
-  { database, evaluations, observations }: Pick<Services, "database" | "evaluations" | "observations">,
+  { models, evaluations, liveScores }: Pick<Services, "models" | "evaluations" | "liveScores">,
   { id, spec, results }: PipelineRunRow,
   step: Extract<PipelineStep, { type: "watch" }>,
   now: Date = new Date(),
@@ -19,15 +19,19 @@ export async function watch(
   const { metric, minimumSamples, windowSeconds } = step;
   const model = candidateOf(results.candidate);
   const since = new Date(results.startedAt["watch"] ?? now);
-  const observed = await observations.since(model, since);
-  const { samples, score } = liveScore(observed, { task: runOf(spec).task, metric, minimumSamples });
+  const present = await productionOf({ models }, model.name);
+  if (present !== results.candidate)
+    return {
+      kind: "done",
+      message: `${results.candidate} is no longer in production, ${present ?? "nothing"} is: there is nothing left to watch`,
+    };
+  const { samples, score } = await liveScores.since(model, since, { task: runOf(spec).task, metric, minimumSamples });
   const evaluated = results.evaluations === undefined ? null : await evaluations.get(results.evaluations.candidate);
   const limit = step.minimum ?? (evaluated?.scores?.[metric] ?? 0) - (step.maximumDrop ?? 0);
   if (score !== null && score < limit) {
     const why = `live ${metric} of ${results.candidate} fell to ${shownScore(score)} on ${samples} answers, below ${shownScore(limit)}`;
-    const order = { name: model.name, from: model.version, actor: id, key: `${id}/rollback`, message: why };
-    const { version } = await database.transaction(async (tx) => await rollBack(tx, order));
-    return { kind: "end", state: "rolled-back", message: `${why}: ${model.name}@${version} is in production again` };
+    const rollback = { name: model.name, from: model.version, actor: id, key: `${id}/rollback`, message: why };
+    return { kind: "roll-back", rollback };
   }
   if (now.getTime() - since.getTime() < windowSeconds * 1000) return { kind: "wait" };
   const seen =
