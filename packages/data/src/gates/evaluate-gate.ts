@@ -79,15 +79,16 @@ function againstProduction(
       : 'there is no production model yet to compare with: promote a first version by hand, or set withoutProduction to "pass"';
     return { ...unanswered(rule), passed, reason };
   }
+  const significance = rule.significance ?? ofGate;
   // On the same rows, so that neither model is favoured by its own.
   const { a, b, difference, pValue, rows } = compareEvaluations(candidate.samples, production.samples, {
     metric: rule.metric,
     slice: rule.slice ?? undefined,
+    significance: significance ?? undefined,
   });
   const held = bound.metric === rule.metric ? b : scoreOf(rule, bound.metric, production).score;
   const limit = changed(held, bound);
   const isReached = holds(a, rule.comparison, limit);
-  const significance = rule.significance ?? ofGate;
   // A rule that lets the candidate be worse asks for no difference that could be significant.
   const needsProof = significance !== null && isImprovement(rule.comparison, limit, held);
   const isProven = !needsProof || pValue <= significance;

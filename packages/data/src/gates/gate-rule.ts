@@ -1,5 +1,5 @@
 import { InvalidError } from "@drydock/kit";
-import type { Task } from "@drydock/spec";
+import { smallestSignificance, type Task } from "@drydock/spec";
 import { metricNames } from "../metrics/score-samples.ts";
 
 export type GateComparison = ">=" | ">" | "<=" | "<";
@@ -91,7 +91,9 @@ class RuleParser {
     this.#take((token) => token === "significance", '"significance"');
     const at = this.#tokens[this.#next];
     const value = this.#number();
-    if (at && (value <= 0 || value >= 1)) this.#refuse(at, "a level between 0 and 1, such as 0.05");
+    // What is smaller takes more permutations than anybody would wait for.
+    if (at && (value < smallestSignificance || value >= 1))
+      this.#refuse(at, `a level of at least ${smallestSignificance} and below 1, such as 0.05`);
     return value;
   }
 

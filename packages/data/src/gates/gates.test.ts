@@ -33,7 +33,10 @@ test.each([
     "candidate.iou >= 3 on slice night",
     'at column 29 there should be the name of a slice in double quotes, such as "night"',
   ],
-  ["candidate.iou >= production.iou with significance 5", 'a level between 0 and 1, such as 0.05, not "5"'],
+  [
+    "candidate.iou >= production.iou with significance 5",
+    'a level of at least 0.0001 and below 1, such as 0.05, not "5"',
+  ],
   ["candidate.iou >= 3 please", 'at column 20 there should be nothing more, not "please"'],
 ])("%j is refused where it goes wrong", (text, sentence) => {
   expect(() => parseGateRule(text)).toThrow(sentence);
@@ -141,6 +144,17 @@ test("a difference that may be chance does not pass a gate that asks for signifi
   expect(ask("candidate.exact-match > production.exact-match", 63, 60, { significance: 0.05 }).passed).toBe(false);
   // A rule that lets the candidate be a little worse has nothing to prove.
   expect(ask("candidate.exact-match >= production.exact-match - 2", 60, 60, { significance: 0.05 }).passed).toBe(true);
+});
+
+test("a gate that asks for more certainty than the usual number of permutations can show gets more of them", () => {
+  const rule = "candidate.exact-match > production.exact-match with significance 0.0005";
+  expect(ask(rule, 100, 0).results[0]).toMatchObject({ passed: true, candidate: 100, production: 0 });
+  const ofGate = ask("candidate.exact-match > production.exact-match", 100, 0, { significance: 0.0005 });
+  expect(ofGate.results[0]?.reason).toContain("p = 0.0004998");
+  expect(ofGate.passed).toBe(true);
+  expect(() => parseGateRule("candidate.anls > production.anls with significance 0.00001")).toThrow(
+    'a level of at least 0.0001 and below 1, such as 0.05, not "0.00001"',
+  );
 });
 
 test("without a production model a rule says how the first one gets through", () => {

@@ -13,6 +13,8 @@ export interface ComparisonOptions {
   readonly metric: string;
   /** `tag:night`, `class:dog`, `size:small`, or the part after the colon where it is clear; absent = all rows. */
   readonly slice?: string | undefined;
+  /** The level that the p-value will be held against: there are so many permutations that it can be reached. */
+  readonly significance?: number | undefined;
   readonly seed?: number | undefined;
   /** Of the bootstrap and of the permutation test, see `resamplesFor`. */
   readonly resamples?: number | undefined;
@@ -41,7 +43,7 @@ export function compareEvaluations<Sample extends IdentifiedSample>(
 /** As {@link compareEvaluations}, for rows that are matched already. */
 export function comparePaired<Sample extends IdentifiedSample>(
   pairs: PairedSamples<Sample>,
-  { metric, slice, seed = defaultSeed, resamples }: ComparisonOptions,
+  { metric, slice, significance = 1, seed = defaultSeed, resamples }: ComparisonOptions,
 ): PairedComparison {
   const name = slice === undefined ? null : resolveSlice(slicesOfPairs(pairs), slice);
   const { a, b } = name === null ? pairs : sliceOfPairs(pairs, name);
@@ -53,6 +55,7 @@ export function comparePaired<Sample extends IdentifiedSample>(
   const all = Int32Array.from({ length: rows }, (_, index) => index);
   const [ofA, ofB] = [scoreA(all), scoreB(all)];
   const count = resamplesFor(metric, rows, resamples);
+  const permutations = Math.max(count, Math.ceil(1 / significance));
   return {
     metric,
     slice: name,
@@ -61,7 +64,7 @@ export function comparePaired<Sample extends IdentifiedSample>(
     b: ofB,
     difference: ofA - ofB,
     interval: intervalOf(bootstrap(rows, count, seed, (chosen) => scoreA(chosen) - scoreB(chosen))),
-    pValue: permutationTest(both, differingRows(a, b), rows, count, seed),
+    pValue: permutationTest(both, differingRows(a, b), rows, permutations, seed),
   };
 }
 

@@ -2,6 +2,9 @@ import { z } from "zod";
 import { DatasetReference, Name, Timestamp } from "./common.ts";
 import { SweepSpec } from "./sweep.ts";
 
+/** Of a difference; a smaller one takes more permutations than anybody would wait for. */
+export const smallestSignificance = 0.0001;
+
 const seconds = z.int().min(1).max(31_536_000);
 
 /** What a pipeline does, in this order; each at most once. */
@@ -26,7 +29,7 @@ export const PipelineStep = z
       type: z.literal("gate"),
       rules: z.array(z.string().min(1).max(500)).min(1).max(50),
       /** Largest p-value at which a difference from production counts, for rules that name none. */
-      significance: z.number().gt(0).lt(1).optional(),
+      significance: z.number().min(smallestSignificance).lt(1).optional(),
       withoutProduction: z.enum(["pass", "refuse"]).default("refuse"),
     }),
     /** Waits for a person. */

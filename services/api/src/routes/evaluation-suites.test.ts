@@ -1,8 +1,10 @@
 import type { Evaluation, EvaluationComparison, EvaluationSuite } from "@drydock/spec";
+import { eq } from "drizzle-orm";
 import { expect, test, vi } from "vitest";
 import { inMemory, onEachDatabase, statisticsOf, useApi } from "../../test/support/api.ts";
 import { answered, evaluated, finish } from "../../test/support/evaluated.ts";
 import type { Page } from "../pages.ts";
+import { evaluations } from "../store/schema.ts";
 
 const models = ["qwen3-vl-2b", "qwen3-vl-4b"];
 
@@ -83,6 +85,29 @@ onEachDatabase("evaluation suites", (location) => {
       message: "2 of 2 evaluations are over, 1 failed",
       cells: [{ state: "succeeded" }, { state: "failed", message: "the model's files are damaged" }],
       ranking: [{ model: "qwen3-vl-2b" }],
+    });
+  });
+
+  test("an evaluation that ends while its suite is being cancelled does not keep the others from that", async () => {
+    const body = { name: "race", models, dataset: await api().readyDataset(), task: "vqa" };
+    const suite = await api().ok<EvaluationSuite>("POST", "/v1/evaluations", body);
+    const [first, second] = suite.cells.map(({ evaluationId }) => evaluationId);
+    const { database } = api().services;
+    const { promise: isLocked, resolve: locked } = Promise.withResolvers<void>();
+    const { promise: mayEnd, resolve: end } = Promise.withResolvers<void>();
+    const ending = database.transaction(async (tx) => {
+      await tx.update(evaluations).set({ state: "succeeded" }).where(eq(evaluations.id, first!));
+      locked();
+      await mayEnd;
+    });
+    await isLocked;
+    const cancelled = api().send("POST", `/v1/evaluation-suites/${suite.id}/cancel`, { body: {} });
+    setTimeout(end, 300);
+    await ending;
+    expect((await cancelled).statusCode).toBe(200);
+    expect(await api().ok("GET", `/v1/evaluations/${first}`)).toMatchObject({ state: "succeeded" });
+    expect(await api().ok("GET", `/v1/evaluations/${second}`)).toMatchObject({
+      message: "Cancelling: its worker stops.",
     });
   });
 

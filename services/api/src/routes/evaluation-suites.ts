@@ -58,7 +58,7 @@ export const evaluationSuiteRoutes: FastifyPluginAsyncZod<{ services: Services }
       const suite = await writeOnce(writes, request, reply, {
         prepare: async () => await suites.get(request.params.suiteId),
         write: async (tx, { id }) => {
-          const open = await new EvaluationStore(tx).openOfSuite(id);
+          const open = await new EvaluationStore(tx).lockOpenOfSuite(id);
           for (const evaluationId of open) await cancelEvaluation(tx, evaluationId);
           return { answer: await new SuiteStore(tx).get(id), object: open.length === 0 ? null : id };
         },

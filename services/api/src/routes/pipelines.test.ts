@@ -1,5 +1,5 @@
 import type { Pipeline, PipelineDryRun, PipelineRun } from "@drydock/spec";
-import { eq } from "drizzle-orm";
+import { eq, sql } from "drizzle-orm";
 import { expect, test } from "vitest";
 import { onEachDatabase, reportOf, statisticsOf, useApi } from "../../test/support/api.ts";
 import { pipelineStage } from "../../test/support/pipeline-stage.ts";
@@ -429,6 +429,15 @@ onEachDatabase("pipelines", (location) => {
     });
     expect((await api().send("DELETE", `/v1/pipelines/${name}`)).statusCode).toBe(204);
     expect(await api().refused("GET", `/v1/pipelines/${name}`)).toMatchObject({ code: "pipeline_not_found" });
+  });
+
+  test("a pipeline with very many runs can be deleted", async () => {
+    const { id, name } = await create();
+    await api().services.database.execute(sql`
+      insert into pipeline_runs (id, pipeline_id, number, state, message, trigger_key, trigger, spec, results)
+      select 'prun_many_' || number, ${id}, number, 'skipped', '', 'many/' || number, '{}', '{}', '{}'
+      from generate_series(1, 70000) number`);
+    expect((await api().send("DELETE", `/v1/pipelines/${name}`)).statusCode).toBe(204);
   });
 
   test.each<[string, object, string]>([

@@ -70,13 +70,14 @@ export class EvaluationStore {
     return await this.get(id);
   }
 
-  /** Evaluations of a suite that are not over. */
-  async openOfSuite(suiteId: string): Promise<string[]> {
+  /** Evaluations of a suite that are not over, locked until the transaction ends. */
+  async lockOpenOfSuite(suiteId: string): Promise<string[]> {
     const rows = await this.#database
       .select({ id: evaluations.id })
       .from(evaluations)
       .where(and(eq(evaluations.suiteId, suiteId), inArray(evaluations.state, ["queued", "running"])))
-      .orderBy(asc(evaluations.id));
+      .orderBy(asc(evaluations.id))
+      .for("update");
     return rows.map(({ id }) => id);
   }
 

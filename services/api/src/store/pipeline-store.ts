@@ -103,12 +103,12 @@ export class PipelineStore {
   }
 
   async remove({ id }: PipelineRow): Promise<void> {
-    const runs = await this.#database
+    // A query inside: a list of ids has an end at 65,535.
+    const runs = this.#database
       .select({ id: pipelineRuns.id })
       .from(pipelineRuns)
       .where(eq(pipelineRuns.pipelineId, id));
-    const ids = runs.map((run) => run.id);
-    if (ids.length > 0) await this.#database.delete(pipelineEvents).where(inArray(pipelineEvents.pipelineRunId, ids));
+    await this.#database.delete(pipelineEvents).where(inArray(pipelineEvents.pipelineRunId, runs));
     await this.#database.delete(pipelineRuns).where(eq(pipelineRuns.pipelineId, id));
     await this.#database.delete(pipelines).where(eq(pipelines.id, id));
   }
