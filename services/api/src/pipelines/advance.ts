@@ -191,6 +191,8 @@ async function endRun(
   message: string,
   results: Partial<PipelineResults> = {},
 ): Promise<PipelineAdvance> {
+  // What it has started and does not wait for any more would hold workers for nobody.
+  if (state === "failed") await cancelWork(services, run);
   await change(services, run, async (store, row) => {
     await store.append(row.id, { key: "ended", actor: "drydock", step: null, type: "ended", message });
     await store.changeRun(row, { state, message, results: { ...row.results, ...results } });

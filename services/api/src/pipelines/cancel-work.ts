@@ -1,3 +1,4 @@
+import { ConflictError } from "@drydock/kit";
 import { cancelEvaluation } from "../evaluations/cancel-evaluation.ts";
 import { isTerminal } from "../runs/run-state-machine.ts";
 import { steerRun } from "../runs/steer-run.ts";
@@ -32,13 +33,18 @@ async function endSweep(tx: Database, sweepId: string): Promise<boolean> {
   const sweep = await sweeps.lock(sweepId);
   if (isTerminalSweep(sweep.state)) return true;
   if (sweep.state !== "cancelling")
-    await sweeps.change(sweep, { state: "cancelling", message: "the pipeline's run was cancelled" });
+    await sweeps.change(sweep, { state: "cancelling", message: "the pipeline's run has ended" });
   return false;
 }
 
 async function endRun(tx: Database, runId: string, actor: string): Promise<boolean> {
   if (isTerminal(await new RunStore(tx).stateOf(runId))) return true;
-  await steerRun(tx, { runId, action: "cancel", actor, ifMatch: undefined });
+  try {
+    await steerRun(tx, { runId, action: "cancel", actor, ifMatch: undefined });
+  } catch (error) {
+    // It ended just now, which the next look sees.
+    if (!(error instanceof ConflictError)) throw error;
+  }
   return false;
 }
 

@@ -413,6 +413,16 @@ onEachDatabase("pipelines", (location) => {
     );
   });
 
+  test("a run that fails leaves no training or evaluation going on that nobody waits for", async () => {
+    const { name } = await create(gated(runTemplate("weld-z"), { withoutProduction: "pass" }));
+    const training = await trigger(name);
+    await settle(training.id);
+    const { runId } = (await read(training.id)).results;
+    await api().ok("POST", `/internal/v1/pipeline-runs/${training.id}/failed`, { message: "the run cannot go on" });
+    expect(await read(training.id)).toMatchObject({ state: "failed", message: "the run cannot go on" });
+    expect(await api().ok("GET", `/v1/runs/${runId}`)).toMatchObject({ reason: "cancel-requested" });
+  });
+
   test("what the controller saw ends a run with its sentence; nothing to roll back is said so", async () => {
     const { name } = await create(gated(runTemplate("weld-f"), { withoutProduction: "pass" }));
     const { id } = await trigger(name);

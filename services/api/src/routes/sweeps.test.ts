@@ -194,4 +194,13 @@ onEachDatabase("sweeps", (location) => {
     expect(trial).toMatchObject({ number: 2, state: "failed", runId: null });
     expect(trial?.message).toContain("training.lora.rank: Invalid input: expected int");
   });
+
+  test("a sweep that fails for good leaves no trial running that nobody would stop", async () => {
+    const { id } = await api().ok<Sweep>("POST", "/v1/sweeps", await body());
+    await act(id, { kind: "start", trial: 1 });
+    await act(id, { kind: "end", state: "failed", message: "it cannot go on" });
+    const [trial] = await trials(id);
+    expect(await api().ok("GET", `/v1/runs/${trial!.runId}`)).toMatchObject({ reason: "cancel-requested" });
+    expect(await api().ok("GET", `/v1/sweeps/${id}`)).toMatchObject({ state: "failed", message: "it cannot go on" });
+  });
 });

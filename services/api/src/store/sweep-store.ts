@@ -1,6 +1,14 @@
 import { ConflictError, NotFoundError, PreconditionFailedError } from "@drydock/kit";
-import type { Attempt, RunParent, Scores, SweepRung, SweepSpec, SweepState } from "@drydock/spec";
-import { and, asc, avg, desc, eq, inArray, lt, sql } from "drizzle-orm";
+import {
+  terminalRunStates,
+  type Attempt,
+  type RunParent,
+  type Scores,
+  type SweepRung,
+  type SweepSpec,
+  type SweepState,
+} from "@drydock/spec";
+import { and, asc, avg, desc, eq, inArray, lt, ne, notInArray, sql } from "drizzle-orm";
 import { decodeCursor } from "../pages.ts";
 import { emitEvent } from "./emit-event.ts";
 import type { Database } from "./database.ts";
@@ -129,6 +137,23 @@ export class SweepStore {
       .from(sweepTrials)
       .where(and(eq(sweepTrials.sweepId, sweepId), eq(sweepTrials.number, number)));
     return row ?? null;
+  }
+
+  /** Numbers of the trials whose runs go on, those left out that are being stopped. */
+  async openTrials(sweepId: string): Promise<number[]> {
+    const rows = await this.#database
+      .select({ number: sweepTrials.number })
+      .from(sweepTrials)
+      .innerJoin(runs, eq(runs.id, sweepTrials.runId))
+      .where(
+        and(
+          eq(sweepTrials.sweepId, sweepId),
+          ne(sweepTrials.state, "stopped"),
+          notInArray(runs.state, [...terminalRunStates]),
+        ),
+      )
+      .orderBy(asc(sweepTrials.number));
+    return rows.map(({ number }) => number);
   }
 
   async decideTrial(sweepId: string, number: number, state: TrialRow["state"], message: string): Promise<void> {

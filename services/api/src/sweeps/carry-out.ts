@@ -18,8 +18,11 @@ export async function carryOut(services: Needed, sweepId: string, action: SweepA
     const sweeps = new SweepStore(tx);
     const sweep = await sweeps.lock(sweepId);
     if (isTerminalSweep(sweep.state)) return;
-    if (action.kind === "end") return await sweeps.change(sweep, { state: action.state, message: action.message });
-    await steerTrial(tx, sweep, action);
+    if (action.kind !== "end") return await steerTrial(tx, sweep, action);
+    // Nobody looks at them after that. There are some only when it fails for what no retry mends.
+    for (const trial of await sweeps.openTrials(sweepId))
+      await steerTrial(tx, sweep, { kind: "stop", trial, message: action.message });
+    await sweeps.change(sweep, { state: action.state, message: action.message });
   });
 }
 

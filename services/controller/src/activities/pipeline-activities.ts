@@ -1,5 +1,5 @@
 import { setTimeout as delay } from "node:timers/promises";
-import { isDrydockError, messageOf } from "@drydock/kit";
+import { NotFoundError, isDrydockError, messageOf } from "@drydock/kit";
 import type { PipelineAdvance } from "@drydock/spec";
 import type { PipelineActivities } from "@drydock/workflows";
 import { promoteVerified, type PromotionDependencies } from "../models/promote-model.ts";
@@ -24,8 +24,14 @@ export function createPipelineActivities(dependencies: PipelineDependencies): Pi
           ),
       ),
 
-    /** Safe to retry: a run that is over stays as it is. */
-    failPipeline: async ({ pipelineRunId, message }) => await pipelines.failed(pipelineRunId, message),
+    /** Safe to retry: a run that is over stays as it is. One that was deleted since needs no end. */
+    failPipeline: async ({ pipelineRunId, message }) => {
+      try {
+        await pipelines.failed(pipelineRunId, message);
+      } catch (error) {
+        if (!(error instanceof NotFoundError)) throw error;
+      }
+    },
   };
 }
 
