@@ -1,7 +1,7 @@
 import { isDrydockError, type DrydockError, type ErrorDetail, type Logger } from "@drydock/kit";
 import type { Problem } from "@drydock/spec";
 import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
-import { asUnavailable, asUnstorableText } from "./store/database-errors.ts";
+import { asUnavailable, asUnstorable } from "./store/database-errors.ts";
 
 /** Seconds after which a client that got a 503 may try again. */
 const retryAfterSeconds = 5;
@@ -121,7 +121,7 @@ export function answerUnreadableUrl(_error: FastifyError, request: FastifyReques
 
 function problemOf(error: FastifyError): ProblemInput {
   if (isDrydockError(error)) return problemOfDrydockError(error);
-  const translated = asUnavailable(error) ?? asUnstorableText(error);
+  const translated = asUnavailable(error) ?? asUnstorable(error);
   if (translated !== null) return problemOfDrydockError(translated);
   const known = frameworkErrors[error.code];
   if (known !== undefined)

@@ -40,8 +40,8 @@ export function aliasRefusal(name: string, alias: string): string | null {
     case "archived":
       return `"${alias}" is a stage, and several versions may be in it: choose another name for the alias`;
     default:
-      return /^v[0-9]+$/.test(alias)
-        ? `the alias "${alias}" would be read as version ${alias.slice(1)}: choose another name`
+      return /^v?[0-9]+$/.test(alias)
+        ? `the alias "${alias}" would be read as version ${alias.replace("v", "")}: choose another name`
         : null;
   }
 }

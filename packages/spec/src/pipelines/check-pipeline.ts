@@ -1,4 +1,5 @@
 import { InvalidError } from "@drydock/kit";
+import { aliasRefusal } from "../contract/model-alias.ts";
 import { sweepOfStep, type PipelineSpec, type PipelineStep } from "../contract/pipeline.ts";
 import { RunSpec } from "../contract/run-spec.ts";
 import { checkSweep } from "../sweeps/check-sweep.ts";
@@ -41,7 +42,12 @@ export function checkPipeline(spec: PipelineSpec): RunSpec {
     if (trigger.type === "pipeline" && trigger.pipeline === spec.name)
       refuse("pipeline_cycle", `triggers.${index}`, `pipeline ${spec.name} is started by itself: it would never end`);
   });
-  return runOf(spec);
+  const run = runOf(spec);
+  for (const [index, step] of spec.steps.entries()) {
+    const message = step.type === "deploy" ? aliasRefusal(run.name, step.alias) : null;
+    if (message !== null) refuse("alias_refused", `steps.${index}.alias`, message);
+  }
+  return run;
 }
 
 /** The run spec of the train step, or that of the sweep's first trial. @throws InvalidError */

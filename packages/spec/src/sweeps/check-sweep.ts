@@ -73,6 +73,8 @@ function checkRange(path: string, range: SweepRange): SweepIssue[] {
   const [first = ""] = path.split(".");
   if (fixedFields.includes(first))
     return [{ path: at, code: "fixed_field", message: `${path} is the same for all trials and cannot be varied` }];
+  if (path.split(".").includes("__proto__"))
+    return [{ path: at, code: "unknown_field", message: `${path} is not a field of a run` }];
   if (range.type === "choice") return [];
   if (range.low >= range.high)
     return [

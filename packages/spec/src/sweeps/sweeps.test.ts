@@ -81,6 +81,11 @@ test.each<[string, object, string]>([
     "space.training.lora.rank: trials of different training.lora.rank train different weights",
   ],
   [
+    "what is no field of a run, but of every object",
+    { space: { "__proto__.x": { type: "int", low: 2, high: 8 } } },
+    "space.__proto__.x: __proto__.x is not a field of a run",
+  ],
+  [
     "steps that the search decides",
     { search: asha, space: { "training.maxSteps": { type: "int", low: 2, high: 8 } } },
     "space.training.maxSteps: the steps of a trial are the search's to decide",

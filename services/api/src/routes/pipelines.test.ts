@@ -360,6 +360,18 @@ onEachDatabase("pipelines", (location) => {
     expect((await timeline(second)).slice(-2).map(({ type }) => type)).toEqual(["rolled-back", "ended"]);
   });
 
+  test.each([
+    ["half a character", { answer: "cut \ud83d" }, "invalid_text", "half a character"],
+    ["a time before all calendars", { time: "0000-01-01T00:00:00.000Z" }, "invalid_time", "a time in the request"],
+  ])("an observation with %s is refused with what to change", async (_what, change, code, detail) => {
+    await registerModel(api(), { name: "weld-u", version: 1 });
+    const observations = [{ key: "1", time: new Date().toISOString(), answer: "a", ...change }];
+    const body = { version: 1, observations };
+    const problem = await api().refused("POST", "/v1/models/weld-u/observations", { body });
+    expect(problem).toMatchObject({ status: 400, code });
+    expect(problem.detail).toContain(detail);
+  });
+
   test("observations of a time to come, or of a model that is not there, are refused", async () => {
     const observations = [{ key: "1", time: "2999-01-01T00:00:00.000Z", answer: "a" }];
     expect(await api().refused("POST", "/v1/models/weld-w/observations", { body: { observations } })).toMatchObject({
@@ -478,6 +490,17 @@ onEachDatabase("pipelines", (location) => {
       "a pipeline that is not there",
       { triggers: [{ type: "pipeline", pipeline: "nobody" }] },
       'there is no pipeline "nobody"',
+    ],
+    [
+      "an alias that nobody may move",
+      {
+        steps: [
+          { type: "train", run: runTemplate("weld-g") },
+          { type: "promote" },
+          { type: "deploy", alias: "production" },
+        ],
+      },
+      "production",
     ],
     ["a data set that is not there", { dataset: "nothing" }, "nothing"],
   ])("%s is refused", async (_name, change, sentence) => {

@@ -43,14 +43,30 @@ export function isUniqueViolation(error: unknown): boolean {
   return false;
 }
 
-/** The error as `InvalidError` when a text holds what no PostgreSQL text can (U+0000; SQLSTATE 22021, 22P05), else null. */
-export function asUnstorableText(error: unknown): InvalidError | null {
-  for (let at: unknown = error, depth = 0; at instanceof Error && depth < 5; at = at.cause, depth++)
-    if ("code" in at && (at.code === "22021" || at.code === "22P05"))
-      return new InvalidError(
-        "invalid_text",
-        "the request holds a NUL character (U+0000), which cannot be stored: remove it",
-        { cause: error },
-      );
+/**
+ * The error as `InvalidError` when a request holds what PostgreSQL cannot store: U+0000 (SQLSTATE 22021, 22P05), half of a character that
+ * takes two (22P02, told in its detail), or a time that no calendar of its has (22007, 22008). Else null.
+ */
+export function asUnstorable(error: unknown): InvalidError | null {
+  for (let at: unknown = error, depth = 0; at instanceof Error && depth < 5; at = at.cause, depth++) {
+    const code = "code" in at && typeof at.code === "string" ? at.code : "";
+    const detail = "detail" in at && typeof at.detail === "string" ? at.detail : "";
+    const found = unstorable(code, detail);
+    if (found !== null) return new InvalidError(found.code, found.message, { cause: error });
+  }
+  return null;
+}
+
+function unstorable(state: string, detail: string): { readonly code: string; readonly message: string } | null {
+  if (state === "22021" || state === "22P05") {
+    const message = "the request holds a NUL character (U+0000), which cannot be stored: remove it";
+    return { code: "invalid_text", message };
+  }
+  if (state === "22P02" && detail.includes("surrogate")) {
+    const message = "a text in the request holds half a character (a lone surrogate): do not cut texts there";
+    return { code: "invalid_text", message };
+  }
+  if (state === "22007" || state === "22008")
+    return { code: "invalid_time", message: "a time in the request cannot be stored: check its year" };
   return null;
 }
