@@ -1,8 +1,8 @@
 import type { ParallelCoordinates, Sweep, SweepAction, SweepFacts, SweepTrial } from "@drydock/spec";
 import { eq } from "drizzle-orm";
-import { expect, test } from "vitest";
+import { expect, test, vi } from "vitest";
 import { aSpec, onEachDatabase, useApi } from "../../test/support/api.ts";
-import { attempts, evaluations, runs, sweeps } from "../store/schema.ts";
+import { attempts, evaluations, runs, stepMetrics, sweeps } from "../store/schema.ts";
 
 onEachDatabase("sweeps", (location) => {
   const api = useApi(location);
@@ -202,5 +202,48 @@ onEachDatabase("sweeps", (location) => {
     const [trial] = await trials(id);
     expect(await api().ok("GET", `/v1/runs/${trial!.runId}`)).toMatchObject({ reason: "cancel-requested" });
     expect(await api().ok("GET", `/v1/sweeps/${id}`)).toMatchObject({ state: "failed", message: "it cannot go on" });
+  });
+
+  test("losses of all trials are read by one query, at rungs and at the last step", async () => {
+    const { id } = await api().ok<Sweep>("POST", "/v1/sweeps", await body({ metric: "loss" }));
+    for (const trial of [1, 2]) await act(id, { kind: "start", trial });
+    const runIds = (await facts(id)).trials.map(({ runId }) => runId!);
+    const { database, sweeps: store } = api().services;
+    for (const [place, runId] of runIds.entries()) {
+      const lastStep = place === 0 ? 12 : 31;
+      await database.insert(stepMetrics).values(
+        Array.from({ length: lastStep }, (_, index) => ({
+          runId,
+          sequence: index + 1,
+          step: index + 1,
+          attempt: 1,
+          time: new Date(),
+          loss: 100 - index,
+          learningRate: 1,
+          gradientNorm: 1,
+          tokens: 1,
+          seconds: 1,
+          memoryBytes: 1,
+        })),
+      );
+      const [row] = await database.select().from(runs).where(eq(runs.id, runId));
+      const progress = { ...row!.progress, step: lastStep };
+      await database.update(runs).set({ progress }).where(eq(runs.id, runId));
+    }
+    const select = vi.spyOn(database, "select");
+    const records = await store.trials(id, [10, 30, 2 ** 40]);
+    expect(select.mock.calls.length).toBeLessThan(8);
+    select.mockRestore();
+    expect(records.map(({ losses }) => losses)).toEqual([
+      [
+        { step: 10, score: 93 },
+        { step: 12, score: 91 },
+      ],
+      [
+        { step: 10, score: 93 },
+        { step: 30, score: 73 },
+        { step: 31, score: 72 },
+      ],
+    ]);
   });
 });

@@ -175,19 +175,14 @@ export class SweepStore {
     const runRows = await this.#runs(runIds);
     const during = await this.#during(runIds);
     const attemptRows = await this.#attempts(runIds);
-    return await Promise.all(
-      rows.map(async (trial) => {
-        const run = runRows.find(({ id }) => id === trial.runId) ?? null;
-        const lastStep = run?.progress.step ?? 0;
-        return {
-          trial,
-          run,
-          during: during.filter(({ runId }) => runId === trial.runId),
-          losses: lossAt === null || run === null ? [] : await this.#losses(run.id, [...lossAt, lastStep], lastStep),
-          attempts: attemptRows.filter(({ runId }) => runId === trial.runId),
-        };
-      }),
-    );
+    const losses = lossAt === null ? [] : await this.#losses(runIds, lossAt);
+    return rows.map((trial) => ({
+      trial,
+      run: runRows.find(({ id }) => id === trial.runId) ?? null,
+      during: during.filter(({ runId }) => runId === trial.runId),
+      losses: losses.flatMap(({ runId, step, score }) => (runId === trial.runId ? [{ step, score }] : [])),
+      attempts: attemptRows.filter(({ runId }) => runId === trial.runId),
+    }));
   }
 
   async #runs(runIds: readonly string[]) {
@@ -223,24 +218,25 @@ export class SweepStore {
       .where(inArray(attempts.runId, [...runIds]));
   }
 
-  async #losses(runId: string, steps: readonly number[], lastStep: number): Promise<SweepRung[]> {
-    const losses = await Promise.all(
-      [...new Set(steps)]
-        .filter((step) => step > 0 && step <= lastStep)
-        .map(async (step) => {
-          const [row] = await this.#database
-            .select({ loss: avg(stepMetrics.loss) })
-            .from(stepMetrics)
-            .where(
-              and(
-                eq(stepMetrics.runId, runId),
-                sql`${stepMetrics.step} > ${step - lossSteps} and ${stepMetrics.step} <= ${step}`,
-              ),
-            );
-          return typeof row?.loss === "string" ? [{ step, score: Number(row.loss) }] : [];
-        }),
-    );
-    return losses.flat();
+  /** Of each run at the steps that it has reached, and at its last one; in the order of steps. One query: there may be 500 trials. */
+  async #losses(runIds: readonly string[], steps: readonly number[]): Promise<(SweepRung & { runId: string })[]> {
+    const lastStep = sql`(${runs.progress}->>'step')::int`;
+    const asked = sql.join([...steps.map((step) => sql`${step}::bigint`), lastStep], sql`, `);
+    const rows = await this.#database
+      .select({ runId: stepMetrics.runId, step: sql<number>`rungs.step::int`, score: avg(stepMetrics.loss) })
+      .from(runs)
+      .innerJoin(sql`lateral unnest(array[${asked}]) as rungs(step)`, sql`rungs.step <= ${lastStep}`)
+      .innerJoin(
+        stepMetrics,
+        and(
+          eq(stepMetrics.runId, runs.id),
+          sql`${stepMetrics.step} > rungs.step - ${lossSteps} and ${stepMetrics.step} <= rungs.step`,
+        ),
+      )
+      .where(inArray(runs.id, [...runIds]))
+      .groupBy(stepMetrics.runId, sql`rungs.step`)
+      .orderBy(sql`rungs.step`);
+    return rows.flatMap(({ runId, step, score }) => (score === null ? [] : [{ runId, step, score: Number(score) }]));
   }
 }
 
