@@ -34,9 +34,12 @@ export function between(range: Exclude<SweepRange, { type: "choice" }>, share: n
   if (share === 1) return range.high;
   switch (range.type) {
     case "log":
-      return rounded(Math.exp(Math.log(range.low) + share * (Math.log(range.high) - Math.log(range.low))));
+      return within(
+        range,
+        rounded(Math.exp(Math.log(range.low) + share * (Math.log(range.high) - Math.log(range.low)))),
+      );
     case "linear":
-      return rounded(range.low + share * (range.high - range.low));
+      return within(range, rounded(range.low + share * (range.high - range.low)));
     case "int":
       return Math.round(range.low + share * (range.high - range.low));
   }
@@ -57,4 +60,9 @@ function setAt(target: Record<string, unknown>, [key, ...rest]: readonly string[
   const next = typeof inner === "object" && inner !== null && !Array.isArray(inner) ? { ...inner } : {};
   target[key] = next;
   setAt(next as Record<string, unknown>, rest, value);
+}
+
+/** Rounding may lead out of a range that is narrower than its last digit. */
+function within({ low, high }: { readonly low: number; readonly high: number }, value: number): number {
+  return Math.min(high, Math.max(low, value));
 }

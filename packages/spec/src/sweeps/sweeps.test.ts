@@ -135,6 +135,15 @@ test("trials have the same settings whenever they are asked for, within their ra
   expect(new Set(all.map((each) => each["training.schedule"])).size).toBe(2);
 });
 
+test.each(["log", "linear"] as const)("a %s range narrower than four digits is never left", (type) => {
+  const [low, high] = [0.123_46, 0.123_49];
+  const space = { "training.learningRate": { type, low, high } };
+  const sweep = aSweep({ space, search: { kind: "random", trials: 50, seed: 1 } });
+  const drawn = Array.from({ length: 50 }, (_, index) => trialParameters(sweep, index + 1)["training.learningRate"]);
+  expect(Math.min(...(drawn as number[]))).toBeGreaterThanOrEqual(low);
+  expect(Math.max(...(drawn as number[]))).toBeLessThanOrEqual(high);
+});
+
 test("a grid has every combination, ends included, and its trials are runs", () => {
   const sweep = aSweep({
     search: { kind: "grid", points: 3 },

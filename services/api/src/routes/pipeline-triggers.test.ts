@@ -376,4 +376,19 @@ onEachDatabase("what starts and holds back pipelines", (location) => {
     const approvals = (await timeline(id)).filter(({ type }) => type === "approved");
     expect(approvals.map(({ message }) => message)).toEqual(["better than 1", "better than 2"]);
   });
+
+  test("a candidate that somebody put into production meanwhile passes the gate, and the run says so", async () => {
+    const model = "by-hand";
+    const { name } = await create(gated(runTemplate(model)));
+    const { id } = await trigger(name);
+    await settle(id);
+    await finishTraining(id, model, 1);
+    await promote(model, 1);
+    expect(await settle(id)).toEqual({ kind: "wait" });
+    await finishEvaluations(id, { candidate: 40 });
+    expect(await settle(id)).toMatchObject({ kind: "promote", version: 1, expected: 1 });
+    expect((await timeline(id)).find(({ type, step }) => type === "step.done" && step === "gate")?.message).toBe(
+      "by-hand@1 is in production already: there is nothing to hold it against",
+    );
+  });
 });

@@ -23,6 +23,11 @@ export async function gate(
 ): Promise<StepOutcome> {
   const asked = results.evaluations;
   if (asked === undefined) return { kind: "end", state: "failed", message: "nothing was evaluated" };
+  if (results.candidate !== undefined && results.production === results.candidate)
+    return {
+      kind: "done",
+      message: `${results.candidate} is in production already: there is nothing to hold it against`,
+    };
   const answersOf = async (id: string) => {
     const evaluation = await evaluations.get(id);
     return { task: evaluation.spec.task, samples: await readAllSamples(storage, evaluation) };
