@@ -1,7 +1,7 @@
 import { spawn, type ChildProcess } from "node:child_process";
 import { once } from "node:events";
 import { closeSync, openSync } from "node:fs";
-import { connect } from "node:net";
+import { readdir, readFile, readlink } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { freePort } from "../cluster/control-plane.ts";
 import { until } from "../support/embedded.ts";
@@ -24,7 +24,7 @@ export class SecondController {
   /** @param environment  beyond that of the installation */
   static async start(stage: ClusterStage, environment: Readonly<Record<string, string>>): Promise<SecondController> {
     const { ports, internalKey } = await stage.settings();
-    const port = await freePort();
+    const port = await freePort(stage.cluster.hostAddress);
     const log = openSync(join(stage.drydock.stateDirectory, "logs", "controller-2.log"), "a", 0o600);
     const child = spawn(process.execPath, [join(repository, "services", "controller", "src", "main.ts")], {
       stdio: ["pipe", log, log],
@@ -45,9 +45,9 @@ export class SecondController {
     return new SecondController(child, stage.cluster.hostAddress, port);
   }
 
-  /** True when it serves workers, which only the leader does. */
+  /** True when it serves workers, which only the leader does: it is this process that listens, nobody who has its port. */
   async leads(): Promise<boolean> {
-    return await answers(this.host, this.port);
+    return (await listeningSockets(this.#child.pid ?? 0)).length > 0;
   }
 
   /** SIGTERM, and waits for the end: the lead is given back. */
@@ -59,16 +59,14 @@ export class SecondController {
   }
 }
 
-/** Whether somebody listens there. */
-export async function answers(host: string, port: number): Promise<boolean> {
-  return await new Promise((done) => {
-    const socket = connect(port, host);
-    socket.once("connect", () => {
-      socket.destroy();
-      done(true);
-    });
-    socket.once("error", () => done(false));
-  });
+/** TCP sockets by which a process listens, as Linux tells: state 0A in the tables of its network, by inode. */
+async function listeningSockets(pid: number): Promise<string[]> {
+  const tables = await Promise.all(["tcp", "tcp6"].map((name) => readFile(`/proc/${pid}/net/${name}`, "utf8")));
+  const rows = tables.flatMap((table) => table.trim().split("\n").slice(1)).map((row) => row.trim().split(/\s+/));
+  const listening = new Set(rows.filter((row) => row[3] === "0A").map((row) => `socket:[${row[9]}]`));
+  const files = await readdir(`/proc/${pid}/fd`);
+  const opened = await Promise.all(files.map((file) => readlink(`/proc/${pid}/fd/${file}`).catch(() => "")));
+  return opened.filter((file) => listening.has(file));
 }
 
 /** The Lease by which controllers agree on who leads. */

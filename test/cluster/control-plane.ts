@@ -253,9 +253,9 @@ export async function writeKubeconfig(wanted: Kubeconfig): Promise<string> {
   return path;
 }
 
-/** A port that was free a moment ago. */
-export async function freePort(): Promise<number> {
-  const server = createServer().listen(0, "127.0.0.1");
+/** A port of an address of this computer that was free there a moment ago. */
+export async function freePort(host = "127.0.0.1"): Promise<number> {
+  const server = createServer().listen(0, host);
   await once(server, "listening");
   const address = server.address();
   server.close();

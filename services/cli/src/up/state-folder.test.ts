@@ -77,6 +77,16 @@ test("a port that is in use is refused with what to do", async () => {
   server.close();
 });
 
+test("the controller's port is one that is free where the controller listens", async () => {
+  const state = await StateFolder.take(folder);
+  const { controller } = (await state.settings(0, "127.0.0.2")).ports;
+  const server = createServer().listen(controller, "127.0.0.2");
+  await once(server, "listening");
+  const again = await state.settings(0, "127.0.0.2");
+  server.close();
+  expect(again.ports.controller).not.toBe(controller);
+});
+
 test("a damaged settings file is named", async () => {
   await writeFile(join(folder, "settings.json"), "{");
   const state = await StateFolder.take(folder);

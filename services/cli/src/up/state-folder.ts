@@ -69,8 +69,11 @@ export class StateFolder {
     rmSync(this.#lockPath, { force: true });
   }
 
-  /** Settings of the folder; made at the first start. `apiPort` 0 = any free one. */
-  async settings(apiPort: number | undefined): Promise<Settings> {
+  /**
+   * Settings of the folder; made at the first start. `apiPort` 0 = any free one.
+   * @param controllerHost  address at which the controller listens
+   */
+  async settings(apiPort: number | undefined, controllerHost = loopback): Promise<Settings> {
     const path = join(this.path, "settings.json");
     const saved = readJson(path, SettingsFile);
     const ports = {
@@ -81,7 +84,7 @@ export class StateFolder {
             ? await reusedOrFree(saved?.ports.api)
             : apiPort,
       temporal: await reusedOrFree(saved?.ports.temporal),
-      controller: await reusedOrFree(saved?.ports.controller),
+      controller: await reusedOrFree(saved?.ports.controller, controllerHost),
     };
     if (!(await isFree(ports.api)))
       throw new ConflictError(
@@ -105,6 +108,8 @@ export class StateFolder {
     return join(this.path, "up.json");
   }
 }
+
+const loopback = "127.0.0.1";
 
 /** The folder with its `logs`, ready to be written to. */
 function makeStateFolder(path: string): void {
@@ -213,26 +218,26 @@ function replaceFile(path: string, text: string): void {
 }
 
 /** The port used before, so that workers that still run find their controller; a free one when it is taken. */
-async function reusedOrFree(saved: number | undefined): Promise<number> {
-  return saved !== undefined && (await isFree(saved)) ? saved : await freePort();
+async function reusedOrFree(saved: number | undefined, host = loopback): Promise<number> {
+  return saved !== undefined && (await isFree(saved, host)) ? saved : await freePort(host);
 }
 
-/** A port of 127.0.0.1 that nobody listens on. */
-export async function freePort(): Promise<number> {
+/** A port of an address of this computer that nobody listens on there. */
+export async function freePort(host = loopback): Promise<number> {
   return await new Promise((resolve, reject) => {
     const server = createServer();
     server.once("error", reject);
-    server.listen(0, "127.0.0.1", () => {
+    server.listen(0, host, () => {
       const address = server.address();
       server.close(() => resolve(typeof address === "object" && address ? address.port : 0));
     });
   });
 }
 
-async function isFree(port: number): Promise<boolean> {
+async function isFree(port: number, host = loopback): Promise<boolean> {
   return await new Promise((resolve) => {
     const server = createServer();
     server.once("error", () => resolve(false));
-    server.listen(port, "127.0.0.1", () => server.close(() => resolve(true)));
+    server.listen(port, host, () => server.close(() => resolve(true)));
   });
 }

@@ -32,7 +32,7 @@ export async function up(options: UpOptions): Promise<void> {
   const processes: SupervisedProcess[] = [];
   try {
     await checkOwnStorage(options.tell);
-    const settings = await state.settings(options.port);
+    const settings = await state.settings(options.port, process.env["CONTROLLER_HOST"] || undefined);
     const url = `http://127.0.0.1:${settings.ports.api}`;
     const noteChildren = (): void =>
       state.noteChildren(
