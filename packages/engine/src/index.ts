@@ -5,7 +5,8 @@ export { readAdapter } from "./adapters/peft-files.ts";
 export { placeLora } from "./adapters/place-lora.ts";
 export { BatchStream } from "./batch/batch-stream.ts";
 export { collate } from "./batch/collate.ts";
-export { ConversationEncoder, type EncodedRow } from "./batch/conversation-encoder.ts";
+export { ConversationEncoder } from "./batch/conversation-encoder.ts";
+export { type EncodedRow } from "./batch/encoded-row.ts";
 export type { BatchPicture, ModelBatch } from "./batch/model-batch.ts";
 export { RowOrder } from "./batch/row-order.ts";
 export { PeerLostError, shardOf, type Collective, type NumberArray, type Shard } from "./collectives/collective.ts";
@@ -57,7 +58,9 @@ export {
   type TrainerState,
 } from "./training/trainer.ts";
 export { partsIn } from "./weights/folder-parts.ts";
-export { openModelFolder, readWeights, type ModelFolder } from "./weights/model-folder.ts";
+export { openModelFolder } from "./weights/open-model-folder.ts";
+export { readWeights } from "./weights/read-weights.ts";
+export { type ModelFolder } from "./weights/model-folder.ts";
 export {
   readSafetensorsHeader,
   readTensorBytes,

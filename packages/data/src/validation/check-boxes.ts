@@ -1,6 +1,6 @@
 import type { Box, Grounding } from "@drydock/spec";
 import type { SourceBox, SourceGrounding } from "../importers/source-row.ts";
-import type { RowProblem } from "./check-row.ts";
+import type { RowProblem } from "./row-problem.ts";
 
 interface Picture {
   readonly width: number;

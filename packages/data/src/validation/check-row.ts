@@ -1,15 +1,8 @@
+import type { RowProblem } from "./row-problem.ts";
 import type { Grounding, ImportOptions, RecordMessage, Task } from "@drydock/spec";
 import type { SourceRow } from "../importers/source-row.ts";
 import { checkGroundings } from "./check-boxes.ts";
 import type { InspectedImage } from "./inspect-image.ts";
-
-/** Why a row cannot be used. */
-export interface RowProblem {
-  readonly code: string;
-  /** Field of the row; null when it is the whole row. */
-  readonly path: string | null;
-  readonly message: string;
-}
 
 /** What a row is worth once its pictures are known. */
 export interface CheckedRow {

@@ -4,7 +4,7 @@ import { sha256, type ObjectStorage } from "@drydock/kit";
 import type { RecordImage } from "@drydock/spec";
 import type { DatasetFolder } from "../importers/dataset-folder.ts";
 import type { ImageReference } from "../importers/source-row.ts";
-import type { RowProblem } from "../validation/check-row.ts";
+import type { RowProblem } from "../validation/row-problem.ts";
 import { inspectImage, type ImageLimits, type InspectedImage } from "../validation/inspect-image.ts";
 import { datasetKeys } from "./layout.ts";
 

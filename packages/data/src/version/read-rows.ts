@@ -1,7 +1,8 @@
 import { InvalidError } from "@drydock/kit";
 import type { ImportOptions, RecordImage } from "@drydock/spec";
 import { isTestPath, type SourceIssue, type SourceItem, type SourceRow } from "../importers/source-row.ts";
-import { checkRow, type CheckedRow, type RowProblem } from "../validation/check-row.ts";
+import { checkRow, type CheckedRow } from "../validation/check-row.ts";
+import type { RowProblem } from "../validation/row-problem.ts";
 import type { ReportBuilder } from "../validation/report-builder.ts";
 import type { ImageStore, OpenedImage, OpenResult } from "./image-store.ts";
 import { mapInOrder } from "./map-in-order.ts";

@@ -1,6 +1,7 @@
 import type { LoraPlacement } from "../models/variables.ts";
 import { SeededRandom } from "../training/random.ts";
-import { readWeights, type ModelFolder } from "../weights/model-folder.ts";
+import { readWeights } from "../weights/read-weights.ts";
+import type { ModelFolder } from "../weights/model-folder.ts";
 import type { LoraOptions } from "./lora-options.ts";
 
 const matrix = /^(.*)\.lora_([AB])\.weight$/;

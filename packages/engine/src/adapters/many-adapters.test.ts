@@ -3,7 +3,7 @@ import { afterAll, beforeAll, expect, test } from "vitest";
 import { collate } from "../batch/collate.ts";
 import type { ModelBatch } from "../batch/model-batch.ts";
 import { loadModel } from "../models/load-model.ts";
-import { openModelFolder } from "../weights/model-folder.ts";
+import { openModelFolder } from "../weights/open-model-folder.ts";
 import { ManyAdapters, type AdapterName } from "./many-adapters.ts";
 import { readParityCase, type ParityCase } from "../../../../test/golden/parity/parity-case.ts";
 

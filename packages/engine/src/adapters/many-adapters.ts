@@ -5,7 +5,7 @@ import { AnswerGenerator, type GenerationOptions } from "../generation/answer-ge
 import { HostPasses } from "../generation/host-passes.ts";
 import { liveTensors, type LiveTensor } from "../models/load-model.ts";
 import type { LoraPlacement, ModuleAdapter } from "../models/variables.ts";
-import { openModelFolder } from "../weights/model-folder.ts";
+import { openModelFolder } from "../weights/open-model-folder.ts";
 import { sharedFloats } from "../runtime/shared-floats.ts";
 import { readAdapter, type Adapter } from "./peft-files.ts";
 

@@ -6,7 +6,7 @@ import { gridPositions } from "../models/parts/grid-positions.ts";
 import { readSafetensorsHeader, readTensorBytes } from "../weights/safetensors.ts";
 import { readFloatTensors } from "../weights/read-floats.ts";
 import { collate } from "./collate.ts";
-import type { EncodedRow } from "./conversation-encoder.ts";
+import type { EncodedRow } from "./encoded-row.ts";
 
 /** The golden batch taken apart into rows: ids without padding, pictures as grids and patches. */
 async function goldenRows(shape: string) {

@@ -1,5 +1,5 @@
 import type { Model } from "../models/model.ts";
-import type { EncodedRow } from "./conversation-encoder.ts";
+import type { EncodedRow } from "./encoded-row.ts";
 import type { ModelBatch } from "./model-batch.ts";
 
 /**

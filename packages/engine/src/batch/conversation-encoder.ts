@@ -1,21 +1,10 @@
+import type { EncodedRow } from "./encoded-row.ts";
 import { InvalidError } from "@drydock/kit";
 import type { ProcessedImage } from "../image/image-processor.ts";
 import type { Model } from "../models/model.ts";
 import { ChatTemplate, type ChatMessage } from "../text/chat-template.ts";
 import type { TextTokenizer } from "../text/tokenizer.ts";
 import { turnWriter, type TurnWriter, type WrittenTurns } from "./answer-turns.ts";
-
-/** A conversation as numbers, before it is padded into a batch. */
-export interface EncodedRow {
-  /** What messages call the row. */
-  readonly name: string;
-  readonly inputIds: readonly number[];
-  /** Target predicted at each position, −100 = not trained. */
-  readonly labels: readonly number[];
-  readonly images: readonly ProcessedImage[];
-  /** Indices of the visual tokens of each picture. */
-  readonly imagePositions: readonly (readonly number[])[];
-}
 
 /** What the encoder asks of a model. */
 export type EncodedModel = Pick<

@@ -1,5 +1,6 @@
 import { InvalidError } from "@drydock/kit";
-import { encodeOnnx, type Precision } from "../graph/onnx.ts";
+import { encodeOnnx } from "../graph/onnx/encode-onnx.ts";
+import type { Precision } from "../graph/onnx/encoder.ts";
 import type { Node } from "../graph/ops.ts";
 import { evaluate } from "../graph/shape.ts";
 import type { Feeds, Symbols } from "../runtime/feeds.ts";

@@ -1,6 +1,7 @@
 import { createHash } from "node:crypto";
 import { GraphBuilder } from "../graph/build.ts";
-import { encodeOnnx, type Precision } from "../graph/onnx.ts";
+import { encodeOnnx } from "../graph/onnx/encode-onnx.ts";
+import type { Precision } from "../graph/onnx/encoder.ts";
 import type { Node } from "../graph/ops.ts";
 import type { Shape } from "../graph/shape.ts";
 import type { Feeds, Symbols } from "../runtime/feeds.ts";

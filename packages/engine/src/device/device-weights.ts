@@ -1,6 +1,7 @@
 import type { Shape } from "../graph/shape.ts";
 import { findTensor } from "../weights/find-tensor.ts";
-import { readWeights, type ModelFolder } from "../weights/model-folder.ts";
+import { readWeights } from "../weights/read-weights.ts";
+import type { ModelFolder } from "../weights/model-folder.ts";
 import { readEntryBytes } from "../weights/safetensors.ts";
 import type { Device } from "./device.ts";
 import { deviceNames } from "./update-model.ts";

@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { GraphBuilder } from "../graph/build.ts";
-import { encodeOnnx } from "../graph/onnx.ts";
+import { encodeOnnx } from "../graph/onnx/encode-onnx.ts";
 import { sharedFloats, toShared } from "../runtime/shared-floats.ts";
 import { Device } from "./device.ts";
 

@@ -1,4 +1,4 @@
-import { ProtobufWriter } from "../graph/protobuf-writer.ts";
+import { ProtobufWriter } from "../graph/onnx/protobuf-writer.ts";
 
 export interface PlainOperator {
   readonly type: string;

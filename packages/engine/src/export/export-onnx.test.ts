@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { InferenceSession, Tensor } from "onnxruntime-node";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { tinyVisionConfig, twoRows } from "../../test/tiny-vision-model.ts";
-import { sizeNodes } from "../graph/onnx-sizes.ts";
+import { sizeNodes } from "../graph/onnx/sizes.ts";
 import { createRandomModel } from "../models/random-model.ts";
 import { quantizedFormats } from "../quantization/formats.ts";
 import { writeQuantizedFolder } from "../quantization/write-quantized-folder.ts";

@@ -7,7 +7,8 @@ import { CompiledGraph } from "../runtime/compiled-graph.ts";
 import type { Feeds, FeedTensor } from "../runtime/feeds.ts";
 import { refuseNotFinite } from "../weights/check-weights.ts";
 import { quantizedFeeds } from "../weights/frozen-weights.ts";
-import { weightLocations, type ModelFolder } from "../weights/model-folder.ts";
+import { weightLocations } from "../weights/read-weights.ts";
+import type { ModelFolder } from "../weights/model-folder.ts";
 import { lastRows, type AnswerPasses, type Continuation } from "./answer-passes.ts";
 import { StepCache } from "./step-cache.ts";
 

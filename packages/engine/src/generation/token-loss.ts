@@ -7,7 +7,8 @@ import { CompiledGraph } from "../runtime/compiled-graph.ts";
 import type { Feeds, Symbols } from "../runtime/feeds.ts";
 import { lossFeeds, lossGraph } from "../training/training-graph.ts";
 import { quantizedFeeds } from "../weights/frozen-weights.ts";
-import { weightLocations, type ModelFolder } from "../weights/model-folder.ts";
+import { weightLocations } from "../weights/read-weights.ts";
+import type { ModelFolder } from "../weights/model-folder.ts";
 
 /** Sums over rows of batches. */
 export interface LossSums {

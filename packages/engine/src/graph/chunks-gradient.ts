@@ -1,6 +1,6 @@
 import { GraphBuilder } from "./build.ts";
 import { chunksOf } from "./chunks.ts";
-import type { GradientRule } from "./gradients.ts";
+import type { GradientRule } from "./gradient-rule.ts";
 import type { Body, Node } from "./ops.ts";
 import { topologicalOrder } from "./topological-order.ts";
 

@@ -5,7 +5,7 @@ export type Attribute = number | boolean | string | readonly number[] | readonly
 
 /**
  * The whole vocabulary. Names are ONNX's (or those of ONNX Runtime's `com.microsoft` domain) unless marked.
- * Adding a word here makes the compiler ask for its gradient (gradients.ts) and its encoding (onnx.ts).
+ * Adding a word here makes the compiler ask for its gradient (gradients.ts) and its encoding (onnx/op-encodings.ts).
  */
 export const ops = {
   // leaves

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { CompiledGraph } from "../runtime/compiled-graph.ts";
 import { GraphBuilder } from "./build.ts";
-import type { WeightLocation } from "./onnx.ts";
+import type { WeightLocation } from "./onnx/encoder.ts";
 
 let directory: string;
 beforeAll(async () => (directory = await mkdtemp(join(tmpdir(), "drydock-in-place-"))));

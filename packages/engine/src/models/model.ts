@@ -1,5 +1,5 @@
 import type { BoxConvention } from "@drydock/spec";
-import type { EncodedRow } from "../batch/conversation-encoder.ts";
+import type { EncodedRow } from "../batch/encoded-row.ts";
 import type { ModelBatch } from "../batch/model-batch.ts";
 import type { GraphBuilder } from "../graph/build.ts";
 import type { Node } from "../graph/ops.ts";

@@ -6,7 +6,8 @@ import { tinyVisionConfig, twoRows } from "../../test/tiny-vision-model.ts";
 import { loadModel } from "../models/load-model.ts";
 import { createRandomModel } from "../models/random-model.ts";
 import { EngineTrainer, type TrainerOptions } from "../training/trainer.ts";
-import { openModelFolder, readWeights } from "../weights/model-folder.ts";
+import { openModelFolder } from "../weights/open-model-folder.ts";
+import { readWeights } from "../weights/read-weights.ts";
 import { readFloatTensors } from "../weights/read-floats.ts";
 import {
   readSafetensorsHeader,

@@ -1,7 +1,7 @@
 import { InvalidError, messageOf } from "@drydock/kit";
 import { z } from "zod";
 import { reachedFrom } from "../graph/gradient.ts";
-import type { WeightLocation } from "../graph/onnx.ts";
+import type { WeightLocation } from "../graph/onnx/encoder.ts";
 import type { Node } from "../graph/ops.ts";
 import { topologicalOrder } from "../graph/topological-order.ts";
 import { wholeForward, type Model } from "../models/model.ts";

@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { InvalidError } from "@drydock/kit";
 import { copyConfig } from "../weights/copy-config.ts";
 import { copyOtherFiles } from "../weights/folder-parts.ts";
-import { openModelFolder } from "../weights/model-folder.ts";
+import { openModelFolder } from "../weights/open-model-folder.ts";
 import { bytesPerElement, readTensorBytes, writeTensorsInTurn, type TensorSource } from "../weights/safetensors.ts";
 import { undoScales } from "./activation-scales.ts";
 import { dequantizeWeight } from "./quantize-weight.ts";

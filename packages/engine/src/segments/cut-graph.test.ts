@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import { GraphBuilder } from "../graph/build.ts";
-import { encodeOnnx } from "../graph/onnx.ts";
+import { encodeOnnx } from "../graph/onnx/encode-onnx.ts";
 import type { Node } from "../graph/ops.ts";
 import { cutGraph, type Segment } from "./cut-graph.ts";
 

@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto";
-import { encodeOnnx } from "../graph/onnx.ts";
+import { encodeOnnx } from "../graph/onnx/encode-onnx.ts";
 import { CompiledGraph } from "../runtime/compiled-graph.ts";
 import type { SegmentGraph } from "./cut-graph.ts";
 

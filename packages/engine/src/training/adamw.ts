@@ -1,3 +1,4 @@
+import type { TrainedTensor } from "./trained-tensor.ts";
 import { ThreadClient } from "../runtime/thread-client.ts";
 import { blocksOf, type OptimizerRequest } from "./optimizer-messages.ts";
 
@@ -6,17 +7,6 @@ export interface AdamWSettings {
   readonly betas: readonly [number, number];
   readonly epsilon: number;
   readonly weightDecay: number;
-}
-
-/** A trained tensor with its moments, updated in place. */
-export interface TrainedTensor {
-  readonly name: string;
-  readonly shape: readonly number[];
-  readonly values: Float32Array;
-  readonly gradient: Float32Array;
-  readonly firstMoment: Float32Array;
-  readonly secondMoment: Float32Array;
-  readonly isDecayed: boolean;
 }
 
 /**

@@ -2,7 +2,8 @@ import type { Feeds, Symbols } from "../runtime/feeds.ts";
 import type { ArrayLimits, LoraPlacement } from "../models/variables.ts";
 import { CompiledGraph } from "../runtime/compiled-graph.ts";
 import { quantizedFeeds } from "../weights/frozen-weights.ts";
-import { weightLocations, type ModelFolder } from "../weights/model-folder.ts";
+import { weightLocations } from "../weights/read-weights.ts";
+import type { ModelFolder } from "../weights/model-folder.ts";
 import { trainingGraph, type RowGradient } from "./training-graph.ts";
 
 export interface BackwardPassOptions {

@@ -5,7 +5,8 @@ import { SegmentedPass } from "../segments/segmented-pass.ts";
 import { trainingSegments } from "../segments/training-segments.ts";
 import { sharedFloats } from "../runtime/shared-floats.ts";
 import { FrozenWeights } from "../weights/frozen-weights.ts";
-import { openModelFolder, readWeights } from "../weights/model-folder.ts";
+import { openModelFolder } from "../weights/open-model-folder.ts";
+import { readWeights } from "../weights/read-weights.ts";
 import { BackwardPass } from "./backward-pass.ts";
 import { lossFeeds, trainingGraph } from "./training-graph.ts";
 

@@ -1,4 +1,4 @@
-import type { TrainedTensor } from "./adamw.ts";
+import type { TrainedTensor } from "./trained-tensor.ts";
 import { blockElements, type UpdateFactors } from "./optimizer-kernels.ts";
 
 /** A trained tensor whose arrays lie in shared memory. */

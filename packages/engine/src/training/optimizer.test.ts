@@ -1,6 +1,7 @@
 import { expect, test } from "vitest";
 import { sharedFloats, toShared } from "../runtime/shared-floats.ts";
-import { isDecayed, ThreadedAdamW, type AdamWSettings, type TrainedTensor } from "./adamw.ts";
+import { isDecayed, ThreadedAdamW, type AdamWSettings } from "./adamw.ts";
+import type { TrainedTensor } from "./trained-tensor.ts";
 import { dropoutMask } from "./dropout.ts";
 import { blockElements } from "./optimizer-kernels.ts";
 import { SeededRandom } from "./random.ts";

@@ -1,6 +1,6 @@
 import { shardOf, type Collective } from "../collectives/collective.ts";
 import { sharedFloats } from "../runtime/shared-floats.ts";
-import type { TrainedTensor } from "./adamw.ts";
+import type { TrainedTensor } from "./trained-tensor.ts";
 
 /** A trained tensor as every rank of its stage holds it: its values and the sum of this rank's gradients. */
 export type TrainedValues = Pick<TrainedTensor, "name" | "shape" | "values" | "gradient" | "isDecayed">;

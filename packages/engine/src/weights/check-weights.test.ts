@@ -6,7 +6,7 @@ import { loadModel } from "../models/load-model.ts";
 import { createRandomModel } from "../models/random-model.ts";
 import { EngineTrainer } from "../training/trainer.ts";
 import type { ModelBatch } from "../batch/model-batch.ts";
-import { openModelFolder } from "./model-folder.ts";
+import { openModelFolder } from "./open-model-folder.ts";
 import { nearestName } from "./nearest-name.ts";
 import { readFloatTensors } from "./read-floats.ts";
 import { readSafetensorsHeader, writeSafetensors, type WritableTensor } from "./safetensors.ts";

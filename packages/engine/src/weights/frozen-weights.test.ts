@@ -5,7 +5,8 @@ import { afterAll, beforeAll, expect, test } from "vitest";
 import { createRandomModel } from "../models/random-model.ts";
 import { FrozenWeights } from "./frozen-weights.ts";
 import { findTensor } from "./find-tensor.ts";
-import { openModelFolder, type ModelFolder } from "./model-folder.ts";
+import { openModelFolder } from "./open-model-folder.ts";
+import type { ModelFolder } from "./model-folder.ts";
 
 const config = {
   model_type: "qwen3_vl",

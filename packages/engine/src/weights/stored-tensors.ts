@@ -1,7 +1,8 @@
 import { wholeForward, type Model } from "../models/model.ts";
 import { madeAnew } from "./check-weights.ts";
 import { findTensor } from "./find-tensor.ts";
-import { readWeights, type ModelFolder } from "./model-folder.ts";
+import { readWeights } from "./read-weights.ts";
+import type { ModelFolder } from "./model-folder.ts";
 import { readFloatTensors } from "./read-floats.ts";
 import type { WritableTensor } from "./safetensors.ts";
 

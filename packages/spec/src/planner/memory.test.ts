@@ -1,7 +1,8 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import { catalogue, findModel } from "../catalogue/catalogue.ts";
-import { estimateMemory, type MemoryEstimate, type MemoryLayout, type MemoryQuestion } from "./memory.ts";
+import { estimateMemory, type MemoryEstimate } from "./memory.ts";
+import type { MemoryLayout, MemoryQuestion } from "./memory-question.ts";
 import { drydockCpuRecipe, drydockGpuRecipe } from "./recipe.ts";
 
 interface Drawn {

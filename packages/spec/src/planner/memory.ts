@@ -1,5 +1,5 @@
+import type { MemoryLayout, MemoryQuestion, MemorySample } from "./memory-question.ts";
 import type { Architecture } from "../catalogue/architecture.ts";
-import type { BaseWeights } from "../catalogue/model-facts.ts";
 import {
   countParameters,
   decoderLinears,
@@ -12,44 +12,6 @@ import { attentionMatrixBytes, decoderLayerValues, visionBlockBytes } from "./ac
 import { formatBytes, formatCount } from "./format.ts";
 import { processorCopies, processorMemory, streamedWeights } from "./processor-memory.ts";
 import { bitsPerWeight, type MemoryRecipe } from "./recipe.ts";
-
-/** Which parts learn. `copy` trains a second copy of the embeddings beside the frozen one, as PEFT's `modules_to_save` does. */
-export interface TrainableParts {
-  readonly decoder: "adapter" | "full";
-  readonly vision: "frozen" | "adapter" | "full";
-  readonly bridge: "frozen" | "full";
-  readonly embeddings: "frozen" | "full" | "copy";
-}
-
-export interface MemoryLayout {
-  readonly dataParallel: number;
-  readonly pipelineStages: number;
-  /** 1 in every plan of Drydock; other programs split each layer over GPUs. */
-  readonly tensorParallel: number;
-  /** `optimizer`: moments and master weights are split over the data-parallel ranks; `gradients`: gradients too; `full`: weights too. */
-  readonly sharding: "none" | "optimizer" | "gradients" | "full";
-  readonly microBatchSize: number;
-  readonly accumulationSteps: number;
-  readonly recomputeActivations: boolean;
-}
-
-/** The longest sample: positions of the decoder, positions with a label, and rows of the vision tower. */
-interface MemorySample {
-  readonly tokens: number;
-  readonly labels: number;
-  readonly patches: number;
-  readonly patchesPerSegment: number;
-}
-
-export interface MemoryQuestion {
-  readonly architecture: Architecture;
-  readonly trainable: TrainableParts;
-  readonly lora: { readonly rank: number; readonly targets: "all-linear" | readonly string[] } | null;
-  readonly baseWeights: BaseWeights;
-  readonly layout: MemoryLayout;
-  readonly sample: MemorySample;
-  readonly recipe: MemoryRecipe;
-}
 
 export interface MemoryEstimate {
   readonly terms: readonly MemoryTerm[];

@@ -1,6 +1,7 @@
 import { expect, test } from "vitest";
 import { findModel } from "../catalogue/catalogue.ts";
-import { estimateMemory, type MemoryQuestion } from "./memory.ts";
+import { estimateMemory } from "./memory.ts";
+import type { MemoryQuestion } from "./memory-question.ts";
 import { processorMemory } from "./processor-memory.ts";
 import { drydockCpuRecipe, drydockGpuRecipe } from "./recipe.ts";
 

@@ -1,7 +1,7 @@
 import type { Architecture } from "../catalogue/architecture.ts";
 import type { ParameterCounts } from "../catalogue/parameters.ts";
 import { formatBytes, formatCount } from "./format.ts";
-import type { MemoryQuestion } from "./memory.ts";
+import type { MemoryQuestion } from "./memory-question.ts";
 
 /*
  * What Drydock's engine holds on the CPU beyond what the formulas of all programs count. Each figure is that of the engine's
@@ -10,7 +10,7 @@ import type { MemoryQuestion } from "./memory.ts";
 export const processorMemory = {
   /** Float32 values of frozen weights that stay read while activations are recomputed (weights/frozen-weights.ts of the engine). */
   streamedBytes: 2 ** 30,
-  /** Models of more 16-bit weights are read in place, without copies (graph/onnx.ts: 2²⁹ bytes). */
+  /** Models of more 16-bit weights are read in place, without copies (graph/onnx/encoder.ts: 2²⁹ bytes). */
   copiedParameters: 2 ** 28,
   /** Models of up to so many weights train in two lanes, each with gradients and weights (training/gradient-lanes.ts). */
   laneParameters: 2 ** 24,

@@ -1,4 +1,5 @@
-import { estimateMemory, type MemoryEstimate, type TrainableParts } from "../../src/planner/memory.ts";
+import { estimateMemory, type MemoryEstimate } from "../../src/planner/memory.ts";
+import type { TrainableParts } from "../../src/planner/memory-question.ts";
 import { architectures } from "./architectures.ts";
 import { recipes } from "./recipes.ts";
 import { publishedRows, type PublishedRow } from "./rows.ts";

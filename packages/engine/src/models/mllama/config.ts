@@ -2,7 +2,7 @@ import { z } from "zod";
 import { activationOf, type Activation } from "../parts/activations.ts";
 import { badConfig, readConfigFile } from "../parts/config-file.ts";
 import { llama3Frequencies } from "../parts/rotary-scaling.ts";
-import type { DecoderConfig } from "../parts/text-decoder.ts";
+import type { DecoderConfig } from "../parts/decoder-config.ts";
 import { plainRotary, type RotaryConfig } from "../parts/text-inputs.ts";
 
 /** What the graphs need to know of a Mllama model; every size comes from its config.json, or from the class that it names. */

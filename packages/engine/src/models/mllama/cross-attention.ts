@@ -8,7 +8,8 @@ import type { Node } from "../../graph/ops.ts";
 import { product, type Dimension } from "../../graph/shape.ts";
 import { groupedAttention } from "../parts/grouped-attention.ts";
 import type { LayerCache } from "../parts/key-value-cache.ts";
-import { gatedMlp, type DecoderConfig } from "../parts/text-decoder.ts";
+import { gatedMlp } from "../parts/text-decoder.ts";
+import type { DecoderConfig } from "../parts/decoder-config.ts";
 import type { Variables } from "../variables.ts";
 import type { Sight } from "./sight.ts";
 

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { collate } from "../../batch/collate.ts";
-import type { EncodedRow } from "../../batch/conversation-encoder.ts";
+import type { EncodedRow } from "../../batch/encoded-row.ts";
 import type { ModelBatch } from "../../batch/model-batch.ts";
 import { trainingSegments } from "../../segments/training-segments.ts";
 import { openModel } from "../families.ts";

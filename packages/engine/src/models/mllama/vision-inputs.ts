@@ -5,7 +5,11 @@ import type { Node } from "../../graph/ops.ts";
 import { product } from "../../graph/shape.ts";
 import type { Feeds } from "../../runtime/feeds.ts";
 import type { MllamaVisionConfig } from "./config.ts";
-import { rowsOfTile } from "./vision-tower.ts";
+
+/** Rows of a tile: class token, patches, and padding to a multiple of 8. */
+export function rowsOfTile({ side }: Pick<MllamaVisionConfig, "side">): number {
+  return Math.ceil((1 + side ** 2) / 8) * 8;
+}
 
 /** Graph inputs of the tower. Symbols: I pictures. Shapes: M tiles a picture, P patches a tile, L rows of a padded tile. */
 export interface VisionInputs {

@@ -15,7 +15,7 @@ import { withClassToken } from "../parts/class-token.ts";
 import { groupedAttention } from "../parts/grouped-attention.ts";
 import type { Variables } from "../variables.ts";
 import type { MllamaVisionConfig } from "./config.ts";
-import type { VisionInputs } from "./vision-inputs.ts";
+import { rowsOfTile, type VisionInputs } from "./vision-inputs.ts";
 
 /** Epsilon of the two norms that config.json does not reach: the framework's own. */
 const outerNormEpsilon = 1e-5;
@@ -53,11 +53,6 @@ export function visionTower(variables: Variables, config: MllamaVisionConfig, in
   }
   const intermediate = config.intermediateLayers.map((index) => local[index] as Node);
   return { features: joined(variables, x, intermediate, inputs.seenRows), blocks };
-}
-
-/** Rows of a tile: class token, patches, and padding to a multiple of 8. */
-export function rowsOfTile({ side }: Pick<MllamaVisionConfig, "side">): number {
-  return Math.ceil((1 + side ** 2) / 8) * 8;
 }
 
 /** `[I·M·L, V]`: embedded tiles, normed, with zeros as padding. */

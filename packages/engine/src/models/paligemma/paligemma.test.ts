@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { collate } from "../../batch/collate.ts";
-import type { EncodedRow } from "../../batch/conversation-encoder.ts";
+import type { EncodedRow } from "../../batch/encoded-row.ts";
 import { ChatTemplate, partsOf, type ChatMessage } from "../../text/chat-template.ts";
 import { openModel } from "../families.ts";
 import { wholeForward } from "../model.ts";

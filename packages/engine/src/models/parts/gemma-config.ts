@@ -6,7 +6,7 @@ import { withTextDefaults } from "@drydock/spec";
 import { z } from "zod";
 import { badConfig, readConfigFile } from "./config-file.ts";
 import type { PlainText } from "./plain-text-config.ts";
-import type { DecoderConfig } from "./text-decoder.ts";
+import type { DecoderConfig } from "./decoder-config.ts";
 import { plainRotary } from "./text-inputs.ts";
 
 const Rope = z.looseObject({

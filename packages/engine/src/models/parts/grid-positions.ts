@@ -1,4 +1,4 @@
-import type { EncodedRow } from "../../batch/conversation-encoder.ts";
+import type { EncodedRow } from "../../batch/encoded-row.ts";
 import type { Positions } from "../model.ts";
 
 /**

@@ -1,7 +1,7 @@
 import type { GraphBuilder } from "../../graph/build.ts";
 import type { Node } from "../../graph/ops.ts";
 import type { CacheSlot } from "../model.ts";
-import type { DecoderConfig } from "./text-decoder.ts";
+import type { DecoderConfig } from "./decoder-config.ts";
 
 /** Keys and values of one layer, `[B, K, tokens, d]`, keys after the rotary embedding. */
 export interface LayerCache {

@@ -5,7 +5,7 @@
 import { z } from "zod";
 import { badConfig, readConfigFile } from "./config-file.ts";
 import { llama3Frequencies } from "./rotary-scaling.ts";
-import type { DecoderConfig } from "./text-decoder.ts";
+import type { DecoderConfig } from "./decoder-config.ts";
 import { plainRotary, type RotaryConfig } from "./text-inputs.ts";
 
 const Rope = z.looseObject({

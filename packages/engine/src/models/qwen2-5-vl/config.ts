@@ -1,6 +1,6 @@
 import { z } from "zod";
 import { badConfig, readConfigFile } from "../parts/config-file.ts";
-import type { DecoderConfig } from "../parts/text-decoder.ts";
+import type { DecoderConfig } from "../parts/decoder-config.ts";
 
 const RopeParameters = z.looseObject({
   rope_type: z.string().optional(),

@@ -1,7 +1,7 @@
 import { InvalidError } from "@drydock/kit";
 import { z } from "zod";
 import { badConfig, readConfigFile } from "../parts/config-file.ts";
-import type { DecoderConfig } from "../parts/text-decoder.ts";
+import type { DecoderConfig } from "../parts/decoder-config.ts";
 
 const RopeParameters = z.object({
   rope_theta: z.number().optional(),

@@ -1,5 +1,5 @@
-import type { PlainNode } from "./onnx.ts";
-import { ShapeError, type Shape } from "./shape.ts";
+import { ShapeError, type Shape } from "../shape.ts";
+import type { PlainNode } from "./plain-node.ts";
 
 /**
  * Nodes that compute sizes `dim:<size>` `[1]` from the shapes of a graph's inputs, for graphs that stand by themselves.

@@ -12,9 +12,10 @@ import {
   isTableFormat,
   type QuantizedFormat,
   type QuantizedLayout,
-} from "../quantization/formats.ts";
-import type { Encoder, PlainNode } from "./onnx.ts";
-import type { Node } from "./ops.ts";
+} from "../../quantization/formats.ts";
+import type { Node } from "../ops.ts";
+import type { Encoder } from "./encoder.ts";
+import type { PlainNode } from "./plain-node.ts";
 
 export function encodeQuantizedMatMul(node: Node, encoder: Encoder, [x, , scales]: readonly string[]): void {
   const layout = layoutOf(node);
