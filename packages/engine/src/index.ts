@@ -50,13 +50,8 @@ export { trainByteLevelBpe } from "./text/train-tokenizer.ts";
 export { SeededRandom } from "./training/random.ts";
 export { gradientsOf } from "./training/gradients-of.ts";
 export { learningRateAt, type Schedule } from "./training/schedule.ts";
-export {
-  EngineTrainer,
-  type StepResult,
-  type TrainerMoments,
-  type TrainerOptions,
-  type TrainerState,
-} from "./training/trainer.ts";
+export { EngineTrainer, type StepResult, type TrainerOptions } from "./training/trainer.ts";
+export { type TrainerMoments, type TrainerState } from "./training/trainer-state.ts";
 export { partsIn } from "./weights/folder-parts.ts";
 export { openModelFolder } from "./weights/open-model-folder.ts";
 export { readWeights } from "./weights/read-weights.ts";

@@ -71,3 +71,14 @@ export function frozenShapes({ shapes, trained }: Variables): ReadonlyMap<string
 function firstLayer(layers: number, stage: number, stages: number): number {
   return Math.floor((layers * stage) / stages);
 }
+
+/** Trained weights that a stage reads. */
+export function trainedNamesOf(
+  model: Model,
+  isTrained: (name: string) => boolean,
+  lora: LoraPlacement | null,
+  place: StageOptions,
+): ReadonlySet<string> {
+  const { own, borrowed } = trainingSegments(model, true, isTrained, lora, place);
+  return new Set([...own, ...borrowed]);
+}

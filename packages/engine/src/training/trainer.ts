@@ -14,24 +14,25 @@ import type { QuantizationSettings } from "../quantization/quantized-weights.ts"
 import type { Feeds } from "../runtime/feeds.ts";
 import type { LoraPlacement } from "../models/variables.ts";
 import { closeAll } from "../runtime/close-all.ts";
-import { sharedFloats, toShared } from "../runtime/shared-floats.ts";
 import { refuseNotFinite } from "../weights/check-weights.ts";
 import { openModelFolder } from "../weights/open-model-folder.ts";
 import { readWeights } from "../weights/read-weights.ts";
 import type { ModelFolder } from "../weights/model-folder.ts";
 import { saveWholeModel } from "../weights/save-model.ts";
-import { isDecayed, ThreadedAdamW, type AdamWSettings } from "./adamw.ts";
+import { ThreadedAdamW, type AdamWSettings } from "./adamw.ts";
 import { dropoutMask } from "./dropout.ts";
 import type { DeviceSettings } from "../device/device.ts";
 import { DeviceTraining } from "../device/device-training.ts";
 import { PipelineGradients } from "../pipeline/pipeline-gradients.ts";
 import type { PipelineStage } from "../pipeline/pipeline-stage.ts";
 import { SharedEnds } from "../pipeline/shared-ends.ts";
-import { trainingSegments, type StageSegments } from "../segments/training-segments.ts";
+import { trainedNamesOf, trainingSegments, type StageSegments } from "../segments/training-segments.ts";
 import { GradientLanes, type LaneOptions } from "./gradient-lanes.ts";
 import type { GradientSource, MicroBatches } from "./gradient-source.ts";
-import { RankUpdate, type TrainedPart, type TrainedValues } from "./rank-update.ts";
+import { RankUpdate, type TrainedValues } from "./rank-update.ts";
 import { learningRateAt, type Schedule } from "./schedule.ts";
+import { initialOf, newTensor } from "./trained-values.ts";
+import { notAsTrained, takeMoments, type TrainerState } from "./trainer-state.ts";
 import { trainingGraph } from "./training-graph.ts";
 
 export interface TrainerOptions {
@@ -70,22 +71,6 @@ export interface StepResult {
   /** Label tokens of the global batch. */
   readonly labelTokens: number;
 }
-
-/** All that a step changes: with it, the next step is the same bit for bit. */
-export interface TrainerState {
-  /** Optimizer steps taken. */
-  readonly step: number;
-  readonly tensors: readonly {
-    readonly name: string;
-    readonly shape: readonly number[];
-    readonly values: Float32Array;
-  }[];
-  /** First and second moments, by the pieces of tensors that this rank keeps them of. */
-  readonly moments: readonly TrainerMoments[];
-}
-
-/** The moments of the elements of one tensor from `start` on. */
-export type TrainerMoments = Pick<TrainedPart, "name" | "start" | "firstMoment" | "secondMoment">;
 
 /**
  * Trains one model on one rank: gradients by ONNX Runtime, the update in place on typed arrays. The loss is the mean over
@@ -179,7 +164,7 @@ export class EngineTrainer {
           folder,
           trained.map(({ name }) => name),
         );
-    const here = options.pipeline && namesOf(folder.model, isTrained, placement, options.pipeline);
+    const here = options.pipeline && trainedNamesOf(folder.model, isTrained, placement, options.pipeline);
     const tensors = trained.map((tensor) =>
       newTensor(
         tensor,
@@ -405,69 +390,4 @@ export class EngineTrainer {
     }
     return feeds;
   }
-}
-
-/** @throws InvalidError when an adapter lacks a tensor, or has it in another size */
-function initialOf(
-  { name, shape }: { readonly name: string; readonly shape: readonly number[] },
-  initial: ReadonlyMap<string, Float32Array>,
-): Float32Array {
-  const values = initial.get(name);
-  if (!values || values.length !== shape.reduce((size, side) => size * side, 1))
-    throw new InvalidError(
-      "adapter_mismatch",
-      `the adapter does not fit the model: ${name} should be [${shape.join(", ")}]`,
-    );
-  return values;
-}
-
-/** @param isHere  whether this rank computes its gradient */
-function newTensor(
-  {
-    name,
-    shape,
-    isLayerNorm,
-  }: { readonly name: string; readonly shape: readonly number[]; readonly isLayerNorm: boolean },
-  isHere: boolean,
-  values: Float32Array,
-): TrainedValues {
-  return {
-    name,
-    shape,
-    values: toShared(values),
-    gradient: sharedFloats(isHere ? values.length : 0),
-    isDecayed: isDecayed(name, isLayerNorm),
-  };
-}
-
-/** Trained weights that a stage reads. */
-function namesOf(
-  model: Model,
-  isTrained: (name: string) => boolean,
-  lora: LoraPlacement | null,
-  place: PipelineStage,
-): ReadonlySet<string> {
-  const { own, borrowed } = trainingSegments(model, true, isTrained, lora, place);
-  return new Set([...own, ...borrowed]);
-}
-
-/** Fills a part's moments from pieces of its tensor; false when they do not cover it. */
-function takeMoments(part: TrainedPart, pieces: readonly TrainerMoments[]): boolean {
-  let covered = 0;
-  for (const piece of pieces) {
-    const from = Math.max(part.start, piece.start);
-    const to = Math.min(part.start + part.firstMoment.length, piece.start + piece.firstMoment.length);
-    if (to <= from) continue;
-    part.firstMoment.set(piece.firstMoment.subarray(from - piece.start, to - piece.start), from - part.start);
-    part.secondMoment.set(piece.secondMoment.subarray(from - piece.start, to - piece.start), from - part.start);
-    covered += to - from;
-  }
-  return covered === part.firstMoment.length;
-}
-
-function notAsTrained(name: string): InvalidError {
-  return new InvalidError(
-    "bad_checkpoint",
-    `the checkpoint does not hold ${name} as this run trains it; was the run spec changed?`,
-  );
 }
