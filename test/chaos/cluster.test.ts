@@ -58,17 +58,19 @@ scene("servers of Drydock are killed", async (scene) => {
     "kill -9 Temporal, back after 18 s: it starts the activity of the run again",
     watched,
     async () => {
-      // Whoever would start it again stands still; so do the workers, or the run might be over before.
+      // Whoever would start it again stands still; so do the workers, or the run might be over before. At last the controller,
+      // too: if it said that the activity lives before Temporal looks, there would be no need to start it again.
       const workers = (await stage.site.processes()).filter(({ runId }) => runId === watched.id);
       const still = [stage.drydock.pid, ...workers.map(({ pid }) => pid)];
       for (const pid of still) process.kill(pid, "SIGSTOP");
       kill(temporal);
       await delay(18_000);
+      process.kill(controller, "SIGSTOP");
       process.kill(stage.drydock.pid, "SIGCONT");
       const isStartedAgain = async (): Promise<true | null> =>
         (await startsOfActivity(stage.drydock, watched.id).catch(() => 0)) > 1 ? true : null;
       await until("the activity is started again", isStartedAgain).finally(() => {
-        for (const { pid } of workers) process.kill(pid, "SIGCONT");
+        for (const pid of [controller, ...workers.map(({ pid }) => pid)]) process.kill(pid, "SIGCONT");
       });
     },
   );
@@ -78,7 +80,7 @@ scene("servers of Drydock are killed", async (scene) => {
     await delay(2000);
     await stage.store.up();
   });
-  await scene.strike("kill -9 controller", await run(), async () => kill(controller));
+  await scene.strike("kill -9 controller", await run(), async () => await stage.killProcess("controller"));
   return await scene.end();
 });
 

@@ -16,7 +16,8 @@ import { problems } from "../problem-responses.ts";
 import type { Services } from "../services.ts";
 import { refuseOver, SweepStore, type SweepRow } from "../store/sweep-store.ts";
 import { prepareSweep, submitSweep } from "../sweeps/submit-sweep.ts";
-import { goalOf, leaderboard, lossStepsOf, parallelCoordinates, toSweep, toTrial } from "../sweeps/sweep-views.ts";
+import { goalOf, lossStepsOf, parallelCoordinates, toSweep, toTrial } from "../sweeps/sweep-views.ts";
+import { leaderboard } from "../sweeps/leaderboard.ts";
 import { writeOnce } from "../writes.ts";
 
 export const SweepParams = z.object({ sweepId: z.string().max(64) });

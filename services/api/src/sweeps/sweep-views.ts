@@ -104,16 +104,6 @@ export function factsOf(row: SweepRow, records: readonly TrialRecord[]): SweepFa
   };
 }
 
-/** Best first, then those without a score, by number. */
-export function leaderboard(trials: readonly SweepTrial[], goal: "max" | "min"): SweepTrial[] {
-  const sign = goal === "max" ? 1 : -1;
-  const rank = ({ score }: SweepTrial): number => (score === null ? Number.NEGATIVE_INFINITY : sign * score);
-  return trials.toSorted((a, b) => {
-    const byScore = rank(b) - rank(a);
-    return Number.isNaN(byScore) || byScore === 0 ? a.number - b.number : byScore;
-  });
-}
-
 export function parallelCoordinates(
   spec: SweepSpec,
   metric: string,
