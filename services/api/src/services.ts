@@ -9,6 +9,7 @@ import { WarmStarts } from "./planning/warm-starts.ts";
 import { ModelVerifier } from "./registry/model-verifier.ts";
 import { RunFeed } from "./runs/run-feed.ts";
 import { QueueForecasts } from "./scheduling/queue-forecasts.ts";
+import { SharedGates } from "./pipelines/shared-gates.ts";
 import { Statistics } from "./statistics/statistics.ts";
 import { ClusterStore } from "./store/cluster-store.ts";
 import type { Database, OpenDatabase } from "./store/database.ts";
@@ -86,6 +87,7 @@ export interface Services {
   readonly suites: SuiteStore;
   readonly keys: KeyStore;
   readonly statistics: Statistics;
+  readonly gates: SharedGates;
   readonly liveScores: LiveScores;
   readonly housekeeping: Housekeeping;
   readonly webhooks: WebhookStore;
@@ -156,6 +158,7 @@ export function createServices(options: ServiceOptions, closing: AbortSignal): S
     suites: new SuiteStore(database),
     keys: new KeyStore(database),
     statistics,
+    gates: new SharedGates(),
     liveScores: new LiveScores({ observations, statistics }),
     housekeeping: new Housekeeping({ database, storage, logger }),
     webhooks: new WebhookStore(database),

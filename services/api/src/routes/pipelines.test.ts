@@ -1,6 +1,6 @@
 import type { Pipeline, PipelineDryRun, PipelineRun } from "@drydock/spec";
 import { eq, sql } from "drizzle-orm";
-import { expect, test } from "vitest";
+import { expect, test, vi } from "vitest";
 import { onEachDatabase, reportOf, statisticsOf, useApi } from "../../test/support/api.ts";
 import { pipelineStage } from "../../test/support/pipeline-stage.ts";
 import { promoteModel } from "../registry/promote-model.ts";
@@ -150,6 +150,25 @@ onEachDatabase("pipelines", (location) => {
     };
     expect(await settle(id)).toEqual({ kind: "over" });
     expect(await read(id)).toMatchObject({ state: "cancelled" });
+  });
+
+  test("a gate that is asked for again while it is computed is computed once", async () => {
+    const { name } = await create(gated(runTemplate("weld-w"), { withoutProduction: "pass" }));
+    const { id } = await trigger(name);
+    await settle(id);
+    await finishTraining(id, "weld-w", 1);
+    await settle(id);
+    await finishEvaluations(id, { candidate: 40 });
+    const computed = vi.spyOn(api().services.statistics, "gate");
+    try {
+      const [first, second] = await Promise.all([settle(id), settle(id)]);
+      expect(first).toMatchObject({ kind: "promote" });
+      expect(second).toEqual(first);
+      expect(computed).toHaveBeenCalledTimes(1);
+    } finally {
+      computed.mockRestore();
+    }
+    expect((await timeline(id)).filter(({ type, step }) => type === "step.done" && step === "gate")).toHaveLength(1);
   });
 
   test("a run that is cancelled while its candidate's files are verified promotes nothing", async () => {

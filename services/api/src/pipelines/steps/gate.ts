@@ -1,9 +1,12 @@
 import { parseGateRule } from "@drydock/data";
-import type { PipelineSpec, PipelineStep } from "@drydock/spec";
+import type { PipelineResults, PipelineSpec, PipelineStep } from "@drydock/spec";
 import { readAllSamples } from "../../evaluations/read-all-samples.ts";
 import type { Services } from "../../services.ts";
 import type { PipelineRunRow } from "../../store/pipeline-store.ts";
 import type { StepOutcome } from "../step-outcome.ts";
+
+type Needed = Pick<Services, "evaluations" | "storage" | "statistics">;
+type GateStep = Extract<PipelineStep, { type: "gate" }>;
 
 /** The metrics that the rules of a pipeline's gate name; undefined without a gate. */
 export function metricsOfRules({ steps }: Pick<PipelineSpec, "steps">): string[] | undefined {
@@ -17,17 +20,28 @@ export function metricsOfRules({ steps }: Pick<PipelineSpec, "steps">): string[]
 
 /** Holds the candidate against every rule, on the rows that both models answered. */
 export async function gate(
-  { evaluations, storage, statistics }: Pick<Services, "evaluations" | "storage" | "statistics">,
-  { results }: PipelineRunRow,
-  step: Extract<PipelineStep, { type: "gate" }>,
+  services: Needed & Pick<Services, "gates">,
+  { id, results }: PipelineRunRow,
+  step: GateStep,
 ): Promise<StepOutcome> {
-  const asked = results.evaluations;
-  if (asked === undefined) return { kind: "end", state: "failed", message: "nothing was evaluated" };
+  const { evaluations } = results;
+  if (evaluations === undefined) return { kind: "end", state: "failed", message: "nothing was evaluated" };
   if (results.candidate !== undefined && results.production === results.candidate)
     return {
       kind: "done",
       message: `${results.candidate} is in production already: there is nothing to hold it against`,
     };
+  // A gate that is done again is held over other evaluations.
+  const key = `${id}/${evaluations.candidate}`;
+  return await services.gates.outcome(key, async () => await hold(services, results.candidate, evaluations, step));
+}
+
+async function hold(
+  { evaluations, storage, statistics }: Needed,
+  candidate: string | undefined,
+  asked: NonNullable<PipelineResults["evaluations"]>,
+  step: GateStep,
+): Promise<StepOutcome> {
   const answersOf = async (id: string) => {
     const evaluation = await evaluations.get(id);
     return { task: evaluation.spec.task, samples: await readAllSamples(storage, evaluation) };
@@ -45,9 +59,9 @@ export async function gate(
     return {
       kind: "end",
       state: "refused",
-      message: `the gate refused ${results.candidate}: ${failed.map(({ reason }) => reason).join("; ")}`,
+      message: `the gate refused ${candidate}: ${failed.map(({ reason }) => reason).join("; ")}`,
       results: { gate: kept },
     };
-  const message = `the gate passed ${results.candidate}: ${outcome.results.map(({ reason }) => reason).join("; ")}`;
+  const message = `the gate passed ${candidate}: ${outcome.results.map(({ reason }) => reason).join("; ")}`;
   return { kind: "done", message, results: { gate: kept } };
 }
