@@ -2,7 +2,7 @@ import { InvalidError } from "@drydock/kit";
 import type { Task } from "@drydock/spec";
 import { scoreSamples } from "../metrics/score-samples.ts";
 import { compareEvaluations } from "../statistics/compare-evaluations.ts";
-import type { IdentifiedSample } from "../statistics/paired-samples.ts";
+import { pairSamples, type IdentifiedSample } from "../statistics/paired-samples.ts";
 import { asCountedIn, isInSlice, resolveSlice, sliceNamesOf } from "../statistics/slices.ts";
 import { explainGateRule, type GateBound, type GateComparison, type GateRule } from "./gate-rule.ts";
 
@@ -86,7 +86,8 @@ function againstProduction(
     slice: rule.slice ?? undefined,
     significance: significance ?? undefined,
   });
-  const held = bound.metric === rule.metric ? b : scoreOf(rule, bound.metric, production).score;
+  const held =
+    bound.metric === rule.metric ? b : scoreOf(rule, bound.metric, onCommonRows(production, candidate)).score;
   const limit = changed(held, bound);
   const isReached = holds(a, rule.comparison, limit);
   // A rule that lets the candidate be worse asks for no difference that could be significant.
@@ -108,6 +109,10 @@ function againstProduction(
     pValue,
     rows,
   };
+}
+
+function onCommonRows({ task, samples }: GateEvaluation, other: GateEvaluation): GateEvaluation {
+  return { task, samples: pairSamples(samples, other.samples).a };
 }
 
 function isImprovement(comparison: GateComparison, limit: number, production: number): boolean {

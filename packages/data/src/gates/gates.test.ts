@@ -133,6 +133,13 @@ test("a candidate is held against a number and against production, on all rows o
   expect(ask("candidate.exact-match >= production.exact-match * 1.1", 65, 60).passed).toBe(false);
 });
 
+test("a rule over two metrics looks at the rows that both models answered, too", () => {
+  const [result] = ask("candidate.exact-match >= production.anls", 45, 0, {
+    production: { task: "vqa", samples: answers(60, 200) },
+  }).results;
+  expect(result).toMatchObject({ passed: false, candidate: 45, production: 60, rows: 100 });
+});
+
 test("a difference that may be chance does not pass a gate that asks for significance", () => {
   const rule = "candidate.exact-match > production.exact-match with significance 0.05";
   expect(ask(rule, 63, 60).results[0]).toMatchObject({

@@ -128,6 +128,19 @@ onEachDatabase("webhooks", (location) => {
     await remove(id);
   });
 
+  test("a delivery that is asked for again while its last try goes on is sent again", async () => {
+    await using receiver = await WebhookReceiver.open();
+    receiver.answer = (count) => (count < 4 ? 500 : null);
+    const { id } = await create({ url: receiver.url });
+    await send(id);
+    await receiver.hears(4);
+    receiver.answer = () => 204;
+    const [delivery] = await deliveries(id);
+    await api().ok("POST", `/v1/webhooks/${id}/deliveries/${delivery?.id}/redeliver`, {});
+    expect(await settled(id)).toMatchObject({ state: "delivered", tries: 1 });
+    await remove(id);
+  });
+
   test("410 Gone disables at once; no answer at all is a failure that says so", async () => {
     await using receiver = await WebhookReceiver.open();
     receiver.answer = () => null;

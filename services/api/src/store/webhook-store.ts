@@ -147,14 +147,24 @@ export class WebhookStore {
     });
   }
 
-  async changeDelivery(
-    { id }: DeliveryRow,
-    change: Partial<Pick<DeliveryRow, "state" | "tries" | "dueAt" | "status" | "error">>,
-  ): Promise<void> {
-    await this.#database
+  /** Notes what a try came to; false, and nothing is noted, when the delivery was asked for again while it went on. */
+  async noteTry(
+    { id, tries }: DeliveryRow,
+    noted: Pick<DeliveryRow, "status" | "error"> & Partial<Pick<DeliveryRow, "state" | "dueAt">>,
+  ): Promise<boolean> {
+    const changed = await this.#database
       .update(webhookDeliveries)
-      .set({ ...change, updatedAt: new Date() })
-      .where(eq(webhookDeliveries.id, id));
+      .set({ ...noted, tries: tries + 1, updatedAt: new Date() })
+      .where(
+        and(
+          eq(webhookDeliveries.id, id),
+          eq(webhookDeliveries.state, "pending"),
+          // Counted from nothing again when it is sent again.
+          eq(webhookDeliveries.tries, tries),
+        ),
+      )
+      .returning({ id: webhookDeliveries.id });
+    return changed.length > 0;
   }
 
   /** Removes deliveries that are over and older. */

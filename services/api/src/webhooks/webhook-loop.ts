@@ -127,15 +127,16 @@ export class WebhookLoop {
     await this.#options.database.transaction(async (tx) => {
       const store = new WebhookStore(tx);
       const webhook = await store.lock(delivery.webhookId);
-      const tries = delivery.tries + 1;
       if (error === null) {
-        await store.changeDelivery(delivery, { state: "delivered", tries, status, error });
-        return await store.countFailures(webhook, 0);
+        if (await store.noteTry(delivery, { state: "delivered", status, error })) await store.countFailures(webhook, 0);
+        return;
       }
-      const pauseMs = status === gone ? undefined : this.#timing.retryDelaysMs[tries - 1];
-      if (pauseMs !== undefined)
-        return await store.changeDelivery(delivery, { tries, status, error, dueAt: new Date(Date.now() + pauseMs) });
-      await store.changeDelivery(delivery, { state: "failed", tries, status, error });
+      const pauseMs = status === gone ? undefined : this.#timing.retryDelaysMs[delivery.tries];
+      if (pauseMs !== undefined) {
+        await store.noteTry(delivery, { status, error, dueAt: new Date(Date.now() + pauseMs) });
+        return;
+      }
+      if (!(await store.noteTry(delivery, { state: "failed", status, error }))) return;
       const failures = webhook.failuresInRow + 1;
       await store.countFailures(webhook, failures);
       if (status === gone) return await store.disable(webhook, "the receiver answered 410 Gone");
